@@ -1,0 +1,65 @@
+"""The tree of errors: everything that a user can mend, each with the exit code that `onnxnorm` gives it.
+
+::
+
+    OnnxnormError
+    ├── InputError            exit 1: something handed in is wrong
+    │   ├── ModelError        a model file or ModelProto
+    │   ├── DataError         calibration images or arrays
+    │   ├── StatisticsError   a statistics file, or statistics that do not fit
+    │   ├── OptionError       the value of an option
+    │   └── ProviderError     an execution provider that cannot be had
+    └── VerificationError     exit 3: the rewritten network is not the same function
+
+A message says what, where, what was expected and what to do, in one or two lines. Whatever is not in this tree is a
+bug in onnxnorm, not a mistake of the user's.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DataError",
+    "InputError",
+    "ModelError",
+    "OnnxnormError",
+    "OptionError",
+    "ProviderError",
+    "StatisticsError",
+    "VerificationError",
+]
+
+
+class OnnxnormError(Exception):
+    """Base of all errors that onnxnorm raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(OnnxnormError):
+    """Something that was handed in is wrong."""
+
+
+class ModelError(InputError):
+    """A model cannot be read, or is not legal ONNX."""
+
+
+class DataError(InputError):
+    """Calibration images or arrays are missing, unreadable, or do not fit the model."""
+
+
+class StatisticsError(InputError):
+    """A statistics file cannot be read, or does not belong to the model."""
+
+
+class OptionError(InputError):
+    """The value of an option makes no sense."""
+
+
+class ProviderError(InputError):
+    """A requested execution provider cannot be had."""
+
+
+class VerificationError(OnnxnormError):
+    """The rewritten network does not compute the same function; nothing was written."""
+
+    exit_code = 3
