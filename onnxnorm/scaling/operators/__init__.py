@@ -1,0 +1,13 @@
+"""The laws, one file per family of operators. A law is a few lines; whoever adds one also adds the twin that refuses."""
+
+from importlib import import_module
+
+__all__ = ["load_all"]
+
+_FAMILIES = ("mixing", "normalization", "homogeneous", "pooling", "reductions", "joins", "products", "movement", "barriers")
+
+
+def load_all() -> None:
+    """Register every law."""
+    for family in _FAMILIES:
+        import_module(f"{__name__}.{family}")

@@ -1,0 +1,151 @@
+"""Reading pictures: a file of any kind that Pillow knows becomes an upright 8-bit `RGB` or `L` image.
+
+What happens to pictures that are not 8-bit RGB:
+
+1. palette, CMYK, YCbCr, HSV, bilevel: converted by Pillow. Colour profiles are not applied.
+2. alpha (RGBA, LA, transparent palettes): dropped, not composited, because that is what training pipelines do
+   (`convert("RGB")`), and there is no right background.
+3. 16-bit gray: scaled to 8 bit, rounded. (Pillow's own `convert` clips at 255.)
+4. 32-bit integers and floats: refused, for nobody knows which value is white.
+5. several frames: the first.
+6. a rotation in EXIF: applied. Unreadable EXIF data is ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from onnxnorm.errors import DataError
+
+__all__ = ["ImageError", "eight_bit", "image_extensions", "quiet_pillow", "read_image"]
+
+# Formats that Pillow registers but hands to other programs (EPS runs Ghostscript) or only identifies.
+_NOT_PICTURES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+_SIXTEEN_BIT = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+# Plugins that use the 32-bit mode for pixels of 0..65535.
+_SIXTEEN_IN_THIRTY_TWO = frozenset({"PNG", "PPM"})
+_HAS_ALPHA_OR_PALETTE = frozenset({"P", "PA"})
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImageError(DataError):
+    """One picture that cannot be used: `reason` says why, the message says which too."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"cannot use image {self.path}: {self.reason}"
+
+
+def image_extensions() -> frozenset[str]:
+    """Return the file extensions, lower case with the dot, that count as pictures."""
+    pictures = set(_picture_formats())
+    return frozenset(extension for extension, kind in Image.registered_extensions().items() if kind in pictures)
+
+
+def read_image(path: Path) -> Image.Image:
+    """Return the picture, upright, in mode `RGB` or `L`.
+
+    Whatever is wrong with the file raises `ImageError`.
+    """
+    image = _decoded(path)
+    if min(image.size) < 1:
+        raise ImageError(path, "it has no pixels")
+    turn = _turn(image)
+    try:
+        image = eight_bit(image)
+    except ValueError as error:
+        raise ImageError(path, str(error)) from error
+    return image if turn is None else image.transpose(turn)
+
+
+def eight_bit(image: Image.Image) -> Image.Image:
+    """Return the picture in mode `RGB` or `L`; a mode without a defined white is a ValueError."""
+    if image.mode in {"RGB", "L"}:
+        return image
+    if image.mode in _SIXTEEN_BIT or (image.mode == "I" and image.format in _SIXTEEN_IN_THIRTY_TWO):
+        return _from_sixteen_bit(image)
+    if image.mode in {"I", "F", "LAB"}:
+        raise ValueError(f"pixels of mode {image.mode} have no defined black and white; convert it to 8-bit RGB first")
+    if image.mode in {"1", "LA", "La"}:
+        return image.convert("L")
+    if image.mode in _HAS_ALPHA_OR_PALETTE and "transparency" in image.info:
+        image = image.copy()
+        del image.info["transparency"]
+    return image.convert("RGB")
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Silence what Pillow warns about damaged metadata and large pictures, in every thread.
+
+    `warnings.catch_warnings` is no use here: it restores a snapshot, and would undo what other threads did meanwhile.
+    One entry is added to the filters, and that one is removed.
+    """
+    entry = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+    cast("list[Any]", warnings.filters).insert(0, entry)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            cast("list[Any]", warnings.filters).remove(entry)
+
+
+def _picture_formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(kind for kind in Image.OPEN if kind not in _NOT_PICTURES)
+
+
+def _decoded(path: Path) -> Image.Image:
+    """Return the decoded first frame; the file is closed."""
+    try:
+        with Image.open(path, formats=_picture_formats()) as image:
+            image.load()
+            return image
+    except UnidentifiedImageError as error:
+        empty = os.path.exists(path) and not os.path.getsize(path)
+        raise ImageError(path, "it is empty" if empty else "it is not a picture that Pillow can read") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(path, f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from error
+    except Exception as error:  # Damaged bytes make decoders raise nearly anything.
+        raise ImageError(path, _one_line(error)) from error
+
+
+def _one_line(error: Exception) -> str:
+    said = " ".join(str(error).split())
+    return said if isinstance(error, OSError) and said else f"{type(error).__name__}: {said}".rstrip(": ")
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Return how EXIF says that the picture must be turned. Pillow turns TIFF by itself, and drops the tag."""
+    try:
+        return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # noqa: BLE001 - damaged metadata is no reason to lose a picture
+        return None
+
+
+def _from_sixteen_bit(image: Image.Image) -> Image.Image:
+    """Scale 0..65535 to 0..255, rounded: 65535 = 255 * 257."""
+    pixels = np.asarray(image).astype(np.int64)
+    return Image.fromarray(np.clip((pixels + 128) // 257, 0, 255).astype(np.uint8))

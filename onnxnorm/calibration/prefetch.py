@@ -1,0 +1,53 @@
+"""Working ahead of the consumer, in threads, by a bounded distance and in order."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import repeat
+from typing import TypeVar
+
+__all__ = ["available_threads", "map_ahead", "run_ahead"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def available_threads() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def map_ahead(function: Callable[[T], R], items: Iterable[T], *, threads: int, ahead: int) -> Generator[R, None, None]:
+    """Yield `function(item)` for every item, in order, with at most `ahead` results computed before they are wanted.
+
+    Closing the generator drops what has not begun and waits for what has.
+    """
+    pending: deque[Future[R]] = deque()
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="onnxnorm-data")
+    try:
+        for item in items:
+            pending.append(executor.submit(function, item))
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def run_ahead(items: Generator[T, None, None], *, ahead: int) -> Generator[T, None, None]:
+    """Yield the items (never None) of a generator that is advanced in a thread of its own, and closed with this one."""
+    steps = map_ahead(lambda _: next(items, None), repeat(None), threads=1, ahead=ahead)
+    try:
+        for item in steps:
+            if item is None:
+                return
+            yield item
+    finally:
+        steps.close()
+        items.close()

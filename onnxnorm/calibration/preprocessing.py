@@ -1,0 +1,155 @@
+"""From a picture to one sample of a model's input.
+
+`Preprocessing` is the recipe, complete and explicit: nothing in it is left to a default, so that its record in the
+statistics file says exactly what the network saw. `image_options` makes it from a preset, options and the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from onnxnorm.calibration.images import eight_bit
+from onnxnorm.calibration.resizing import Resize, resized
+from onnxnorm.errors import OptionError, StatisticsError
+
+__all__ = ["IMAGE_DTYPES", "Channels", "Layout", "Preprocessing", "channel_count"]
+
+Channels = Literal["rgb", "bgr", "gray"]
+Layout = Literal["nchw", "nhwc"]
+
+IMAGE_DTYPES: tuple[np.dtype[Any], ...] = (
+    np.dtype(np.float32),
+    np.dtype(np.float16),
+    np.dtype(np.float64),
+    np.dtype(ml_dtypes.bfloat16),
+    np.dtype(np.uint8),
+)
+
+
+def channel_count(channels: Channels) -> int:
+    """Return 1 for gray, else 3."""
+    return 1 if channels == "gray" else 3
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to a picture before the model sees it: `(pixel / divisor - mean) / std`.
+
+    `mean` and `std` have one number per channel, in the order of `channels`. `size` is (height, width), or None for
+    pictures that keep their own. `preset` is only the name that it started from.
+    """
+
+    preset: str
+    channels: Channels
+    divisor: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: tuple[int, int] | None
+    resize: Resize
+    layout: Layout
+    dtype: np.dtype[Any]
+
+    def __post_init__(self) -> None:
+        count = channel_count(self.channels)
+        if len(self.mean) != count or len(self.std) != count:
+            raise OptionError(f"mean {self.mean} and std {self.std} need {count} number(s), one per channel")
+        if self.dtype not in IMAGE_DTYPES:
+            raise OptionError(f"images cannot become {self.dtype}; give preprocessed .npy or .npz arrays instead")
+        if self.dtype == np.uint8 and not self._keeps_pixels():
+            raise OptionError(
+                "the model's input is uint8, which holds no normalized pixels; use --preset raw without --mean and --std"
+            )
+
+    def __call__(self, image: Image.Image) -> npt.NDArray[np.generic]:
+        """Return one sample without batch axis, (C, H, W) or (H, W, C), contiguous, in the model's dtype.
+
+        A picture of a mode without a defined white (32-bit integers, floats) is a ValueError.
+        """
+        picture = resized(eight_bit(image), self.size, self.resize)
+        sample = self._normalized(self._planes(picture))
+        if self.layout == "nhwc":
+            sample = sample.transpose(1, 2, 0)
+        return np.ascontiguousarray(sample.astype(self.dtype, copy=False))
+
+    def describe(self) -> str:
+        """Return one line for people."""
+        unit = f"{self.channels.upper()}/{self.divisor:g}" if self.divisor != 1 else f"{self.channels.upper()} 0..255"
+        parts = [unit]
+        if any(self.mean):
+            parts.append(f"mean {_numbers(self.mean)}")
+        if any(value != 1 for value in self.std):
+            parts.append(f"std {_numbers(self.std)}")
+        parts.append(self._describe_size())
+        return f"{self.preset}: {', '.join(parts)}, {self.layout.upper()} {self.dtype}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recipe as plain values."""
+        return {
+            "preset": self.preset,
+            "channels": self.channels,
+            "divisor": self.divisor,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "size": None if self.size is None else list(self.size),
+            "resize": self.resize,
+            "layout": self.layout,
+            "dtype": str(self.dtype),
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Preprocessing:
+        """Return the recipe that `to_json` wrote."""
+        try:
+            size = record["size"]
+            return cls(
+                preset=str(record["preset"]),
+                channels=record["channels"],
+                divisor=float(record["divisor"]),
+                mean=tuple(map(float, record["mean"])),
+                std=tuple(map(float, record["std"])),
+                size=None if size is None else (int(size[0]), int(size[1])),
+                resize=record["resize"],
+                layout=record["layout"],
+                dtype=np.dtype(record["dtype"]),
+            )
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise StatisticsError(f"the record of the preprocessing is damaged ({error!r}); calibrate again") from error
+
+    def _keeps_pixels(self) -> bool:
+        return self.divisor == 1 and not any(self.mean) and all(value == 1 for value in self.std)
+
+    def _planes(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+        """Return the pixels as (C, H, W) in the order of `channels`."""
+        if self.channels == "gray":
+            return np.asarray(image.convert("L"))[None]
+        pixels = np.asarray(image.convert("RGB"))
+        if self.channels == "bgr":
+            pixels = pixels[:, :, ::-1]
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    def _normalized(self, planes: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """Return `(planes / divisor - mean) / std` in float32; bytes stay bytes where nothing is to be done."""
+        if self._keeps_pixels():
+            return planes
+        values = planes.astype(np.float32)
+        values /= np.float32(self.divisor)
+        values -= np.asarray(self.mean, np.float32)[:, None, None]
+        values /= np.asarray(self.std, np.float32)[:, None, None]
+        return values
+
+    def _describe_size(self) -> str:
+        if self.size is None:
+            return "at its own size"
+        size = f"{self.size[0]}x{self.size[1]}"
+        return f"squashed to {size}" if self.resize == "squash" else f"shortest side to {size}"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:g}" for value in values)

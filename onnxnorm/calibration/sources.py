@@ -1,0 +1,252 @@
+"""What a model is calibrated on: DATA becomes a `Dataset`, a dataset becomes batches.
+
+`open_data` finds out what DATA is and whether it fits the model, reading no more than the heads of array files.
+`Dataset.batches` decodes and reads, ahead of its consumer, in a fixed order. Images that cannot be used are skipped and
+listed; everything else that is wrong is an error.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain, groupby
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from onnxnorm.calibration.arrays import ArrayFile, ArrayItem, array_blocks, open_arrays
+from onnxnorm.calibration.batches import Batch, Skipped, regroup
+from onnxnorm.calibration.discovery import DataFile, Found, discover, identity
+from onnxnorm.calibration.image_options import ImageOptions, preprocessing_for
+from onnxnorm.calibration.images import ImageError, quiet_pillow, read_image
+from onnxnorm.calibration.prefetch import available_threads, map_ahead
+from onnxnorm.calibration.preprocessing import Preprocessing
+from onnxnorm.errors import DataError, OptionError
+from onnxnorm.model.inputs import InputSpec
+
+__all__ = ["Data", "Dataset", "open_data"]
+
+PathLike: TypeAlias = str | os.PathLike[str]
+Data: TypeAlias = PathLike | ArrayItem | Iterable[PathLike] | Iterable[ArrayItem]
+"""A path or several; an array (N, *sample) or a dict of them by input name; an iterable of those, each a batch."""
+
+_REASONS_SHOWN = 3
+
+
+class Part(Protocol):
+    """A stretch of the data; `total` is the number of its samples, where that is known ahead."""
+
+    @property
+    def total(self) -> int | None:
+        """Number of samples, None when only reading will tell."""
+
+    def blocks(self, size: int, threads: int) -> Generator[Batch | Skipped, None, None]:
+        """Yield the samples in order, in blocks of at most about `size`, and what had to be skipped."""
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Consecutive image files: one sample each."""
+
+    files: tuple[DataFile, ...]
+    input_name: str
+    preprocessing: Preprocessing
+
+    @property
+    def total(self) -> int:
+        """Number of candidates."""
+        return len(self.files)
+
+    def blocks(self, size: int, threads: int) -> Generator[Batch | Skipped, None, None]:
+        """Yield one block an image, decoded ahead by `threads` threads."""
+        ahead = max(size, 2 * threads)
+        with quiet_pillow(), closing(map_ahead(self._sample, self.files, threads=threads, ahead=ahead)) as samples:
+            yield from samples
+
+    def _sample(self, file: DataFile) -> Batch | Skipped:
+        name = _printable(file.path)
+        try:
+            sample = self.preprocessing(read_image(file.path))
+        except ImageError as error:
+            return Skipped(name, error.reason)
+        return Batch({self.input_name: sample[None]}, 1, (name,))
+
+
+@dataclass(frozen=True)
+class MemoryArrays:
+    """Arrays in memory, or an iterable of them: one block an item."""
+
+    items: Iterable[ArrayItem]
+    specs: tuple[InputSpec, ...]
+    total: int | None
+
+    def blocks(self, size: int, threads: int) -> Generator[Batch | Skipped, None, None]:  # noqa: ARG002 - no reading
+        """Yield the arrays as they come."""
+        yield from array_blocks(self.items, self.specs, "array")
+
+
+class Dataset:
+    """The samples that a model is calibrated on.
+
+    `skipped` lists the images that could not be used so far, each once, however often the data is read.
+    """
+
+    def __init__(self, parts: Sequence[Part], found: Found, preprocessing: Preprocessing | None) -> None:
+        self._parts = tuple(parts)
+        self._found = found
+        self._skipped: dict[str, Skipped] = {}
+        self.preprocessing = preprocessing
+        """How images are prepared; None where there are none."""
+
+    @property
+    def total(self) -> int | None:
+        """Number of samples known ahead, every image counted; None for an iterable."""
+        totals = [part.total for part in self._parts]
+        return None if None in totals else sum(total or 0 for total in totals)
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """The images that could not be used, in the order in which they were met."""
+        return list(self._skipped.values())
+
+    @property
+    def ignored(self) -> int:
+        """Number of files in the folders that are neither images nor arrays."""
+        return self._found.ignored
+
+    def describe(self) -> str:
+        """Return one line for people."""
+        images = sum(file.kind == "image" for file in self._found.files)
+        arrays = len(self._found.files) - images
+        parts = [f"{images:,} image(s)"] if images else []
+        if arrays:
+            rows = sum(part.total for part in self._parts if isinstance(part, ArrayFile))
+            parts.append(f"{arrays:,} array file(s) with {rows:,} sample(s)")
+        if not self._found.files:
+            parts.append("arrays in memory" + ("" if self.total is None else f" with {self.total:,} sample(s)"))
+        if self.ignored:
+            parts.append(f"{self.ignored:,} other file(s) ignored")
+        return ", ".join(parts)
+
+    def identity(self) -> dict[str, int | str]:
+        """Return `files`, `bytes` and a `digest` over names and sizes; nothing is read. No digest without files."""
+        return identity(self._found.files) if self._found.files else {"files": 0, "bytes": 0, "digest": ""}
+
+    def batches(
+        self, batch_size: int, limit: int | None = None, threads: int | None = None
+    ) -> Generator[Batch, None, None]:
+        """Yield batches of `batch_size` samples; those before a change of shape, and the last, may have fewer.
+
+        `limit` counts usable samples. `threads` decode images, by default one a core. The end raises DataError
+        when no sample, or less than half of them, was usable. Closing the generator stops all reading.
+        """
+        for option, value in (("--batch-size", batch_size), ("--limit", limit), ("--threads", threads)):
+            if value is not None and value < 1:
+                raise OptionError(f"{option} {value} must be at least 1")
+        return self._batches(batch_size, limit, threads or available_threads())
+
+    def _batches(self, batch_size: int, limit: int | None, threads: int) -> Generator[Batch, None, None]:
+        with closing(self._usable(batch_size, limit, threads)) as usable:
+            yield from regroup(usable, batch_size)
+
+    def _usable(self, size: int, limit: int | None, threads: int) -> Generator[Batch, None, None]:
+        """Yield the first `limit` usable samples, in blocks, and record what is skipped on the way."""
+        good = 0
+        bad: list[Skipped] = []
+        with closing(self._blocks(size, threads)) as blocks:
+            for block in blocks:
+                if isinstance(block, Skipped):
+                    bad.append(block)
+                    self._skipped[block.name] = block
+                    continue
+                kept = block if limit is None or good + block.count <= limit else block.split(limit - good)[0]
+                good += kept.count
+                yield kept
+                if good == limit:
+                    break
+        _check_enough(good, bad)
+
+    def _blocks(self, size: int, threads: int) -> Generator[Batch | Skipped, None, None]:
+        for part in self._parts:
+            with closing(part.blocks(size, threads)) as blocks:
+                yield from blocks
+
+
+def open_data(data: Data, specs: Sequence[InputSpec], options: ImageOptions | None = None) -> Dataset:
+    """Return the dataset for a model with the inputs `specs`.
+
+    `options` are about images; arrays are fed as they are.
+    """
+    if not specs:
+        raise DataError("the model has no inputs, so there is nothing to calibrate on")
+    if isinstance(data, (str, os.PathLike)):
+        return _open_files([data], specs, options or ImageOptions())
+    if isinstance(data, Mapping) or hasattr(data, "__array__"):
+        return _open_memory([data], specs)
+    first, items = _peeked(data)
+    if isinstance(first, (str, os.PathLike)):
+        return _open_files(items, specs, options or ImageOptions())
+    if isinstance(data, (list, tuple)):
+        return _open_memory(list(data), specs)
+    return Dataset([MemoryArrays(items, tuple(specs), None)], Found((), 0), None)
+
+
+def _open_files(paths: Iterable[Any], specs: Sequence[InputSpec], options: ImageOptions) -> Dataset:
+    paths = list(paths)
+    for path in paths:
+        if not isinstance(path, (str, os.PathLike)):
+            raise DataError(f"DATA mixes paths with {type(path).__name__}; give paths only, or arrays only")
+    found = discover(paths)
+    preprocessing = _image_preprocessing(found.files, specs, options)
+    parts: list[Part] = []
+    for kind, group in groupby(found.files, key=lambda file: file.kind):
+        if kind == "array":
+            parts.extend(open_arrays(file.path, specs) for file in group)
+        elif preprocessing is not None:
+            parts.append(ImageFiles(tuple(group), specs[0].name, preprocessing))
+    return Dataset(parts, found, preprocessing)
+
+
+def _image_preprocessing(
+    files: Sequence[DataFile], specs: Sequence[InputSpec], options: ImageOptions
+) -> Preprocessing | None:
+    image = next((file for file in files if file.kind == "image"), None)
+    if image is None:
+        return None
+    if len(specs) > 1:
+        names = ", ".join(repr(spec.name) for spec in specs)
+        raise DataError(f"{image.path} is an image, but the model has the inputs {names}; give .npz files named so")
+    return preprocessing_for(specs[0], options)
+
+
+def _open_memory(items: list[Any], specs: Sequence[InputSpec]) -> Dataset:
+    """Check arrays that are all there at once, and know their number."""
+    total = sum(block.count for block in array_blocks(items, specs, "array"))
+    return Dataset([MemoryArrays(items, tuple(specs), total)], Found((), 0), None)
+
+
+def _peeked(data: Any) -> tuple[object, Iterable[Any]]:
+    """Return the first item and all items: `data` itself if it can be read again, else what is left of it."""
+    try:
+        items = iter(data)
+    except TypeError:
+        raise DataError(f"DATA is a {type(data).__name__}; give paths, arrays or an iterable of arrays") from None
+    for first in items:
+        return first, chain([first], items) if items is data else data
+    raise DataError("DATA is empty; give images, folders, .npy or .npz files")
+
+
+def _check_enough(good: int, bad: Sequence[Skipped]) -> None:
+    if good >= max(len(bad), 1):
+        return
+    if not bad:
+        raise DataError("DATA held no sample; an iterable that can be read only once must be made anew for each run")
+    reasons = "; ".join(f"{item.name}: {item.reason}" for item in bad[:_REASONS_SHOWN])
+    more = f"; and {len(bad) - _REASONS_SHOWN} more" if len(bad) > _REASONS_SHOWN else ""
+    raise DataError(f"{len(bad)} of {good + len(bad)} images cannot be used: {reasons}{more}")
+
+
+def _printable(path: Path) -> str:
+    """Return the path with bytes that are not UTF-8 replaced, so that it can be written anywhere."""
+    return os.fsencode(path).decode("utf-8", "replace")

@@ -1,0 +1,146 @@
+"""Where constants live, and which of them a rewrite may change.
+
+A constant is an initializer, the value of a `Constant` node, or computed from other constants by a node (`Cast`,
+`Transpose`, `DequantizeLinear`, ...). Only the first two hold bytes to edit, and not all of those: `fixed` says why not.
+
+* An initializer that is also a graph input may be replaced by the caller. (Before IR version 4 every initializer had to
+  be listed as an input, and runtimes treat those as constants: so do we.)
+* One that is also a graph output is visible from outside.
+* Two initializers on the same bytes of an external-data file cannot change apart.
+* Sparse initializers are left alone, and so is what is not floating point of 16 bits or more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from onnxnorm.errors import ModelError
+from onnxnorm.model.files import Model, Stored, tensor_dtype
+
+__all__ = ["Constant", "Home", "stored_constants"]
+
+Home = Literal["initializer", "node", "computed"]
+
+_SCALABLE = {
+    onnx.TensorProto.FLOAT,
+    onnx.TensorProto.FLOAT16,
+    onnx.TensorProto.BFLOAT16,
+    onnx.TensorProto.DOUBLE,
+}
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A value that is the same for every input.
+
+    `home` says where it lives, `index` which initializer or node that is, and `fixed` why it must not be changed.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    home: Home
+    index: int
+    fixed: str | None = None
+    read: Callable[[], NDArray[np.generic]] = field(repr=False, default=lambda: np.empty(0))
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def values(self) -> NDArray[np.generic]:
+        """The values, with the constant's shape."""
+        return self.read()
+
+
+def stored_constants(model: Model) -> dict[str, Constant]:
+    """The initializers and the values of Constant nodes, by name."""
+    return {constant.name: constant for constant in (*_initializers(model), *_constant_nodes(model))}
+
+
+def _initializers(model: Model) -> Iterator[Constant]:
+    graph = model.proto.graph
+    inputs = {value.name for value in graph.input} if model.proto.ir_version >= 4 else set()
+    outputs = {value.name for value in graph.output}
+    overlapping = _overlapping(model)
+    for index, tensor in enumerate(graph.initializer):
+        fixed = None
+        if tensor.name in inputs:
+            fixed = "is also a graph input, which the caller may replace"
+        elif tensor.name in outputs:
+            fixed = "is also a graph output"
+        elif tensor.data_type not in _SCALABLE:
+            fixed = "is not floating point of 16 bits or more"
+        elif index in overlapping:
+            fixed = "shares its bytes in the external data with another constant"
+        read = partial(model.values, index)
+        yield Constant(
+            tensor.name, tuple(tensor.dims), tensor_dtype(tensor.data_type), "initializer", index, fixed, read
+        )
+    for sparse in graph.sparse_initializer:
+        dtype = tensor_dtype(sparse.values.data_type)
+        read = partial(_dense, sparse)
+        yield Constant(sparse.values.name, tuple(sparse.dims), dtype, "computed", -1, "is sparse", read)
+
+
+def _constant_nodes(model: Model) -> Iterator[Constant]:
+    outputs = {value.name for value in model.proto.graph.output}
+    for index, node in enumerate(model.proto.graph.node):
+        if node.op_type != "Constant" or node.domain not in {"", "ai.onnx"} or not node.attribute:
+            continue
+        attribute = node.attribute[0]
+        name = node.output[0]
+        fixed = "is also a graph output" if name in outputs else None
+        if attribute.name == "value":
+            if attribute.t.data_type not in _SCALABLE:
+                fixed = fixed or "is not floating point of 16 bits or more"
+            if attribute.t.data_location == onnx.TensorProto.EXTERNAL:
+                raise ModelError(
+                    f"Constant node {node.name or name!r} keeps its value in another file, which few runtimes accept; "
+                    "save the model with that value as an initializer"
+                )
+            dtype, shape = tensor_dtype(attribute.t.data_type), tuple(attribute.t.dims)
+            yield Constant(name, shape, dtype, "node", index, fixed, partial(numpy_helper.to_array, attribute.t))
+        elif attribute.name in {"value_float", "value_floats", "value_int", "value_ints"}:
+            value = np.asarray(
+                onnx.helper.get_attribute_value(attribute), np.float32 if "float" in attribute.name else np.int64
+            )
+            fixed = fixed or "is a Constant node without a tensor"
+            yield Constant(name, value.shape, value.dtype, "node", index, fixed, partial(np.copy, value))
+
+
+def _dense(sparse: onnx.SparseTensorProto) -> NDArray[np.generic]:
+    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    dense = np.zeros(tuple(sparse.dims), values.dtype)
+    if indices.ndim == 1:
+        dense.reshape(-1)[indices] = values
+    else:
+        dense[tuple(indices.T)] = values
+    return dense
+
+
+def _overlapping(model: Model) -> set[int]:
+    """Initializers whose external bytes another initializer shares."""
+    places: list[tuple[str, int, int, int]] = []
+    for index, tensor in enumerate(model.proto.graph.initializer):
+        bulk = model.bulks.get(index)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL and isinstance(bulk, Stored):
+            location = next(entry.value for entry in tensor.external_data if entry.key == "location")
+            places.append((location, bulk.offset, bulk.offset + bulk.length, index))
+    shared: set[int] = set()
+    reach: tuple[str, int, int] = ("", 0, -1)
+    for location, start, end, index in sorted(places):
+        if location == reach[0] and start < reach[1]:
+            shared |= {reach[2], index}
+        if location != reach[0] or end > reach[1]:
+            reach = (location, end, index)
+    return shared

@@ -1,0 +1,314 @@
+"""Opening and writing models: a skeleton that protobuf parses, and the bulky data of its initializers beside it.
+
+`Model.open` maps the file (and its external-data files) into memory and copies nothing; `Model.write` streams it back.
+Two kinds of bulky data look alike from here on: data inside the model file, and external data. What changes a model
+(`onnxnorm.rewriting`) hands in another skeleton and other data, and `write` does not know the difference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError, EncodeError
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from onnxnorm.errors import ModelError
+from onnxnorm.model.wire import RAW_DATA, Bulk, Span, fill, strip
+
+__all__ = ["CHUNK", "Model", "ModelLike", "Stored", "tensor_dtype"]
+
+CHUNK = 1 << 22  # bytes handled at a time
+
+ModelLike = str | os.PathLike[str] | onnx.ModelProto
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Data of an initializer as it lies in a file, `offset` bytes from its start: little-endian, in row-major order."""
+
+    buffer: memoryview
+    offset: int
+    field: int = RAW_DATA
+
+    @property
+    def length(self) -> int:
+        """Size in bytes."""
+        return len(self.buffer)
+
+    def chunks(self) -> Iterator[memoryview]:
+        """The bytes, a few megabytes at a time."""
+        for start in range(0, len(self.buffer), CHUNK):
+            yield self.buffer[start : start + CHUNK]
+
+
+@dataclass(frozen=True)
+class Model:
+    """An ONNX model: its ModelProto without bulky data, and that data by the initializer's index.
+
+    `path` is where it was opened (None for a ModelProto in memory).
+    """
+
+    proto: onnx.ModelProto
+    bulks: Mapping[int, Bulk] = field(repr=False)
+    path: Path | None = None
+
+    @classmethod
+    def open(cls, source: ModelLike | Model) -> Model:
+        """Open a file or a ModelProto. Raises ModelError if it is missing or not a model."""
+        if isinstance(source, Model):
+            return source
+        path = None if isinstance(source, onnx.ModelProto) else Path(source)
+        buffer = _serialized(source) if isinstance(source, onnx.ModelProto) else _mapped(Path(source))
+        where = f"model {path}" if path else "the ModelProto"
+        try:
+            skeleton, spans = strip(buffer)
+            proto = onnx.ModelProto.FromString(skeleton)
+        except (ValueError, DecodeError) as error:
+            raise ModelError(f"{where} is not an ONNX file in protobuf form ({error}); export it again") from error
+        if not proto.graph.node or not proto.opset_import:
+            raise ModelError(f"{where} has no nodes or no opset: it is not an ONNX model")
+        names = [tensor.name for tensor in proto.graph.initializer]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ModelError(f"{where} has two initializers called {twice!r}; every name must be unique")
+        stored = {index: _inline(buffer, span) for index, span in spans.items()}
+        return cls(proto, stored | _external(proto, path, where), path)
+
+    def values(self, index: int) -> NDArray[np.generic]:
+        """The values of an initializer, with its shape; a view of the file where it is bulky."""
+        tensor = self.proto.graph.initializer[index]
+        bulk = self.bulks.get(index)
+        if bulk is None:
+            return numpy_helper.to_array(tensor)
+        data = bulk.buffer if isinstance(bulk, Stored) else b"".join(bulk.chunks())
+        if tensor.data_type in _PACKED:
+            packed = onnx.TensorProto(dims=tensor.dims, data_type=tensor.data_type, raw_data=bytes(data))
+            return numpy_helper.to_array(packed)
+        return np.frombuffer(data, tensor_dtype(tensor.data_type)).reshape(tuple(tensor.dims))
+
+    def digest(self) -> str:
+        """SHA-256 of the graph and of every constant, in hexadecimal; the same for every storage layout."""
+        skeleton = onnx.ModelProto()
+        skeleton.CopyFrom(self.proto)
+        for tensor in skeleton.graph.initializer:
+            bare = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            tensor.CopyFrom(bare)
+        digest = hashlib.sha256(skeleton.SerializeToString(deterministic=True))
+        for index, tensor in enumerate(self.proto.graph.initializer):
+            bulk = self.bulks.get(index)
+            for chunk in bulk.chunks() if bulk else [_value_bytes(tensor)]:
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def to_proto(self) -> onnx.ModelProto:
+        """The whole model in memory."""
+        return onnx.ModelProto.FromString(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The whole model, serialized, external data included. Raises ModelError over protobuf's 2 GB."""
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        for index in self.bulks:
+            _forget_location(proto.graph.initializer[index])
+        total = sum(bulk.length for bulk in self.bulks.values())
+        if total >= 1 << 31:
+            raise ModelError(f"{total / 1e9:.1f} GB of weights do not fit one protobuf message; give the model as a path")
+        return b"".join(fill(proto.SerializeToString(), self.bulks))
+
+    def in_place(self) -> onnx.ModelProto | None:
+        """A ModelProto whose bulky data is external and refers to the very files it lies in, relative to their folder.
+
+        A runtime loads variants of a large model from it without a copy. None if the model is not in files.
+        """
+        if self.path is None:
+            return None
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        for index, bulk in self.bulks.items():
+            tensor = proto.graph.initializer[index]
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                continue
+            if not isinstance(bulk, Stored):
+                return None
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            for key, value in {"location": self.path.name, "offset": bulk.offset, "length": bulk.length}.items():
+                tensor.external_data.add(key=key, value=str(value))
+        return proto
+
+    @contextmanager
+    def staged(self, target: Path) -> Iterator[Path]:
+        """Write to a temporary folder beside `target`, yield the path there, and move it to `target` at the end.
+
+        If the block raises, nothing is left and `target` is as it was.
+        """
+        folder = target.absolute().parent
+        if not folder.is_dir():
+            raise ModelError(f"cannot write {target}: the folder {folder} does not exist")
+        try:
+            staging = Path(tempfile.mkdtemp(prefix=".onnxnorm-", dir=folder))
+        except OSError as error:
+            raise ModelError(f"cannot write {target}: {error.strerror}") from error
+        try:
+            files = self._write(staging / target.name, target.absolute())
+            yield staging / target.name
+            for file in files:
+                (folder / file.relative_to(staging)).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(file, folder / file.relative_to(staging))
+        except OSError as error:
+            raise ModelError(f"cannot write {target}: {error.strerror or error}") from error
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def write(self, target: Path) -> None:
+        """Write the model to `target`, atomically."""
+        with self.staged(target):
+            pass
+
+    def _write(self, staged: Path, target: Path) -> list[Path]:
+        """Write model and data files below the folder of `staged`; the data files come first in the list."""
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        inline: dict[int, Bulk] = {}
+        outside: dict[str, list[tuple[int, Bulk]]] = {}
+        for index, bulk in self.bulks.items():
+            tensor = proto.graph.initializer[index]
+            if tensor.data_location != onnx.TensorProto.EXTERNAL:
+                inline[index] = bulk
+                continue
+            entries = _entries(tensor)
+            outside.setdefault(entries["location"], []).append((int(entries.get("offset", 0)), bulk))
+        renamed = self._locations(outside, target)
+        for tensor in proto.graph.initializer:
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = renamed.get(entry.value, entry.value)
+        files = []
+        for location, placed in outside.items():
+            assert self.path is not None
+            data = staged.parent / renamed[location]
+            data.parent.mkdir(parents=True, exist_ok=True)
+            _write_data(self.path.parent / location, data, placed)
+            files.append(data)
+        with staged.open("wb") as stream:
+            for chunk in fill(proto.SerializeToString(), inline):
+                stream.write(chunk)
+        return [*files, staged]
+
+    def _locations(self, locations: Iterable[str], target: Path) -> dict[str, str]:
+        """New names for data files that would overwrite those of another model: the original in the same folder."""
+        if self.path is None or self.path.absolute() == target or self.path.absolute().parent != target.parent:
+            return {location: location for location in locations}
+        return {location: f"{target.name}.{PurePosixPath(location).name}" for location in locations}
+
+
+_PACKED = {
+    onnx.TensorProto.INT4,
+    onnx.TensorProto.UINT4,
+    onnx.TensorProto.FLOAT4E2M1,
+    getattr(onnx.TensorProto, "INT2", -1),
+    getattr(onnx.TensorProto, "UINT2", -1),
+}
+
+
+def tensor_dtype(data_type: int) -> np.dtype[np.generic]:
+    """The NumPy dtype of an ONNX element type (ml_dtypes for bfloat16 and smaller)."""
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type))
+
+
+def _value_bytes(tensor: onnx.TensorProto) -> bytes:
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return b"\0".join(tensor.string_data)
+    if tensor.HasField("raw_data"):
+        return tensor.raw_data
+    return numpy_helper.to_array(tensor).tobytes()
+
+
+def _serialized(proto: onnx.ModelProto) -> memoryview:
+    try:
+        return memoryview(proto.SerializeToString())
+    except (ValueError, EncodeError) as error:
+        raise ModelError(f"the ModelProto cannot be serialized ({error}); over 2 GB, give the model as a path") from error
+
+
+def _mapped(path: Path) -> memoryview:
+    try:
+        with path.open("rb") as stream:
+            if os.fstat(stream.fileno()).st_size == 0:
+                return memoryview(b"")
+            return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+    except FileNotFoundError:
+        raise ModelError(f"model {path} does not exist") from None
+    except OSError as error:
+        raise ModelError(f"model {path} cannot be read: {error.strerror}") from error
+
+
+def _inline(buffer: memoryview, span: Span) -> Stored:
+    return Stored(buffer[span.offset : span.offset + span.length], span.offset, span.field)
+
+
+def _external(proto: onnx.ModelProto, path: Path | None, where: str) -> dict[int, Stored]:
+    """The data of initializers that lies in other files, which must lie in the model's folder or below it."""
+    stored: dict[int, Stored] = {}
+    files: dict[str, memoryview] = {}
+    for index, tensor in enumerate(proto.graph.initializer):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        if path is None:
+            raise ModelError(f"{where} keeps {tensor.name!r} in another file; load its external data, or give a path")
+        entries = _entries(tensor)
+        location = entries.get("location", "")
+        if location not in files:
+            files[location] = _mapped(_inside(path.parent, location, where))
+        size = int(np.prod(tensor.dims, dtype=np.int64)) * tensor_dtype(tensor.data_type).itemsize
+        offset = int(entries.get("offset", 0))
+        length = int(entries.get("length", size))
+        if tensor.data_type not in _PACKED and length != size:
+            raise ModelError(f"{where}: {tensor.name!r} needs {size} bytes, its external data says {length}")
+        if offset < 0 or offset + length > len(files[location]):
+            raise ModelError(
+                f"{where}: {tensor.name!r} ends at byte {offset + length} of {location}, which has {len(files[location])}"
+            )
+        stored[index] = Stored(files[location][offset : offset + length], offset)
+    return stored
+
+
+def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in tensor.external_data}
+
+
+def _inside(folder: Path, location: str, where: str) -> Path:
+    root = folder.resolve()
+    path = (root / location).resolve()
+    if not location or Path(location).is_absolute() or root not in path.parents:
+        raise ModelError(f"{where}: external data at {location!r} is outside the model's folder; it is not followed")
+    if not path.is_file():
+        raise ModelError(f"{where}: its external data file {location!r} is missing")
+    return path
+
+
+def _forget_location(tensor: onnx.TensorProto) -> None:
+    tensor.ClearField("data_location")
+    tensor.ClearField("external_data")
+
+
+def _write_data(source: Path, target: Path, placed: list[tuple[int, Bulk]]) -> None:
+    """Copy a data file and overwrite what has changed, so that offsets and padding stay."""
+    shutil.copyfile(source, target)
+    with target.open("r+b") as stream:
+        for offset, bulk in placed:
+            if isinstance(bulk, Stored):
+                continue
+            stream.seek(offset)
+            for chunk in bulk.chunks():
+                stream.write(chunk)

@@ -1,0 +1,157 @@
+"""A model as the walk reads it: nodes in order, who reads what, constants, and the concrete shape of every value.
+
+Shapes come from ONNX shape inference for concrete input shapes. Where a target shape is computed by nodes
+(`Shape` → `Gather` → `Concat` → `Reshape`), those are evaluated with ONNX's reference implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnxnorm.errors import ModelError
+from onnxnorm.model.constants import Constant, stored_constants
+from onnxnorm.model.files import Model, tensor_dtype
+from onnxnorm.model.inputs import InputSpec
+
+__all__ = ["Graph", "Node", "Reader", "input_specs", "ordered_nodes"]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One place where a value is read: the index of the node, and which of its inputs."""
+
+    node: int
+    input: int
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the main graph; `index` is its place in the ModelProto."""
+
+    index: int
+    proto: onnx.NodeProto = field(repr=False)
+    opset: int
+
+    @property
+    def op(self) -> str:
+        """The operator, with its domain unless that is ONNX's own."""
+        return f"{self.domain}::{self.proto.op_type}" if self.domain else self.proto.op_type
+
+    @property
+    def domain(self) -> str:
+        """The operator's domain; empty for ONNX's own."""
+        return "" if self.proto.domain == "ai.onnx" else self.proto.domain
+
+    @property
+    def label(self) -> str:
+        """What to call it in messages: its name, or its first output if it has none."""
+        return self.proto.name or next((name for name in self.proto.output if name), f"#{self.index}")
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs; an optional one that is left out is empty."""
+        return tuple(self.proto.input)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs; an optional one that is left out is empty."""
+        return tuple(self.proto.output)
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """The value of an attribute, or `default`."""
+        for attribute in self.proto.attribute:
+            if attribute.name == name:
+                value = onnx.helper.get_attribute_value(attribute)
+                return value.decode() if isinstance(value, bytes) else value
+        return default
+
+    def captured(self) -> frozenset[str]:
+        """Every name that its subgraphs mention, so at least what they capture."""
+        return frozenset(name for attribute in self.proto.attribute for name in _mentioned(attribute))
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The main graph, for one concrete shape of every input.
+
+    `shapes` and `types` (ONNX element types) lack the values that nothing is known of.
+    """
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[str, ...]
+    constants: Mapping[str, Constant]
+    shapes: Mapping[str, tuple[int, ...]]
+    types: Mapping[str, int]
+    readers: Mapping[str, tuple[Reader, ...]]
+
+
+def ordered_nodes(model: Model) -> tuple[Node, ...]:
+    """The nodes so that each comes after those it reads; the file's order where that is so already.
+
+    Raises ModelError if the graph has a cycle.
+    """
+    opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.proto.opset_import}
+    nodes = [Node(i, p, opsets.get(_domain(p), 1)) for i, p in enumerate(model.proto.graph.node)]
+    producer = {name: node.index for node in nodes for name in node.outputs if name}
+    needs = {
+        node.index: [producer[name] for name in {*node.inputs, *node.captured()} if name in producer] for node in nodes
+    }
+    if all(source < index for index, sources in needs.items() for source in sources):
+        return tuple(nodes)
+    try:
+        return tuple(nodes[index] for index in TopologicalSorter(needs).static_order())
+    except CycleError as error:
+        names = ", ".join(nodes[index].label for index in dict.fromkeys(error.args[1]))
+        raise ModelError(f"the graph has a cycle through {names}; ONNX allows none, export the model again") from None
+
+
+def input_specs(model: Model) -> tuple[InputSpec, ...]:
+    """What the model must be fed: its graph inputs that have no initializer."""
+    initialized = {tensor.name for tensor in model.proto.graph.initializer}
+    specs = []
+    for value in model.proto.graph.input:
+        if value.name in initialized:
+            continue
+        if not value.type.HasField("tensor_type"):
+            raise ModelError(f"graph input {value.name!r} is not a tensor; only tensor inputs can be fed")
+        tensor = value.type.tensor_type
+        if not tensor.HasField("shape"):
+            raise ModelError(f"graph input {value.name!r} has no shape in the model; export it with one")
+        shape = tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
+        specs.append(InputSpec(value.name, shape, tensor_dtype(tensor.elem_type)))
+    return tuple(specs)
+
+
+def readers_of(nodes: Sequence[Node]) -> dict[str, tuple[Reader, ...]]:
+    """Who reads each value, in order."""
+    readers: dict[str, list[Reader]] = {}
+    for node in nodes:
+        for position, name in enumerate(node.inputs):
+            if name:
+                readers.setdefault(name, []).append(Reader(node.index, position))
+    return {name: tuple(found) for name, found in readers.items()}
+
+
+
+
+def _domain(proto: onnx.NodeProto) -> str:
+    return "" if proto.domain == "ai.onnx" else proto.domain
+
+
+def _mentioned(attribute: onnx.AttributeProto) -> list[str]:
+    graphs = [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
+    names: list[str] = []
+    for graph in graphs:
+        names.extend(value.name for value in graph.output)
+        for node in graph.node:
+            names.extend(node.input)
+            for inner in node.attribute:
+                names.extend(_mentioned(inner))
+    return names

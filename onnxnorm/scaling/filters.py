@@ -1,0 +1,175 @@
+"""Filters, and where the activation of each is measured.
+
+From a filter's own output a breadth-first search goes through operators that keep its channel (BatchNormalization,
+constants added or multiplied, the Add of a residual block, pooling, ...) to the first non-linearity; the filter is
+measured by the mean behind that. Where it meets a mixing operator, an operator that rearranges channels or a graph output
+before, it is measured by the mean absolute value of its own output, behind its BatchNormalization and constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from onnxnorm.model.graph import Graph, Node
+from onnxnorm.scaling.laws import LAWS, Role
+from onnxnorm.scaling.slots import Ids, at_rank
+from onnxnorm.scaling.walk import Trace
+
+__all__ = ["FilterKind", "Layer", "Measure", "Site", "find_layers"]
+
+FilterKind = Literal["conv", "all"]
+Measure = Literal["mean", "mean_abs"]
+
+_CONVOLUTIONS = {"Conv", "ConvTranspose"}
+_DENSE = {"Gemm", "MatMul"}
+_WITH_CONSTANT = {"Add", "Sub", "Sum", "Mul", "Div"}
+_STRAIGHT_ON = {"BatchNormalization", "Identity", "Dropout", "Cast"}
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where channels are measured: a value, its channel axis, and what is averaged over the other axes."""
+
+    value: str
+    axis: int
+    measure: Measure
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The filters of one node: `channels` of them, measured at `site`, whose slots are `slots`, shape `(channels,)`."""
+
+    node: str
+    op: str
+    output: str
+    channels: int
+    site: Site
+    slots: Ids = field(repr=False)
+
+
+def find_layers(trace: Trace, kind: FilterKind = "conv") -> tuple[Layer, ...]:
+    """Every layer of filters, in order: convolutions, with `kind="all"` also dense layers with constant weights."""
+    graph = trace.graph
+    consumers = _consumers(graph)
+    layers = []
+    for node in graph.nodes:
+        axis = _channel_axis(node, graph, kind)
+        if axis is None or node.outputs[0] not in trace.ids:
+            continue
+        own = node.outputs[0]
+        channels = _channel_count(trace, own, axis)
+        if channels is None:
+            continue
+        sites = (_bent(graph, consumers, own, axis, channels), _own(graph, consumers, own, axis))
+        for site in (*sites, Site(own, axis, "mean_abs")):
+            slots = None if site is None else _slots_at(trace, site, channels)
+            if site is not None and slots is not None:
+                layers.append(Layer(node.label, node.op, own, channels, site, slots))
+                break
+    return tuple(layers)
+
+
+def _channel_axis(node: Node, graph: Graph, kind: FilterKind) -> int | None:
+    if node.op in _CONVOLUTIONS:
+        return 1
+    if kind == "all" and node.op in _DENSE and node.inputs[1] in graph.constants:
+        rank = len(graph.shapes.get(node.outputs[0], ()))
+        return rank - 1 if rank >= 2 else None
+    return None
+
+
+def _channel_count(trace: Trace, value: str, axis: int) -> int | None:
+    """Channels of a value, where known: a convolution behind an unknown operator may have slots but no shape."""
+    shape = trace.graph.shapes.get(value) or trace.ids[value].shape
+    return shape[axis] if len(shape) > axis else None
+
+
+def _consumers(graph: Graph) -> dict[str, list[Node]]:
+    by_index = {node.index: node for node in graph.nodes}
+    found = {name: [by_index[reader.node] for reader in readers] for name, readers in graph.readers.items()}
+    for node in graph.nodes:
+        for name in node.captured():
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def _bent(
+    graph: Graph, consumers: dict[str, list[Node]], value: str, axis: int, channels: int
+) -> Site | None:
+    """Behind the first non-linearity that is reached before anything else than what keeps the channel."""
+    frontier, seen = [(value, axis)], {value}
+    while frontier:
+        reached: list[tuple[str, int]] = []
+        ended = False
+        for name, along in frontier:
+            ended |= name in graph.outputs or not consumers.get(name)
+            for node in consumers.get(name, []):
+                role = _role(node, graph)
+                target = node.outputs[0] if node.outputs else ""
+                behind = _axis_behind(node, along)
+                fits = len(graph.shapes.get(target, ())) > behind and graph.shapes[target][behind] == channels
+                if role == "bends" and fits:
+                    return Site(target, behind, "mean")
+                if role == "keeps" and fits and target not in seen:
+                    reached.append((target, behind))
+                    seen.add(target)
+                ended |= role not in {"keeps", "bends"}
+        if ended:
+            return None
+        frontier = reached
+    return None
+
+
+def _own(graph: Graph, consumers: dict[str, list[Node]], value: str, axis: int) -> Site:
+    """The output itself, behind the BatchNormalization and constants that alone read it."""
+    while value not in graph.outputs and len(consumers.get(value, [])) == 1:
+        (node,) = consumers[value]
+        constant = node.op in _WITH_CONSTANT and all(name in graph.constants or name == value for name in node.inputs)
+        if not constant and node.op not in _STRAIGHT_ON:
+            break
+        if len(graph.shapes.get(node.outputs[0], ())) != len(graph.shapes.get(value, ())):
+            break
+        value = node.outputs[0]
+    return Site(value, axis, "mean_abs")
+
+
+def _role(node: Node, graph: Graph) -> Role:
+    entry = LAWS.get(node.op)
+    activations = sum(name not in graph.constants for name in node.inputs if name)
+    if entry is None or node.captured():
+        return "other"
+    if node.op in {"Max", "Min"}:
+        return "bends"
+    if node.op in {"Mul", "Div"} and activations > 1:
+        return "other"
+    return entry.role
+
+
+def _axis_behind(node: Node, axis: int) -> int:
+    if node.op != "Transpose":
+        return axis
+    order: list[int] | None = node.attribute("perm")
+    return order.index(axis) if order and axis in order else axis
+
+
+def _slots_at(trace: Trace, site: Site, channels: int) -> Ids | None:
+    """The slots of a value along its channel axis, if they vary along no other."""
+    ids = trace.ids.get(site.value)
+    if ids is None:
+        return None
+    shape = trace.graph.shapes.get(site.value)
+    ids = at_rank(ids, ids.ndim if shape is None else len(shape))
+    if ids.size == 1:
+        return np.broadcast_to(ids.reshape(-1), (channels,))
+    if ids.ndim <= site.axis or ids.size != ids.shape[site.axis] or ids.size != channels:
+        return None
+    return ids.reshape(-1)
+
+
+def sites_of(layers: Iterable[Layer]) -> tuple[Site, ...]:
+    """The distinct sites, in order."""
+    return tuple(dict.fromkeys(layer.site for layer in layers))

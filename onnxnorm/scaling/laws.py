@@ -1,0 +1,196 @@
+"""What a law is: a function from one visit of a node to the slots of its outputs, or a refusal with a reason.
+
+A law is registered for its operators with `@law("Conv", ...)`; registering an operator twice raises. `keeps` marks
+operators that hand every channel on (so that a filter's activation is looked for behind them), `bends` the
+non-linearities that an activation is measured after, `mixes` those whose output channels are filters or dense units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from onnxnorm.model.constants import Constant
+from onnxnorm.model.graph import Graph, Node, Reader
+from onnxnorm.scaling.slots import ZERO, Barrier, Edit, Ids, Slots, at_rank
+
+__all__ = ["LAWS", "Law", "Operand", "Outcome", "Refusal", "Role", "Visit", "law", "refuses"]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a node is a barrier."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An input of a node: its name and place, its slots, its shape where known, and the constant if it is one."""
+
+    name: str
+    position: int
+    ids: Ids = field(repr=False)
+    shape: tuple[int, ...] | None
+    constant: Constant | None
+
+    @property
+    def rank(self) -> int:
+        """Number of axes; those of the slots where the shape is unknown."""
+        return self.ids.ndim if self.shape is None else len(self.shape)
+
+    @property
+    def uniform(self) -> bool:
+        """Whether one slot serves all elements."""
+        return self.ids.size == 1
+
+
+Outcome = Ids | Sequence[Ids] | Refusal
+
+
+@dataclass
+class Visit:
+    """One node as its law sees it; what the law demands is kept here, and counts only if it does not refuse."""
+
+    node: Node
+    graph: Graph = field(repr=False)
+    operands: tuple[Operand | None, ...]
+    slots: Slots = field(repr=False)
+    ties: list[tuple[Ids, Ids]] = field(default_factory=list)
+    pins: list[tuple[Ids, str, str]] = field(default_factory=list)
+    products: list[tuple[Ids, Ids, Ids, str]] = field(default_factory=list)
+    edits: list[Edit] = field(default_factory=list)
+
+    def operand(self, position: int) -> Operand | None:
+        """An input, or None if it is left out."""
+        return self.operands[position] if position < len(self.operands) else None
+
+    def first(self) -> Operand:
+        """The first input, which every operator with a law has."""
+        operand = self.operands[0]
+        assert operand is not None, self.node.label
+        return operand
+
+    def present(self) -> list[Operand]:
+        """The inputs that are there."""
+        return [operand for operand in self.operands if operand is not None]
+
+    def constant(self, position: int) -> Constant | None:
+        """The constant at an input, or None if it is left out or computed from the graph's inputs."""
+        operand = self.operand(position)
+        return operand.constant if operand else None
+
+    def output_shape(self, position: int = 0) -> tuple[int, ...] | None:
+        """Shape of an output, where known."""
+        return self.graph.shapes.get(self.node.outputs[position])
+
+    def fresh(self, *shape: int) -> Ids:
+        """New slots."""
+        return self.slots.fresh(*shape)
+
+    def tie(self, a: Ids, b: Ids) -> None:
+        """Demand one scale wherever a and b meet."""
+        self.ties.append((a, b))
+
+    def pin(self, operand: Operand, reason: str) -> None:
+        """Demand scale 1 of an input."""
+        self.pins.append((operand.ids, operand.name, reason))
+
+    def relate(self, c: Ids, a: Ids, b: Ids, reason: str) -> None:
+        """Demand scale[c] = scale[a] * scale[b]."""
+        self.products.append((c, a, b, reason))
+
+    def edit(self, operand: Operand, times: Ids | None = None, over: Ids | None = None) -> None:
+        """Make a constant follow the scales; zeros follow any."""
+        constant = operand.constant
+        assert constant is not None, operand.name
+        if constant.size > 1 or np.any(constant.values()):
+            self.edits.append(Edit(constant, Reader(self.node.index, operand.position), times, over))
+
+    def solid(self, ids: Ids) -> Ids:
+        """The same ids with a slot of their own for zeros, for a law that can make something else of a zero."""
+        if not (ids == ZERO).any():
+            return ids
+        return np.where(ids == ZERO, self.fresh(*ids.shape), ids)
+
+    def merge(self, ids: Ids, axis: int) -> Ids:
+        """Tie all slots along an axis; the result has size 1 there."""
+        if ids.shape[axis] == 1:
+            return ids
+        merged: Ids = ids.max(axis=axis, keepdims=True)
+        self.tie(merged, ids)
+        return merged
+
+    def merge_but(self, ids: Ids, axes: Sequence[int]) -> Ids:
+        """Tie all slots along every axis but these."""
+        for axis in range(ids.ndim):
+            if axis not in axes:
+                ids = self.merge(ids, axis)
+        return ids
+
+    def along(self, operand: Operand, axis: int, size: int, rank: int | None = None) -> Ids:
+        """The slots of a value that may vary along one axis only, shape `(size,)`; what else varies is tied."""
+        ids = at_rank(operand.ids, operand.rank if rank is None else rank)
+        axis %= ids.ndim
+        return np.broadcast_to(self.merge_but(ids, [axis]).reshape(-1), (size,))
+
+    def spread(self, ids: Ids, constant: Constant) -> Ids:
+        """The slots by which a constant is multiplied that meets a value with slots `ids`, in the constant's rank.
+
+        Where one number of the constant meets several slots they are tied, unless the number is zero.
+        """
+        rank = max(ids.ndim, len(constant.shape))
+        ids, shape = at_rank(ids, rank), (1,) * (rank - len(constant.shape)) + constant.shape
+        crowded = [axis for axis in range(rank) if shape[axis] == 1 and ids.shape[axis] > 1]
+        if crowded:
+            nonzero = constant.values().reshape(shape) != 0
+            ids = np.where(nonzero, ids, ZERO)
+            for axis in crowded:
+                ids = self.merge(ids, axis)
+        return at_rank(ids, len(constant.shape))
+
+
+Role = Literal["keeps", "bends", "mixes", "other"]
+
+
+@dataclass(frozen=True)
+class Law:
+    """A registered operator: its law, its role, and for operators that always refuse, the reason."""
+
+    apply: Callable[[Visit], Outcome]
+    role: Role
+    barrier: str | None = None
+
+
+LAWS: dict[str, Law] = {}
+
+
+def law(*operators: str, role: Role = "other") -> Callable[[Callable[[Visit], Outcome]], Callable[[Visit], Outcome]]:
+    """Register a law for operators of ONNX's own domain."""
+
+    def register(function: Callable[[Visit], Outcome]) -> Callable[[Visit], Outcome]:
+        for operator in operators:
+            _register(operator, Law(function, role))
+        return function
+
+    return register
+
+
+def refuses(reason: str, *operators: str, role: Role = "other") -> None:
+    """Register operators that are barriers on purpose, with their reason."""
+    for operator in operators:
+        _register(operator, Law(lambda _: Refusal(reason), role, reason))
+
+
+def _register(operator: str, entry: Law) -> None:
+    if operator in LAWS:
+        raise ValueError(f"operator {operator} has two laws")
+    LAWS[operator] = entry
+
+
+def barrier_at(node: Node, value: str, reason: str) -> Barrier:
+    """A barrier at a value that a node reads or writes."""
+    return Barrier(node.label, node.op, value, reason)

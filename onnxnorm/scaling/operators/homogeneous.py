@@ -1,0 +1,89 @@
+"""Operators that are positively homogeneous element by element: `f(s * x) = s * f(x)` for s > 0. Nothing changes.
+
+Checked by value, not by name: Clip is one of them for the bounds 0 and infinity; other bounds must be scaled along, and
+since there is one bound for all channels these must share one scale.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
+from onnxnorm.scaling.slots import Ids
+
+_FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16}
+
+
+@law("Relu", "LeakyRelu", "Abs", role="bends")
+@law("Identity", "Neg", "Dropout", role="keeps")
+def homogeneous(visit: Visit) -> Outcome:
+    """Hand the slots on."""
+    return visit.first().ids
+
+
+@law("PRelu", role="bends")
+def prelu(visit: Visit) -> Outcome:
+    """Homogeneous for any constant slope."""
+    if visit.constant(1) is None:
+        return Refusal("its slope is not a constant")
+    return visit.first().ids
+
+
+@law("ThresholdedRelu", role="bends")
+def thresholded_relu(visit: Visit) -> Outcome:
+    """Homogeneous for the threshold 0; another one is an attribute, which a rewrite leaves alone."""
+    alpha = visit.node.attribute("alpha", 1.0)
+    return visit.first().ids if alpha == 0 else Refusal(f"its threshold {alpha:g} is not 0")
+
+
+@law("Cast", "CastLike", role="keeps")
+def cast(visit: Visit) -> Outcome:
+    """Homogeneous between floating-point types of 16 bits or more."""
+    source, target = visit.graph.types.get(visit.node.inputs[0]), visit.graph.types.get(visit.node.outputs[0])
+    if source in _FLOATS and target in _FLOATS:
+        return visit.first().ids
+    return Refusal("it casts to or from something else than floating point of 16 bits or more")
+
+
+@law("Sign")
+def sign(visit: Visit) -> Outcome:
+    """The sign of a value does not depend on its scale."""
+    del visit
+    return ()
+
+
+@law("Clip", role="bends")
+def clip(visit: Visit) -> Outcome:
+    """Bounds of 0 or infinity hand the slots on. For others all channels are tied, and the bounds scaled."""
+    source = visit.first()
+    if visit.node.opset < 11:
+        bounds = [visit.node.attribute(name, default) for name, default in (("min", -np.inf), ("max", np.inf))]
+        if all(_inert(np.asarray(bound, np.float32)) for bound in bounds):
+            return source.ids
+        return Refusal("its bounds are attributes, which a rewrite leaves alone")
+    given = [operand for operand in (visit.operand(1), visit.operand(2)) if operand is not None]
+    if any(operand.constant is None for operand in given):
+        return Refusal("its bounds are not constants")
+    bounding = [operand for operand in given if not _is_inert(operand)]
+    if not bounding:
+        return source.ids
+    return _clipped(visit, visit.solid(source.ids), bounding)
+
+
+def _clipped(visit: Visit, ids: Ids, bounding: list[Operand]) -> Ids:
+    one = visit.merge_but(ids, [])
+    for operand in bounding:
+        visit.edit(operand, times=one.reshape(-1)[:1])
+    return ids
+
+
+def _is_inert(bound: Operand) -> bool:
+    return bound.constant is not None and _inert(np.asarray(bound.constant.values()))
+
+
+def _inert(bound: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> bool:
+    """Whether scaling the value may leave this bound as it is: 0, and what no number of its type exceeds."""
+    value = abs(float(bound.reshape(-1)[0])) if bound.size else np.inf
+    dtype = bound.dtype if bound.dtype.kind == "f" else np.dtype(np.float32)
+    return value == 0 or value >= float(np.finfo(dtype).max)

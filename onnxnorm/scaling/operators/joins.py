@@ -1,0 +1,38 @@
+"""Operators that join: `f(s * x, s * y) = s * f(x, y)`. All operands share one scale; constants are multiplied by it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxnorm.scaling.laws import Operand, Outcome, Visit, law
+from onnxnorm.scaling.operators.movement import moving_ids
+from onnxnorm.scaling.slots import Ids, at_rank
+
+
+@law("Add", "Sub", "Sum", "Mean", "Max", "Min", role="keeps")
+def join(visit: Visit) -> Outcome:
+    """Broadcast the operands' slots against each other and tie them pairwise."""
+    return _joined(visit, visit.present())
+
+
+@law("Where")
+def where(visit: Visit) -> Outcome:
+    """The condition has no scale; it chooses between two operands that share one."""
+    return _joined(visit, visit.present()[1:])
+
+
+def _joined(visit: Visit, operands: list[Operand]) -> Ids:
+    activations = [moving_ids(visit, operand) for operand in operands if operand.constant is None]
+    constants = [operand for operand in operands if operand.constant is not None]
+    if not activations:  # a Where that chooses between constants
+        activations, constants = [moving_ids(visit, operand) for operand in operands], []
+    rank = max(ids.ndim for ids in activations)
+    joined: Ids = np.maximum.reduce(np.broadcast_arrays(*(at_rank(ids, rank) for ids in activations)))
+    for ids in activations:
+        visit.tie(joined, at_rank(ids, rank))
+    if constants:
+        joined = visit.solid(joined)
+    for operand in constants:
+        assert operand.constant is not None
+        visit.edit(operand, times=visit.spread(joined, operand.constant))
+    return joined

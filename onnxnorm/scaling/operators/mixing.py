@@ -1,0 +1,130 @@
+"""Operators that mix channels with constant weights: Conv, ConvTranspose, Gemm, MatMul.
+
+Output scales are free. For a weight `W[o, i]` and a bias `b[o]`::
+
+    W'[o, i] = W[o, i] * s_out[o] / s_in[i]        b'[o] = b[o] * s_out[o]
+
+The input may vary along its channel axis only; what else varies there is tied.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
+from onnxnorm.scaling.slots import Ids, at_rank
+
+_NOT_CONSTANT = "its weight is not a constant"
+
+
+@law("Conv", role="mixes")
+def conv(visit: Visit) -> Outcome:
+    """Weight `(C_out, C_in/group, *kernel)`; filter o reads the input channels of its group."""
+    weight = visit.operand(1)
+    if weight is None or weight.constant is None:
+        return Refusal(_NOT_CONSTANT)
+    group = visit.node.attribute("group", 1)
+    filters, per_group, *kernel = weight.constant.shape
+    source = _channels(visit, per_group * group, len(weight.constant.shape))
+    if isinstance(source, Refusal):
+        return source
+    out = visit.fresh(filters)
+    ones = [1] * len(kernel)
+    over = source.reshape(group, per_group).repeat(filters // group, axis=0)
+    visit.edit(weight, times=out.reshape(filters, 1, *ones), over=over.reshape(filters, per_group, *ones))
+    return _biased(visit, visit.operand(2), out) or out.reshape(1, filters, *ones)
+
+
+@law("ConvTranspose", role="mixes")
+def conv_transpose(visit: Visit) -> Outcome:
+    """Weight `(C_in, C_out/group, *kernel)`; input channel i writes the filters of its group."""
+    weight = visit.operand(1)
+    if weight is None or weight.constant is None:
+        return Refusal(_NOT_CONSTANT)
+    group = visit.node.attribute("group", 1)
+    channels, per_group, *kernel = weight.constant.shape
+    source = _channels(visit, channels, len(weight.constant.shape))
+    if isinstance(source, Refusal):
+        return source
+    out = visit.fresh(per_group * group)
+    ones = [1] * len(kernel)
+    times = out.reshape(group, per_group).repeat(channels // group, axis=0)
+    visit.edit(weight, times=times.reshape(channels, per_group, *ones), over=source.reshape(channels, 1, *ones))
+    return _biased(visit, visit.operand(2), out) or out.reshape(1, -1, *ones)
+
+
+@law("Gemm", role="mixes")
+def gemm(visit: Visit) -> Outcome:
+    """`alpha * A @ B + beta * C`, either factor constant; alpha and beta are the same factors before and after."""
+    a, b = visit.operand(0), visit.operand(1)
+    assert a is not None
+    assert b is not None
+    inner_a, inner_b = (0 if visit.node.attribute("transA", 0) else 1), (1 if visit.node.attribute("transB", 0) else 0)
+    if b.constant is not None:
+        out = _multiplied(visit, a, inner_a, b, inner_b)
+        ids = out if isinstance(out, Refusal) else out.reshape(1, -1)
+    elif a.constant is not None:
+        out = _multiplied(visit, b, inner_b, a, inner_a)
+        ids = out if isinstance(out, Refusal) else out.reshape(-1, 1)
+    else:
+        return Refusal("it multiplies two activations")
+    return ids if isinstance(ids, Refusal) else _biased(visit, visit.operand(2), ids) or ids
+
+
+@law("MatMul", role="mixes")
+def matmul(visit: Visit) -> Outcome:
+    """`A @ B` over the last two axes, either one constant; a stack of constant matrices shares its scales."""
+    a, b = visit.operand(0), visit.operand(1)
+    assert a is not None
+    assert b is not None
+    if b.constant is not None and len(b.constant.shape) >= 2 and a.rank >= 1:
+        out = _multiplied(visit, a, a.ids.ndim - 1 if a.shape is None else a.rank - 1, b, len(b.constant.shape) - 2)
+        return out
+    if a.constant is not None and len(a.constant.shape) >= 2 and b.shape is not None and b.rank >= 2:
+        out = _multiplied(visit, b, b.rank - 2, a, len(a.constant.shape) - 1)
+        return out if isinstance(out, Refusal) else out.reshape(-1, 1)
+    if a.constant is None and b.constant is None:
+        return Refusal("it multiplies two activations")
+    return Refusal("it multiplies by a vector, so its output has no channels")
+
+
+def _multiplied(visit: Visit, source: Operand, axis: int, weight: Operand, inner: int) -> Ids | Refusal:
+    """New slots for the outer axis of a constant matrix whose axis `inner` meets axis `axis` of an activation."""
+    assert weight.constant is not None
+    shape = weight.constant.shape
+    outer = len(shape) - 1 if inner == len(shape) - 2 else len(shape) - 2
+    if source.shape is not None and (len(source.shape) <= axis or source.shape[axis] != shape[inner]):
+        return Refusal(f"its input has shape {source.shape}, which does not fit a weight of shape {shape}")
+    if source.shape is None and not source.uniform:
+        return Refusal("the shape of its input is not known")
+    over = visit.along(source, axis, shape[inner]) if source.shape else np.broadcast_to(source.ids.reshape(-1), shape[inner])
+    out = visit.fresh(shape[outer])
+    visit.edit(weight, times=_on_axis(out, outer, len(shape)), over=_on_axis(over, inner, len(shape)))
+    return out
+
+
+def _on_axis(ids: Ids, axis: int, rank: int) -> Ids:
+    shape = [1] * rank
+    shape[axis] = -1
+    return ids.reshape(shape)
+
+
+def _channels(visit: Visit, channels: int, rank: int) -> Ids | Refusal:
+    """The slots of an input with channels on axis 1, shape `(channels,)`."""
+    source = visit.first()
+    if source.shape is not None and (len(source.shape) != rank or source.shape[1] != channels):
+        return Refusal(f"its input has shape {source.shape}, which does not fit its weight")
+    if source.ids.ndim > rank:
+        return Refusal("the shape of its input is not known")
+    return visit.along(source, 1, channels, rank)
+
+
+def _biased(visit: Visit, bias: Operand | None, out: Ids) -> Refusal | None:
+    """Scale the bias with the output, or tie an activation in its place to the output."""
+    if bias is None:
+        return None
+    if bias.constant is not None:
+        visit.edit(bias, times=visit.spread(out, bias.constant))
+    else:
+        visit.tie(at_rank(bias.ids, out.ndim), out)
+    return None

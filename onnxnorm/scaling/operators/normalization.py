@@ -1,0 +1,91 @@
+"""Operators that normalize.
+
+BatchNormalization is a scale and a shift by constants; both its scales are free, while the variance stays as it is, since
+the epsilon beside it would make its scaling inexact::
+
+    scale' = scale * s_out / s_in        mean' = mean * s_in        B' = B * s_out
+
+The others divide by a statistic of their own input, with an epsilon: the input must keep its scale, the output is free::
+
+    scale' = scale * s_out        B' = B * s_out
+"""
+
+from __future__ import annotations
+
+from onnxnorm.scaling.laws import Outcome, Refusal, Visit, law
+from onnxnorm.scaling.slots import Ids
+
+_OWN_INPUT = "it divides by a statistic of its input with an epsilon, so the input keeps its scale"
+
+
+@law("BatchNormalization", role="keeps")
+def batch_normalization(visit: Visit) -> Outcome:
+    """Inference only: in training mode the statistics are those of the input."""
+    constants = [operand for operand in visit.operands[1:] if operand is not None and operand.constant is not None]
+    if len(constants) != 4:
+        return Refusal("its parameters are not constants")
+    if visit.node.attribute("training_mode", 0) or len(visit.node.outputs) > 1 or not visit.node.attribute("spatial", 1):
+        return Refusal("it normalizes by the batch or per position, not by constants per channel")
+    scale, shift, mean, _ = constants
+    assert scale.constant is not None
+    source = visit.first()
+    channels = scale.constant.size
+    if source.shape is not None and (len(source.shape) < 2 or source.shape[1] != channels):
+        return Refusal(f"its input has shape {source.shape}, its parameters {channels} channels")
+    if source.shape is None and source.ids.ndim < 2 and not source.uniform:
+        return Refusal("the shape of its input is not known")
+    over = visit.along(source, 1, channels, None if source.shape else max(2, source.ids.ndim))
+    out = visit.fresh(channels)
+    visit.edit(scale, times=out, over=over)
+    visit.edit(shift, times=out)
+    visit.edit(mean, times=over)
+    return out.reshape(1, channels, *[1] * (max(source.rank, 2) - 2))
+
+
+@law("InstanceNormalization", role="keeps")
+def instance_normalization(visit: Visit) -> Outcome:
+    """Scale and B of shape `(C,)`."""
+    return _normalized(visit, per_channel=True)
+
+
+@law("GroupNormalization", role="keeps")
+def group_normalization(visit: Visit) -> Outcome:
+    """Scale and B of shape `(C,)` from opset 21 on; of one number per group before, shared by its channels."""
+    return _normalized(visit, per_channel=True)
+
+
+@law("LayerNormalization", "RMSNormalization", role="keeps")
+def layer_normalization(visit: Visit) -> Outcome:
+    """Scale and B of the shape of the normalized axes, the last ones."""
+    return _normalized(visit, per_channel=False)
+
+
+@law("LpNormalization")
+def lp_normalization(visit: Visit) -> Outcome:
+    """`x / |x|` without an epsilon: one scale along the axis cancels, so the output has scale 1 whatever it is."""
+    source = visit.first()
+    if source.shape is None:
+        return Refusal("the shape of its input is not known")
+    visit.merge(source.ids, visit.node.attribute("axis", -1) % source.rank)
+    return ()
+
+
+def _normalized(visit: Visit, *, per_channel: bool) -> Outcome:
+    source, scale, shift = visit.first(), visit.operand(1), visit.operand(2)
+    parameters = [operand for operand in (scale, shift) if operand is not None]
+    if scale is None or any(operand.constant is None for operand in parameters):
+        return Refusal("its scale is not a constant, and " + _OWN_INPUT)
+    if source.shape is None:
+        return Refusal(_OWN_INPUT)
+    assert scale.constant is not None
+    visit.pin(source, _OWN_INPUT)
+    out = visit.fresh(*scale.constant.shape)
+    for operand in parameters:
+        assert operand.constant is not None
+        visit.edit(operand, times=visit.spread(out, operand.constant))
+    return _on_channels(out, source.shape) if per_channel else out
+
+
+def _on_channels(out: Ids, shape: tuple[int, ...]) -> Ids:
+    """Slots `(C,)`, or `(groups,)` shared by consecutive channels, put on axis 1."""
+    return out.repeat(shape[1] // out.size).reshape(1, -1, *[1] * (len(shape) - 2))

@@ -1,0 +1,49 @@
+"""Multiplication and division.
+
+By a constant: nothing changes. Of two activations: the scale of the result is the product of two scales. If one of them is
+pinned, the other passes through; otherwise the smaller operand, the gate, is pinned. Which it is, is known only when
+the walk is over: the law states the product, and `groups.solve` decides.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
+from onnxnorm.scaling.slots import ZERO, Ids, at_rank
+
+
+@law("Mul", role="keeps")
+def multiply(visit: Visit) -> Outcome:
+    """`c = a * b`."""
+    a, b = visit.present()
+    if a.constant is not None or b.constant is not None:
+        return _passed(visit, b if a.constant is not None else a)
+    large, small = (a, b) if a.ids.size >= b.ids.size else (b, a)
+    ids = _result(visit, a, b)
+    visit.relate(ids, large.ids, small.ids, "it multiplies two activations, so one of them keeps its scale")
+    return ids
+
+
+@law("Div", role="keeps")
+def divide(visit: Visit) -> Outcome:
+    """`c = a / b`, that is `a = c * b`; a constant divided by an activation is refused."""
+    a, b = visit.present()
+    if b.constant is not None:
+        return _passed(visit, a)
+    if a.constant is not None:
+        return Refusal("it divides a constant by an activation")
+    ids = _result(visit, a, b)
+    visit.relate(np.where(at_rank(a.ids, ids.ndim) == ZERO, ZERO, a.ids), ids, b.ids, "it divides by an activation")
+    return ids
+
+
+def _passed(visit: Visit, operand: Operand) -> Ids:
+    shape = visit.output_shape()
+    return at_rank(operand.ids, operand.ids.ndim if shape is None else len(shape))
+
+
+def _result(visit: Visit, a: Operand, b: Operand) -> Ids:
+    """New slots for the product of two values; none where either is zero."""
+    left, right = np.broadcast_arrays(a.ids, b.ids)
+    return np.where((left == ZERO) | (right == ZERO), ZERO, visit.fresh(*left.shape))

@@ -1,0 +1,160 @@
+"""The plan: what a rewrite could do to a network, as plain data for people and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxnorm.scaling.filters import Layer
+from onnxnorm.scaling.slots import distinct
+from onnxnorm.scaling.walk import Trace
+
+__all__ = ["Plan", "PlannedBarrier", "PlannedGroup", "PlannedLayer", "make_plan", "tied_filters"]
+
+
+@dataclass(frozen=True)
+class PlannedLayer:
+    """How many filters of a layer are free, tied and pinned, where they are measured, and why some are pinned."""
+
+    node: str
+    op: str
+    filters: int
+    free: int
+    tied: int
+    pinned: int
+    value: str
+    measure: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlannedGroup:
+    """Values that carry the same scales: `channels` filters, each with a scale of its own unless they are tied."""
+
+    values: tuple[str, ...]
+    channels: int
+    tied: bool
+    pinned: bool
+
+
+@dataclass(frozen=True)
+class PlannedBarrier:
+    """What pins filters: a node and a value, how many filters' channels that costs, and the reason."""
+
+    node: str
+    op: str
+    value: str
+    channels: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The counts satisfy `free + pinned + tied = filters`; `dead` filters are known only with statistics."""
+
+    filters: int
+    free: int
+    pinned: int
+    tied: int
+    dead: int
+    layers: tuple[PlannedLayer, ...]
+    groups: tuple[PlannedGroup, ...]
+    barriers: tuple[PlannedBarrier, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as `plan --json` prints it."""
+        return {
+            "filters": self.filters,
+            "free": self.free,
+            "pinned": self.pinned,
+            "tied": self.tied,
+            "dead": self.dead,
+            "barriers": [vars(barrier) for barrier in self.barriers],
+            "groups": [vars(group) | {"values": list(group.values)} for group in self.groups],
+            "layers": [vars(layer) | {"reasons": list(layer.reasons)} for layer in self.layers],
+        }
+
+
+def make_plan(trace: Trace, layers: Sequence[Layer], dead: int = 0) -> Plan:
+    """Summarize a trace for these layers of filters."""
+    tied = tied_filters(trace, layers)
+    planned = tuple(_layer(trace, layer, flags) for layer, flags in zip(layers, tied, strict=True))
+    return Plan(
+        filters=sum(layer.filters for layer in planned),
+        free=sum(layer.free for layer in planned),
+        pinned=sum(layer.pinned for layer in planned),
+        tied=sum(layer.tied for layer in planned),
+        dead=dead,
+        layers=planned,
+        groups=_groups(trace, layers),
+        barriers=_barriers(trace, layers),
+    )
+
+
+def tied_filters(trace: Trace, layers: Sequence[Layer]) -> list[NDArray[np.bool_]]:
+    """Per layer, which filters share a scale with another filter and are not pinned."""
+    of = [trace.groups.of[layer.slots] for layer in layers]
+    members = np.bincount(np.concatenate(of), minlength=trace.groups.count) if of else np.zeros(0, np.int64)
+    return [(members[groups] > 1) & (trace.groups.pinned[groups] < 0) for groups in of]
+
+
+def _layer(trace: Trace, layer: Layer, tied: NDArray[np.bool_]) -> PlannedLayer:
+    pinned = trace.groups.is_pinned(layer.slots)
+    reasons = tuple(barrier.reason for barrier in trace.groups.reasons(layer.slots))
+    return PlannedLayer(
+        node=layer.node,
+        op=layer.op,
+        filters=layer.channels,
+        free=int((~pinned & ~tied).sum()),
+        tied=int(tied.sum()),
+        pinned=int(pinned.sum()),
+        value=layer.site.value,
+        measure=layer.site.measure,
+        reasons=tuple(dict.fromkeys(reasons)),
+    )
+
+
+def _groups(trace: Trace, layers: Sequence[Layer]) -> tuple[PlannedGroup, ...]:
+    """Groups of slots that appear in exactly the same values are told together."""
+    if not layers:
+        return ()
+    filters = np.concatenate([trace.groups.of[layer.slots] for layer in layers])
+    members = np.bincount(filters, minlength=trace.groups.count)
+    appears: dict[int, list[int]] = {int(group): [] for group in np.unique(filters)}
+    names = list(trace.ids)
+    for index, name in enumerate(names):
+        for group in np.unique(trace.groups.of[distinct(trace.ids[name])]).tolist():
+            if group in appears:
+                appears[group].append(index)
+    bundles: dict[tuple[int, ...], list[int]] = {}
+    for group, values in appears.items():
+        bundles.setdefault(tuple(values), []).append(group)
+    return tuple(
+        PlannedGroup(
+            values=tuple(names[index] for index in values),
+            channels=int(members[groups].sum()),
+            tied=bool((members[groups] > 1).any()),
+            pinned=bool((trace.groups.pinned[groups] >= 0).any()),
+        )
+        for values, groups in sorted(bundles.items())
+    )
+
+
+def _barriers(trace: Trace, layers: Sequence[Layer]) -> tuple[PlannedBarrier, ...]:
+    """The barriers that pin filters, those that cost most first."""
+    if not layers:
+        return ()
+    of = trace.groups.of
+    filters = np.bincount(np.concatenate([of[layer.slots] for layer in layers]), minlength=trace.groups.count)
+    costs: dict[int, int] = {}
+    for ids, index in trace.groups.pins:
+        costs[index] = costs.get(index, 0) + int(filters[np.unique(of[ids])].sum())
+    found = [(channels, trace.groups.barriers[index]) for index, channels in costs.items() if channels]
+    return tuple(
+        PlannedBarrier(barrier.node, barrier.op, barrier.value, channels, barrier.reason)
+        for channels, barrier in sorted(found, key=lambda item: -item[0])
+    )

@@ -1,0 +1,120 @@
+"""Slots, and the constraints that laws put on them.
+
+Ids are int64 arrays that broadcast against the value they belong to. Slot `ZERO` marks elements that are zero for every
+input (padding): zero fits any scale, so ties and pins pass it over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxnorm.model.constants import Constant
+from onnxnorm.model.graph import Reader
+
+__all__ = ["ZERO", "Barrier", "Edit", "Ids", "Slots", "at_rank", "distinct", "squeezed"]
+
+Ids = NDArray[np.int64]
+
+ZERO = 0
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """Where scales must stay 1, and why: the node, its operator, the value that is pinned there."""
+
+    node: str
+    op: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Edit:
+    """How a constant follows the scales: `new = old * scale[times] / scale[over]`, for one reader of it.
+
+    `times` and `over` broadcast against the constant's shape; None means 1.
+    """
+
+    constant: Constant
+    reader: Reader
+    times: Ids | None = field(repr=False, default=None)
+    over: Ids | None = field(repr=False, default=None)
+
+    def slots(self) -> Ids:
+        """All slots that the constant depends on, flat."""
+        parts = [ids.reshape(-1) for ids in (self.times, self.over) if ids is not None]
+        return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+
+
+@dataclass
+class Slots:
+    """All slots of a walk and the constraints between them; only grows.
+
+    `ties` holds pairs `(2, n)`; `pins` slots with the index of their barrier; `products` triples `(3, n)` of slots
+    `(c, a, b)` with scale[c] = scale[a] * scale[b], where b is to be pinned if nothing else decides.
+    """
+
+    count: int = 1
+    ties: list[Ids] = field(default_factory=list)
+    pins: list[tuple[Ids, int]] = field(default_factory=list)
+    products: list[tuple[Ids, int]] = field(default_factory=list)
+    barriers: list[Barrier] = field(default_factory=list)
+
+    def fresh(self, *shape: int) -> Ids:
+        """New slots of this shape."""
+        size = int(np.prod(shape, dtype=np.int64))
+        ids = np.arange(self.count, self.count + size, dtype=np.int64).reshape(shape)
+        self.count += size
+        return ids
+
+    def tie(self, a: Ids, b: Ids) -> None:
+        """Demand the same scale wherever the two broadcast against each other."""
+        if a is b:
+            return
+        left, right = np.broadcast_arrays(a, b)
+        apart = (left != right) & (left != ZERO) & (right != ZERO)
+        if apart.any():
+            pairs = np.unique(left[apart] * self.count + right[apart])
+            self.ties.append(np.stack(np.divmod(pairs, self.count)))
+
+    def pin(self, ids: Ids, barrier: Barrier) -> None:
+        """Demand scale 1."""
+        pinned = distinct(ids)
+        if pinned.size:
+            self.pins.append((pinned, len(self.barriers)))
+            self.barriers.append(barrier)
+
+    def relate(self, c: Ids, a: Ids, b: Ids, barrier: Barrier) -> None:
+        """Demand scale[c] = scale[a] * scale[b]; `barrier` says why b, or a square, may come to be pinned."""
+        triple = np.stack([ids.reshape(-1) for ids in np.broadcast_arrays(c, a, b)])
+        triple = np.unique(triple[:, (triple != ZERO).all(axis=0)], axis=1)
+        if triple.size:
+            self.products.append((triple, len(self.barriers)))
+            self.barriers.append(barrier)
+
+
+def distinct(ids: Ids) -> Ids:
+    """The slots that occur in an array of any size, in order, without `ZERO`."""
+    seen = np.zeros(int(ids.max(initial=0)) + 1, np.bool_)
+    seen[ids] = True
+    seen[ZERO] = False
+    return np.flatnonzero(seen)
+
+
+def at_rank(ids: Ids, rank: int) -> Ids:
+    """The same ids with axes of size 1 put in front, as broadcasting would; dropped, where there are too many."""
+    if ids.ndim > rank and all(size == 1 for size in ids.shape[: ids.ndim - rank]):
+        return ids.reshape(ids.shape[ids.ndim - rank :])
+    return ids.reshape((1,) * (rank - ids.ndim) + ids.shape)
+
+
+def squeezed(ids: Ids) -> Ids:
+    """The same ids with size 1 on every axis along which they do not vary."""
+    for axis in range(ids.ndim):
+        first = ids.take([0], axis=axis) if ids.shape[axis] else ids
+        if ids.shape[axis] > 1 and (ids == first).all():
+            ids = first
+    return ids

@@ -1,0 +1,155 @@
+"""The walk: from a graph to slots for every value, edits for constants, and the groups.
+
+Nodes are visited once, in order. Constants are not visited; a law meets them as operands. After the walk, a constant that
+is also read by a node whose law does not edit it must keep its values, so everything that it depends on is pinned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from onnxnorm.model.constants import Constant
+from onnxnorm.model.graph import Graph, Node
+from onnxnorm.scaling.groups import Groups, solve
+from onnxnorm.scaling.laws import LAWS, Operand, Outcome, Refusal, Visit, barrier_at
+from onnxnorm.scaling.operators import load_all
+from onnxnorm.scaling.slots import Barrier, Edit, Ids, Slots, at_rank, squeezed
+
+__all__ = ["Outputs", "Trace", "trace"]
+
+Outputs = Literal["keep", "scale"]
+
+# Operators that read no values, so that a constant or an activation may go there unnoticed.
+_READS_NO_VALUES = {"Shape", "Size"}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a walk found: the slots of every value, what each constant depends on, and the groups of slots."""
+
+    graph: Graph = field(repr=False)
+    ids: Mapping[str, Ids] = field(repr=False)
+    edits: tuple[Edit, ...] = field(repr=False)
+    groups: Groups = field(repr=False)
+
+
+def trace(graph: Graph, outputs: Outputs = "keep") -> Trace:
+    """Walk a graph. With `outputs="scale"` the channels of graph outputs are not pinned for being outputs."""
+    load_all()
+    return _Walk(graph).run(outputs)
+
+
+class _Walk:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.by_index = {node.index: node for node in graph.nodes}
+        self.slots = Slots()
+        self.ids: dict[str, Ids] = {}
+        self.edits: list[Edit] = []
+
+    def run(self, outputs: Outputs) -> Trace:
+        for spec in self.graph.inputs:
+            self._settle(spec.name, self.slots.fresh(1))
+            self.slots.pin(self.ids[spec.name], Barrier(spec.name, "input", spec.name, "it is a graph input"))
+        for node in self.graph.nodes:
+            self._visit(node)
+        self._keep_shared_constants()
+        for name in self.graph.outputs:
+            if outputs == "keep" and name in self.ids:
+                self.slots.pin(self.ids[name], Barrier(name, "output", name, "it is a graph output"))
+        return Trace(self.graph, self.ids, tuple(self.edits), solve(self.slots))
+
+    def _visit(self, node: Node) -> None:
+        if all(name in self.graph.constants for name in node.outputs if name):
+            return
+        operands = tuple(self._operand(node, position, name) for position, name in enumerate(node.inputs))
+        visit = Visit(node, self.graph, operands, self.slots)
+        entry = LAWS.get(node.op)
+        if node.captured():
+            outcome: Outcome = Refusal("it runs a subgraph, and scales are not followed into it")
+        elif entry is None:
+            outcome = Refusal(f"{node.op} has no law, so its input and output keep their scales")
+        else:
+            outcome = entry.apply(visit)
+        if isinstance(outcome, Refusal):
+            self._refuse(visit, outcome.reason)
+            return
+        self._commit(visit)
+        found = (outcome,) if isinstance(outcome, np.ndarray) else tuple(outcome)
+        for position, name in enumerate(node.outputs):
+            if name and position < len(found):
+                self._settle(name, found[position])
+            else:
+                self._settle_pinned(node, name, "it counts or points at elements, so it has no scale")
+
+    def _refuse(self, visit: Visit, reason: str) -> None:
+        node = visit.node
+        read = {operand.name: operand.ids for operand in visit.present() if operand.constant is None}
+        read |= {name: self.ids[name] for name in sorted(node.captured()) if name in self.ids}
+        for name, ids in read.items():
+            self.slots.pin(ids, barrier_at(node, name, reason))
+        for name in node.outputs:
+            self._settle_pinned(node, name, reason)
+
+    def _commit(self, visit: Visit) -> None:
+        for a, b in visit.ties:
+            self.slots.tie(a, b)
+        for ids, name, reason in visit.pins:
+            self.slots.pin(ids, barrier_at(visit.node, name, reason))
+        for c, a, b, reason in visit.products:
+            self.slots.relate(c, a, b, barrier_at(visit.node, visit.node.outputs[0], reason))
+        for edit in visit.edits:
+            if edit.constant.fixed:
+                self._pin_edit(edit, f"constant {edit.constant.name!r} {edit.constant.fixed}")
+            self.edits.append(edit)
+
+    def _pin_edit(self, edit: Edit, reason: str) -> None:
+        node = self.by_index[edit.reader.node]
+        self.slots.pin(edit.slots(), barrier_at(node, edit.constant.name, reason))
+
+    def _operand(self, node: Node, position: int, name: str) -> Operand | None:
+        if not name:
+            return None
+        shape = self.graph.shapes.get(name)
+        constant = self.graph.constants.get(name)
+        if constant is not None and name not in self.ids:
+            self.ids[name] = self._constant_ids(node, constant)
+        if name not in self.ids:  # an undefined name: the runtime will say so
+            self._settle_pinned(node, name, "it is not defined in the graph")
+        return Operand(name, position, self.ids[name], shape, constant)
+
+    def _constant_ids(self, node: Node, constant: Constant) -> Ids:
+        """The slot of a constant that is moved or joined like an activation: it keeps its values."""
+        ids = self.slots.fresh(*(1,) * len(constant.shape))
+        self.slots.pin(ids, barrier_at(node, constant.name, f"it meets constant {constant.name!r}, which stays"))
+        return ids
+
+    def _settle_pinned(self, node: Node, name: str, reason: str) -> None:
+        if name:
+            self._settle(name, self.slots.fresh(1))
+            self.slots.pin(self.ids[name], barrier_at(node, name, reason))
+
+    def _settle(self, name: str, ids: Ids) -> None:
+        """Keep the slots of a value, at its rank."""
+        shape = self.graph.shapes.get(name)
+        self.ids[name] = squeezed(at_rank(ids, ids.ndim if shape is None else len(shape)))
+
+    def _keep_shared_constants(self) -> None:
+        touched = {(edit.constant.name, edit.reader) for edit in self.edits}
+        captured = {name for node in self.graph.nodes for name in node.captured()}
+        for edit in self.edits:
+            name = edit.constant.name
+            others = [
+                self.by_index[reader.node]
+                for reader in self.graph.readers.get(name, ())
+                if (name, reader) not in touched and self.by_index[reader.node].op not in _READS_NO_VALUES
+            ]
+            if others:
+                self._pin_edit(edit, f"constant {name!r} is also read by {others[0].op} node {others[0].label!r}")
+            elif name in captured:
+                self._pin_edit(edit, f"constant {name!r} is also read by a subgraph")
+
