@@ -118,9 +118,13 @@ def _picture_formats() -> tuple[str, ...]:
 
 
 def _decoded(path: Path) -> Image.Image:
-    """Return the decoded first frame; the file is closed."""
+    """Return the decoded first frame; the file is closed.
+
+    Pillow gets a file, not its name: what it opens by name it may memory-map, and it garbles a mapped TIFF that is
+    stored on its side (seen with Pillow 13.0).
+    """
     try:
-        with Image.open(path, formats=_picture_formats()) as image:
+        with path.open("rb") as file, Image.open(file, formats=_picture_formats()) as image:
             image.load()
             return image
     except UnidentifiedImageError as error:

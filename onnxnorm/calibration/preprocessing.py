@@ -64,7 +64,7 @@ class Preprocessing:
             raise OptionError(f"images cannot become {self.dtype}; give preprocessed .npy or .npz arrays instead")
         if self.dtype == np.uint8 and not self._keeps_pixels():
             raise OptionError(
-                "the model's input is uint8, which holds no normalized pixels; use --preset raw without --mean and --std"
+                "the model's input is uint8, which holds no normalized pixels; use --preset raw, no --mean or --std"
             )
 
     def __call__(self, image: Image.Image) -> npt.NDArray[np.generic]:

@@ -244,7 +244,7 @@ def _check_enough(good: int, bad: Sequence[Skipped]) -> None:
         raise DataError("DATA held no sample; an iterable that can be read only once must be made anew for each run")
     reasons = "; ".join(f"{item.name}: {item.reason}" for item in bad[:_REASONS_SHOWN])
     more = f"; and {len(bad) - _REASONS_SHOWN} more" if len(bad) > _REASONS_SHOWN else ""
-    raise DataError(f"{len(bad)} of {good + len(bad)} images cannot be used: {reasons}{more}")
+    raise DataError(f"{len(bad)} of {good + len(bad)} samples cannot be used: {reasons}{more}")
 
 
 def _printable(path: Path) -> str:

@@ -1,0 +1,126 @@
+"""The probe: a throw-away copy of the model that measures inside the runtime and returns `(N, C)` numbers only.
+
+At every site a mean and a maximum over positions become graph outputs; whatever no measurement needs, the classifier head
+for one, is dropped. `GlobalAveragePool` and `GlobalMaxPool` are used where they fit, since the CPU runtime runs them in the
+blocked layout of its convolutions, where ReduceMean would have to reorder each value first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from onnxnorm.errors import DataError, ModelError
+from onnxnorm.model.files import Model
+from onnxnorm.model.graph import Graph
+from onnxnorm.scaling.filters import Site
+from onnxnorm.statistics import Moments, Value
+
+__all__ = ["Probe", "make_probe"]
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A measured site, and the outputs of the probe that hold its mean and its maximum."""
+
+    site: Site
+    mean: str
+    largest: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The measuring copy; its external data lies in `folder`."""
+
+    proto: onnx.ModelProto = field(repr=False)
+    folder: Path | None
+    taps: tuple[Tap, ...]
+
+    def moments(
+        self, results: Mapping[str, NDArray[Any]], count: int, batch: int, shapes: Mapping[str, tuple[int, ...]]
+    ) -> dict[Value, Moments]:
+        """Moments of the first `count` samples of a batch of `batch`, for values of these shapes."""
+        found = {}
+        for tap in self.taps:
+            shape = shapes[tap.site.value]
+            means = _rows(results[tap.mean], batch, tap.site.value)[:count]
+            largest = _rows(results[tap.largest], batch, tap.site.value)[:count]
+            positions = int(np.prod(shape, dtype=np.int64)) // (shape[tap.site.axis] * batch)
+            if not np.isfinite(means).all():
+                raise DataError(f"the activation {tap.site.value!r} is not finite; check the images and preprocessing")
+            found[Value(tap.site.value, tap.site.measure)] = Moments.of(
+                means.mean(axis=1, dtype=np.float64), largest.max(axis=1), np.full(count, positions)
+            )
+        return found
+
+
+def make_probe(model: Model, graph: Graph, sites: Sequence[Site]) -> Probe:
+    """Build the probe for these sites. Raises ModelError if nothing can be measured."""
+    if not sites:
+        raise ModelError("the model has no convolutions to normalize; with --filters all, dense layers count too")
+    proto = model.in_place()
+    folder = model.path.absolute().parent if proto is not None and model.path is not None else None
+    surgeon = gs.import_onnx(proto or onnx.ModelProto.FromString(model.to_bytes()))
+    tensors = surgeon.tensors()
+    surgeon.outputs = []
+    taps = []
+    for index, site in enumerate(sites):
+        taps.append(Tap(site, f"onnxnorm_mean_{index}", f"onnxnorm_max_{index}"))
+        _add_tap(surgeon, tensors[site.value], graph, taps[-1])
+    surgeon.cleanup(remove_unused_graph_inputs=True).toposort()
+    probe = gs.export_onnx(surgeon, do_type_check=False)
+    probe.ir_version = max(4, model.proto.ir_version)
+    return Probe(probe, folder, tuple(taps))
+
+
+def _add_tap(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: Tap) -> None:
+    rank = len(graph.shapes[tap.site.value])
+    dtype = graph.types[tap.site.value]
+    if dtype not in {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}:
+        value = _append(surgeon, "Cast", value, f"{tap.mean}_float", {"to": onnx.TensorProto.FLOAT})
+    if tap.site.measure == "mean_abs":
+        value = _append(surgeon, "Abs", value, f"{tap.mean}_abs", {})
+    pooled = tap.site.axis == 1 and rank >= 3 and dtype != onnx.TensorProto.DOUBLE
+    for name, pooling, reduction in (
+        (tap.mean, "GlobalAveragePool", "ReduceMean"),
+        (tap.largest, "GlobalMaxPool", "ReduceMax"),
+    ):
+        axes = [axis for axis in range(1, rank) if axis != tap.site.axis]
+        if pooled:
+            output = _append(surgeon, pooling, value, name, {})
+        elif axes:
+            output = _reduce(surgeon, reduction, value, name, axes)
+        else:
+            output = _append(surgeon, "Identity", value, name, {})
+        output.dtype = np.dtype(np.float64 if dtype == onnx.TensorProto.DOUBLE else np.float32)
+        surgeon.outputs.append(output)
+
+
+def _reduce(surgeon: gs.Graph, op: str, value: gs.Tensor, name: str, axes: list[int]) -> gs.Variable:
+    if surgeon.opset < 18:
+        return _append(surgeon, op, value, name, {"axes": axes, "keepdims": 0})
+    constant = gs.Constant(f"{name}_axes", np.asarray(axes, np.int64))
+    output = gs.Variable(name)
+    surgeon.nodes.append(gs.Node(op, name, {"keepdims": 0}, [value, constant], [output]))
+    return output
+
+
+def _append(surgeon: gs.Graph, op: str, value: gs.Tensor, name: str, attributes: dict[str, Any]) -> gs.Variable:
+    output = gs.Variable(name)
+    surgeon.nodes.append(gs.Node(op, name, attributes, [value], [output]))
+    return output
+
+
+def _rows(result: NDArray[Any], batch: int, value: str) -> NDArray[Any]:
+    """Numbers `(batch, k, channels)`: k rows of the value per sample."""
+    channels = result.size // result.shape[0]
+    if result.shape[0] % batch:
+        raise ModelError(f"value {value!r} has {result.shape[0]} rows for {batch} samples: its first axis is not the batch")
+    return result.reshape(batch, -1, channels)

@@ -1,0 +1,141 @@
+"""ONNX Runtime sessions: the one place that knows providers, threads and where external data lies."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from onnxnorm.errors import ModelError, OptionError, ProviderError
+from onnxnorm.model.files import Model
+
+__all__ = ["Runtime", "Session"]
+
+_FOLDER = "session.model_external_initializers_file_folder_path"
+_SHORT = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+# Without TF32, whose 10 bits of mantissa would show in the verification.
+_OPTIONS: dict[str, dict[str, Any]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How to run networks: an execution provider (`auto`: CUDA where a device is, else the CPU), and threads."""
+
+    provider: str = "auto"
+    threads: int | None = None
+
+    def session(self, model: Model | onnx.ModelProto, folder: Path | None = None, *, optimize: bool = True) -> Session:
+        """Open a session on a Model, or on a ModelProto whose external data lies in `folder`.
+
+        Raises ProviderError if the provider cannot be had, ModelError if the runtime rejects the model.
+        """
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        if self.threads is not None:
+            if self.threads < 1:
+                raise OptionError(f"--threads must be at least 1, not {self.threads}")
+            options.intra_op_num_threads = self.threads
+        if not optimize:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        serialized, folder = _serialized(model, folder)
+        if folder is not None:
+            options.add_session_config_entry(_FOLDER, str(folder))
+        names = self._providers()
+        try:
+            session = ort.InferenceSession(
+                serialized, options, providers=[(name, _OPTIONS.get(name, {})) for name in names]
+            )
+        except _REJECTED as error:
+            if self.provider not in {"auto", "cpu"} and "provider" in str(error).lower():
+                raise ProviderError(f"provider {self.provider!r} does not start: {_first_line(error)}") from error
+            raise ModelError(f"ONNX Runtime rejects the model: {_first_line(error)}") from error
+        if session.get_providers()[0] != names[0]:
+            if self.provider != "auto":
+                raise ProviderError(
+                    f"provider {self.provider!r} was asked for, but ONNX Runtime only started "
+                    f"{session.get_providers()[0]}; check the driver and its libraries, or use --provider cpu"
+                )
+        return Session(session)
+
+    def _providers(self) -> list[str]:
+        available = ort.get_available_providers()
+        if self.provider == "auto":
+            cuda = _SHORT["cuda"] in available and _cuda_devices() > 0
+            return [_SHORT["cuda"], _SHORT["cpu"]] if cuda else [_SHORT["cpu"]]
+        name = _SHORT.get(self.provider.lower(), self.provider)
+        if name not in available:
+            raise ProviderError(
+                f"provider {self.provider!r} is not in this ONNX Runtime, which has {', '.join(available)}"
+            )
+        if name in {_SHORT["cuda"], _SHORT["tensorrt"]} and _cuda_devices() == 0:
+            raise ProviderError(f"provider {self.provider!r} needs a CUDA device, and there is none; use --provider cpu")
+        return [name] if name == _SHORT["cpu"] else [name, _SHORT["cpu"]]
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open session."""
+
+    ort: ort.InferenceSession = field(repr=False)
+
+    @property
+    def provider(self) -> str:
+        """The provider that runs."""
+        return str(self.ort.get_providers()[0])
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What it must be fed."""
+        return tuple(item.name for item in self.ort.get_inputs())
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """All outputs by name; feeds that the session does not take are left out."""
+        names = [item.name for item in self.ort.get_outputs()]
+        try:
+            results = self.ort.run(names, {name: feeds[name] for name in self.inputs})
+        except _REJECTED as error:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
+            raise ModelError(f"ONNX Runtime fails on inputs {shapes}: {_first_line(error)}") from error
+        return {name: np.asarray(array) for name, array in zip(names, results, strict=True)}
+
+
+_errors = ort.capi.onnxruntime_pybind11_state
+_REJECTED: tuple[type[BaseException], ...] = tuple(
+    kind for kind in vars(_errors).values() if isinstance(kind, type) and issubclass(kind, Exception)
+) + (RuntimeError, ValueError)
+
+
+def _serialized(model: Model | onnx.ModelProto, folder: Path | None) -> tuple[bytes, Path | None]:
+    if isinstance(model, onnx.ModelProto):
+        return model.SerializeToString(), folder
+    in_place = model.in_place()
+    if in_place is None or model.path is None:
+        return model.to_bytes(), None
+    return in_place.SerializeToString(), model.path.absolute().parent
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0][:300]
+
+
+def _cuda_devices() -> int:
+    """Devices that the CUDA driver sees; 0 without a driver."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ and os.environ["CUDA_VISIBLE_DEVICES"].strip() in {"", "-1"}:
+        return 0
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value

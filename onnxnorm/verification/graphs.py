@@ -1,0 +1,45 @@
+"""Is it the same graph? Two models are, if nothing differs but floating-point constants' values and the provenance."""
+
+from __future__ import annotations
+
+import onnx
+
+from onnxnorm.model.files import Model
+from onnxnorm.rewriting.rewrite import PREFIX
+
+__all__ = ["same_graph"]
+
+_DATA = ("raw_data", "float_data", "double_data", "int32_data")
+_FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE}
+
+
+def same_graph(original: Model, rewritten: Model) -> bool:
+    """Compare the protobufs, byte for byte, without the values of floating-point constants and `onnxnorm.` metadata."""
+    return _bare(original) == _bare(rewritten)
+
+
+def _bare(model: Model) -> bytes:
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    for tensor in proto.graph.initializer:
+        _blank(tensor)
+    for node in proto.graph.node:
+        if node.op_type == "Constant":
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    _blank(attribute.t)
+    kept = [(entry.key, entry.value) for entry in proto.metadata_props if not entry.key.startswith(PREFIX)]
+    del proto.metadata_props[:]
+    for key, value in kept:
+        proto.metadata_props.add(key=key, value=value)
+    return proto.SerializeToString(deterministic=True)
+
+
+def _blank(tensor: onnx.TensorProto) -> None:
+    """Drop values, and where external ones lie: files of another model must have other names."""
+    if tensor.data_type in _FLOATS:
+        for name in _DATA:
+            tensor.ClearField(name)
+    for entry in tensor.external_data:
+        if entry.key == "location":
+            entry.value = ""

@@ -1,0 +1,55 @@
+"""Inputs to verify on when there are no photographs: seeded random ones, some of them like the calibration data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxnorm.model.inputs import InputSpec
+
+__all__ = ["random_feeds"]
+
+Feeds = dict[str, NDArray[Any]]
+
+
+def random_feeds(
+    specs: Sequence[InputSpec],
+    shapes: Mapping[str, tuple[int, ...]],
+    ranges: Mapping[str, Mapping[str, float]] | None = None,
+    *,
+    samples: int = 8,
+    seed: int = 0,
+) -> list[Feeds]:
+    """Feeds for at least `samples` samples of these shapes (one sample each, or the model's fixed batch).
+
+    Every second one follows `ranges` where given (mean, std, low, high of the calibration data per input): coarse
+    patches of that mean and spread. The others are standard normal noise.
+    """
+    generator = np.random.default_rng(seed)
+    feeds: list[Feeds] = []
+    done = 0
+    while done < samples:
+        like = ranges if ranges and len(feeds) % 2 == 0 else {}
+        feeds.append({spec.name: _random(generator, spec, shapes[spec.name], like.get(spec.name)) for spec in specs})
+        done += max(1, *(shapes[spec.name][0] for spec in specs if shapes[spec.name])) if specs else samples
+    return feeds
+
+
+def _random(
+    generator: np.random.Generator, spec: InputSpec, shape: tuple[int, ...], like: Mapping[str, float] | None
+) -> NDArray[Any]:
+    if spec.dtype.kind == "b":
+        return generator.random(shape) < 0.5
+    if spec.dtype.kind in "iu":
+        low, high = (int(like["low"]), int(like["high"])) if like else (0, 255 if spec.dtype == np.uint8 else 1)
+        return generator.integers(low, high, shape, endpoint=True).astype(spec.dtype)
+    if like is None:
+        return generator.standard_normal(shape).astype(spec.dtype)
+    patches = generator.standard_normal(tuple(-(-size // 8) if axis else size for axis, size in enumerate(shape)))
+    for axis, size in enumerate(shape):
+        if axis:
+            patches = patches.repeat(8, axis=axis).take(range(size), axis=axis)
+    return np.clip(like["mean"] + like["std"] * patches, like["low"], like["high"]).astype(spec.dtype)

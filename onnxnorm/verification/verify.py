@@ -1,0 +1,130 @@
+"""Run the original and the rewritten network on the same inputs, and judge the difference.
+
+The tolerance follows from the output's dtype and from the network's own noise floor: the original against itself with graph
+optimizations on and off. Some networks amplify rounding to per cents; there the verdict can be no sharper, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxnorm.calibration.sessions import Runtime
+from onnxnorm.errors import DataError, ModelError, OptionError
+from onnxnorm.model.files import Model
+from onnxnorm.verification.compare import Comparison, compare, default_tolerance
+from onnxnorm.verification.graphs import same_graph
+
+__all__ = ["OutputVerdict", "Verification", "verify_models"]
+
+Feeds = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class OutputVerdict:
+    """The verdict on one graph output: errors over all samples, the runtime's own noise, and the tolerance used."""
+
+    same: bool
+    max_relative_error: float
+    relative_rms_error: float
+    bit_identical: bool
+    worst_channel: int
+    worst_channel_error: float
+    noise: float
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The verdict on a rewritten model; the errors are those of its worst output."""
+
+    same: bool
+    max_relative_error: float
+    relative_rms_error: float
+    bit_identical: bool
+    outputs: dict[str, OutputVerdict]
+    samples: int
+    graph_identical: bool
+    noise: float = field(default=0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as `verify --json` prints it."""
+        return vars(self) | {"outputs": {name: vars(verdict) for name, verdict in self.outputs.items()}}
+
+
+def verify_models(
+    original: Model,
+    rewritten: Model,
+    feeds: Iterable[Feeds],
+    *,
+    scales: Mapping[str, NDArray[np.float64]] | None = None,
+    tolerance: float | None = None,
+    runtime: Runtime | None = None,
+) -> Verification:
+    """Compare the two on all feeds. `scales` are those of graph outputs that were not kept.
+
+    Raises DataError without feeds, ModelError if a model does not run or their outputs have other names.
+    """
+    if tolerance is not None and not tolerance >= 0:
+        raise OptionError(f"the tolerance must not be negative, as {tolerance:g} is")
+    runtime = runtime or Runtime()
+    plain, other = runtime.session(original), runtime.session(rewritten)
+    unoptimized = runtime.session(original, optimize=False)
+    pairs: dict[str, list[Comparison]] = {}
+    noises: dict[str, list[Comparison]] = {}
+    dtypes: dict[str, np.dtype[Any]] = {}
+    samples = 0
+    for feed in feeds:
+        samples += _batch(feed)
+        expected, got, noisy = plain.run(feed), other.run(feed), unoptimized.run(feed)
+        if list(expected) != list(got):
+            raise ModelError(f"the models have other outputs: {', '.join(expected)} and {', '.join(got)}")
+        for name, array in expected.items():
+            restored = _restored(got[name], (scales or {}).get(name))
+            pairs.setdefault(name, []).append(compare(array, restored))
+            noises.setdefault(name, []).append(compare(array, noisy[name]))
+            dtypes[name] = array.dtype
+    if not samples:
+        raise DataError("there is nothing to verify on: the data holds no samples")
+    verdicts = {name: _verdict(pairs[name], noises[name], dtypes[name], tolerance) for name in pairs}
+    return Verification(
+        same=all(verdict.same for verdict in verdicts.values()),
+        max_relative_error=max(verdict.max_relative_error for verdict in verdicts.values()),
+        relative_rms_error=max(verdict.relative_rms_error for verdict in verdicts.values()),
+        bit_identical=all(verdict.bit_identical for verdict in verdicts.values()),
+        outputs=verdicts,
+        samples=samples,
+        graph_identical=same_graph(original, rewritten),
+        noise=max(verdict.noise for verdict in verdicts.values()),
+    )
+
+
+def _batch(feed: Feeds) -> int:
+    return max((len(array) for array in feed.values() if array.ndim), default=1)
+
+
+def _restored(array: NDArray[Any], scale: NDArray[np.float64] | None) -> NDArray[Any]:
+    """An output with its scales taken out again, in its own dtype."""
+    return array if scale is None else (array.astype(np.float64) / scale).astype(array.dtype)
+
+
+def _verdict(
+    pairs: list[Comparison], noises: list[Comparison], dtype: np.dtype[Any], tolerance: float | None
+) -> OutputVerdict:
+    noise = max(found.max_relative_error for found in noises)
+    limit = max(default_tolerance(dtype), 3 * noise) if tolerance is None else tolerance
+    channel, channel_error = max((pair.worst_channel for pair in pairs), key=lambda item: item[1])
+    return OutputVerdict(
+        same=all(pair.within(limit, own) for pair, own in zip(pairs, noises, strict=True)),
+        max_relative_error=max(pair.max_relative_error for pair in pairs),
+        relative_rms_error=max(pair.relative_rms_error for pair in pairs),
+        bit_identical=all(pair.bit_identical for pair in pairs),
+        worst_channel=channel,
+        worst_channel_error=channel_error,
+        noise=noise,
+        tolerance=limit,
+    )
