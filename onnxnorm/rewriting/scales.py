@@ -1,10 +1,10 @@
 """Which scale: one per group, so that the statistic of its filters comes to the target.
 
 A group with one measured channel reaches the target exactly. Filters that are tied share one scale: the geometric mean of
-their statistics comes to the target, and what remains apart is reported as their spread. A filter is dead if its statistic
-is not above the rounding noise of its layer (`eps` times the largest channel's), which includes zero and, behind
-non-linearities with a negative side, negative means: no positive scale brings those to the target. Dead filters have no say;
-where all filters of a group are dead its scale stays 1.
+their statistics comes to the target, and what remains apart is reported as their spread. Scales are positive, so where a
+non-linearity with a negative side leaves a negative mean, that comes to minus the target. A filter is dead if its mean
+does not stand out from the rounding noise of its layer (`eps` times the largest channel's). Dead filters have no say; where
+all filters of a group are dead its scale stays 1.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def choose_scales(
     target: float = 1.0,
     power_of_two: bool = False,
 ) -> Scales:
-    """Bring the mean of every filter that is not pinned to `target`.
+    """Bring the mean of every filter that is not pinned to `target`, or to minus `target` where it is negative.
 
     With `power_of_two` every scale is rounded to a power of two, in the logarithm.
     Raises StatisticsError if a layer was not measured, OptionError for a target that is not positive.
@@ -93,7 +93,7 @@ def choose_scales(
 def _per_group(trace: Trace, sites: list[tuple[Ids, Floats, NDArray[np.bool_]]], target: float) -> Floats:
     """The scale of every group, from the slots, statistics and dead flags of every site."""
     groups = np.concatenate([trace.groups.of[slots[~dead]] for slots, _, dead in sites])
-    live = np.concatenate([statistic[~dead] for _, statistic, dead in sites])
+    live = np.abs(np.concatenate([statistic[~dead] for _, statistic, dead in sites]))
     members = np.bincount(groups, minlength=trace.groups.count)
     logs = np.bincount(groups, np.log(target / live), minlength=trace.groups.count)
     scale = np.exp(np.divide(logs, members, out=np.zeros(trace.groups.count), where=members > 0))
@@ -119,4 +119,5 @@ def _moments(layer: Layer, statistics: Statistics) -> Moments:
 
 
 def _dead(mean: Floats) -> NDArray[np.bool_]:
-    return ~(mean > _NOISE * np.abs(mean).max(initial=0.0)) | ~(mean > np.finfo(np.float32).tiny)
+    size = np.abs(mean)
+    return ~(size > max(_NOISE * size.max(initial=0.0), float(np.finfo(np.float32).tiny)))

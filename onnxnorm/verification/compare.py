@@ -1,90 +1,130 @@
-"""Comparing two arrays that should hold the same numbers up to rounding.
+"""Comparing outputs that should hold the same numbers up to rounding.
 
 Two measures, both relative to magnitudes and not to single elements, which may be zero:
 
 * the whole output: `max|a - b| / max|a|` must not exceed the tolerance;
-* every channel by itself: `max|a - b|` within the channel must not exceed `CHANNEL_SLACK` times the tolerance of the
-  channel's own magnitude. It catches a wrong channel that is too small to show in the whole. The slack leaves room for
-  channels that are sums of larger numbers.
+* every channel by itself: `max|a - b|` within the channel must not exceed `CHANNEL_SLACK` times the tolerance, relative to
+  the channel's own magnitude. It catches a wrong channel that is too small to show in the whole. What lies below a floor,
+  three times the runtime's own noise on the whole output and at least a few units in its last place, is not an error.
 
-A channel that is 1 % off is rejected by the second at the tolerance of float32, however small it is.
+So a channel that is 1 % off is rejected at the tolerance of float32, down to a few ten-thousandths of the largest magnitude.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CHANNEL_SLACK", "Comparison", "compare", "default_tolerance"]
+__all__ = ["CHANNEL_SLACK", "Comparison", "compare", "default_tolerance", "units_in_last_place"]
 
 CHANNEL_SLACK = 10.0
 
-# Of the largest magnitude. For float32, 1e-4 is about 800 units in the last place; the others keep that proportion.
-_UNITS = 1e-4 / float(np.finfo(np.float32).eps)
+# In units in the last place: float32's tolerance of 1e-4, the same for other types; and the floor.
+_TOLERANCE_UNITS = 1e-4 / float(np.finfo(np.float32).eps)
+_FLOOR_UNITS = 16.0
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far `b` is from `a`. `channel_errors` has shape `(channels,)`: the error relative to each channel's magnitude."""
+    """How far `b` is from `a`, over any number of samples: `one + another` is the comparison of both together.
 
-    max_relative_error: float
-    relative_rms_error: float
+    `errors` and `magnitudes` have shape `(channels,)`: the largest |a - b| and |a| of each channel.
+    """
+
+    errors: Floats = field(repr=False)
+    magnitudes: Floats = field(repr=False)
+    error_squares: float
+    squares: float
     bit_identical: bool
-    channel_errors: NDArray[np.float64]
+    dtype: np.dtype[Any]
+
+    def __add__(self, other: Comparison) -> Comparison:
+        """Both together; a number of channels that changes between samples is treated as one channel."""
+        errors, magnitudes = (self.errors, other.errors), (self.magnitudes, other.magnitudes)
+        if self.errors.shape != other.errors.shape:
+            errors, magnitudes = (_all(part) for part in errors), (_all(part) for part in magnitudes)  # type: ignore[assignment]
+        return Comparison(
+            np.maximum(*errors),
+            np.maximum(*magnitudes),
+            self.error_squares + other.error_squares,
+            self.squares + other.squares,
+            self.bit_identical and other.bit_identical,
+            self.dtype,
+        )
+
+    @property
+    def max_relative_error(self) -> float:
+        """`max|a - b| / max|a|`."""
+        return float(_ratio(self.errors.max(initial=0.0), self.magnitudes.max(initial=0.0)))
+
+    @property
+    def relative_rms_error(self) -> float:
+        """Root mean square of a - b over that of a."""
+        return float(_ratio(np.sqrt(self.error_squares), np.sqrt(self.squares)))
 
     @property
     def worst_channel(self) -> tuple[int, float]:
-        """Index and error of the channel that is furthest off; (-1, 0) if there are none."""
-        if not self.channel_errors.size:
+        """Index and error of the channel that is furthest off for its own magnitude; (-1, 0) if there are none."""
+        if not self.errors.size:
             return -1, 0.0
-        index = int(np.argmax(self.channel_errors))
-        return index, float(self.channel_errors[index])
+        ratios = _ratio(self.errors, self.magnitudes)
+        index = int(np.argmax(ratios))
+        return index, float(ratios[index])
 
-    def within(self, tolerance: float, noise: Comparison | None = None) -> bool:
-        """Whether the two are the same up to `tolerance` and, per channel, three times the runtime's own noise."""
+    def within(self, tolerance: float, noise: float = 0.0) -> bool:
+        """Whether the two are the same up to `tolerance`; `noise` is the runtime's own `max_relative_error`."""
         if not self.max_relative_error <= tolerance:
             return False
-        allowed = np.full_like(self.channel_errors, CHANNEL_SLACK * tolerance)
-        if noise is not None:
-            allowed = np.maximum(allowed, 3 * np.nan_to_num(noise.channel_errors, nan=0.0, posinf=0.0))
-        return bool((self.channel_errors <= allowed).all())
+        floor = max(3 * noise, _FLOOR_UNITS * units_in_last_place(self.dtype)) * self.magnitudes.max(initial=0.0)
+        allowed = np.maximum(CHANNEL_SLACK * tolerance * self.magnitudes, min(floor, np.inf))
+        return bool((self.errors <= (allowed if tolerance > 0 else 0.0)).all())
+
+
+def units_in_last_place(dtype: np.dtype[Any]) -> float:
+    """The distance from 1 to the next number; 0 for what is counted exactly."""
+    if dtype.kind in "iub":
+        return 0.0
+    # bfloat16, which NumPy does not know, has 8 bits of mantissa
+    return float(np.finfo(dtype).eps) if dtype.kind == "f" else 2.0**-7
 
 
 def default_tolerance(dtype: np.dtype[Any]) -> float:
     """The tolerance for outputs of a dtype, relative to the largest magnitude: 1e-4 for float32."""
-    if dtype.kind in "iub":
-        return 0.0
-    try:
-        return _UNITS * float(np.finfo(dtype).eps)
-    except ValueError:  # bfloat16, which NumPy does not know: 8 bits of mantissa
-        return _UNITS * 2.0**-7
+    return _TOLERANCE_UNITS * units_in_last_place(dtype)
 
 
 def compare(a: NDArray[Any], b: NDArray[Any], axis: int = 1) -> Comparison:
     """Compare the original's `a` with `b`; channels are along `axis`. NaN and infinity match only themselves."""
-    if a.shape != b.shape:
-        return Comparison(np.inf, np.inf, False, np.full(1, np.inf))
+    if a.shape != b.shape or a.dtype.kind in "OSU":
+        same = a.shape == b.shape and bool((a == b).all())
+        wrong = np.full(1, 0.0 if same else np.inf)
+        return Comparison(wrong, np.ones(1), float(wrong[0]), 1.0, same, np.dtype(np.int64))
     x, y = a.astype(np.float64), b.astype(np.float64)
-    same = (x == y) | (np.isnan(x) & np.isnan(y))
     with np.errstate(invalid="ignore"):
-        error = np.where(same, 0.0, np.abs(x - y))
+        error = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))
     error = np.where(np.isnan(error), np.inf, error)
     magnitude = np.where(np.isfinite(x), np.abs(x), 0.0)
     others = tuple(k for k in range(x.ndim) if k != axis) if x.ndim > axis else None
-    channels = _ratio(error.max(axis=others, initial=0.0), magnitude.max(axis=others, initial=0.0))
-    rms = _ratio(np.sqrt(np.mean(error**2)) if error.size else 0.0, np.sqrt(np.mean(magnitude**2)) if error.size else 0.0)
     return Comparison(
-        max_relative_error=float(_ratio(error.max(initial=0.0), magnitude.max(initial=0.0))),
-        relative_rms_error=float(rms),
+        errors=np.atleast_1d(error.max(axis=others, initial=0.0)),
+        magnitudes=np.atleast_1d(magnitude.max(axis=others, initial=0.0)),
+        error_squares=float((error**2).sum()),
+        squares=float((magnitude**2).sum()),
         bit_identical=a.dtype == b.dtype and a.tobytes() == b.tobytes(),
-        channel_errors=np.atleast_1d(channels),
+        dtype=a.dtype,
     )
 
 
-def _ratio(error: Any, magnitude: Any) -> NDArray[np.float64]:
+def _all(part: Floats) -> Floats:
+    return part.max(initial=0.0).reshape(1)
+
+
+def _ratio(error: Any, magnitude: Any) -> Floats:
     """error / magnitude, where 0 / 0 is 0 and x / 0 is infinite."""
     error, magnitude = np.asarray(error, np.float64), np.asarray(magnitude, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -74,9 +74,8 @@ def verify_models(
     runtime = runtime or Runtime()
     plain, other = runtime.session(original), runtime.session(rewritten)
     unoptimized = runtime.session(original, optimize=False)
-    pairs: dict[str, list[Comparison]] = {}
-    noises: dict[str, list[Comparison]] = {}
-    dtypes: dict[str, np.dtype[Any]] = {}
+    pairs: dict[str, Comparison] = {}
+    noises: dict[str, Comparison] = {}
     samples = 0
     for feed in feeds:
         samples += _batch(feed)
@@ -85,12 +84,11 @@ def verify_models(
             raise ModelError(f"the models have other outputs: {', '.join(expected)} and {', '.join(got)}")
         for name, array in expected.items():
             restored = _restored(got[name], (scales or {}).get(name))
-            pairs.setdefault(name, []).append(compare(array, restored))
-            noises.setdefault(name, []).append(compare(array, noisy[name]))
-            dtypes[name] = array.dtype
+            _add(pairs, name, compare(array, restored))
+            _add(noises, name, compare(array, noisy[name]))
     if not samples:
         raise DataError("there is nothing to verify on: the data holds no samples")
-    verdicts = {name: _verdict(pairs[name], noises[name], dtypes[name], tolerance) for name in pairs}
+    verdicts = {name: _verdict(pairs[name], noises[name].max_relative_error, tolerance) for name in pairs}
     return Verification(
         same=all(verdict.same for verdict in verdicts.values()),
         max_relative_error=max(verdict.max_relative_error for verdict in verdicts.values()),
@@ -112,17 +110,18 @@ def _restored(array: NDArray[Any], scale: NDArray[np.float64] | None) -> NDArray
     return array if scale is None else (array.astype(np.float64) / scale).astype(array.dtype)
 
 
-def _verdict(
-    pairs: list[Comparison], noises: list[Comparison], dtype: np.dtype[Any], tolerance: float | None
-) -> OutputVerdict:
-    noise = max(found.max_relative_error for found in noises)
-    limit = max(default_tolerance(dtype), 3 * noise) if tolerance is None else tolerance
-    channel, channel_error = max((pair.worst_channel for pair in pairs), key=lambda item: item[1])
+def _add(found: dict[str, Comparison], name: str, more: Comparison) -> None:
+    found[name] = found[name] + more if name in found else more
+
+
+def _verdict(pair: Comparison, noise: float, tolerance: float | None) -> OutputVerdict:
+    limit = max(default_tolerance(pair.dtype), 3 * noise) if tolerance is None else tolerance
+    channel, channel_error = pair.worst_channel
     return OutputVerdict(
-        same=all(pair.within(limit, own) for pair, own in zip(pairs, noises, strict=True)),
-        max_relative_error=max(pair.max_relative_error for pair in pairs),
-        relative_rms_error=max(pair.relative_rms_error for pair in pairs),
-        bit_identical=all(pair.bit_identical for pair in pairs),
+        same=pair.within(limit, noise),
+        max_relative_error=pair.max_relative_error,
+        relative_rms_error=pair.relative_rms_error,
+        bit_identical=pair.bit_identical,
         worst_channel=channel,
         worst_channel_error=channel_error,
         noise=noise,
