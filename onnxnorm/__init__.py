@@ -1,0 +1,79 @@
+"""Rescale a convolutional network so that every filter's mean activation is 1 and its output stays the same.
+
+::
+
+    statistics = onnxnorm.calibrate("vgg16.onnx", "photos/", preset="caffe")
+    print(onnxnorm.plan("vgg16.onnx", statistics))
+    onnxnorm.rewrite("vgg16.onnx", statistics, "normalized.onnx")
+    onnxnorm.verify("vgg16.onnx", "normalized.onnx", "other-photos/", preset="caffe").same
+
+Importing this package loads no runtime and no image library; they come with the first call.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from onnxnorm.errors import (
+    DataError,
+    InputError,
+    ModelError,
+    OnnxnormError,
+    OptionError,
+    ProviderError,
+    StatisticsError,
+    VerificationError,
+)
+from onnxnorm.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from onnxnorm.api import Rewritten, calibrate, merge, normalize, plan, rewrite, verify
+    from onnxnorm.scaling.plan import Plan
+    from onnxnorm.statistics import Statistics
+    from onnxnorm.verification.verify import Verification
+
+__all__ = [
+    "DataError",
+    "InputError",
+    "ModelError",
+    "OnnxnormError",
+    "OptionError",
+    "Plan",
+    "ProviderError",
+    "Rewritten",
+    "Statistics",
+    "StatisticsError",
+    "Verification",
+    "VerificationError",
+    "__version__",
+    "calibrate",
+    "merge",
+    "normalize",
+    "plan",
+    "rewrite",
+    "verify",
+]
+
+_HOMES = {
+    "Plan": "onnxnorm.scaling.plan",
+    "Rewritten": "onnxnorm.api",
+    "Statistics": "onnxnorm.statistics",
+    "Verification": "onnxnorm.verification.verify",
+    "calibrate": "onnxnorm.api",
+    "merge": "onnxnorm.api",
+    "normalize": "onnxnorm.api",
+    "plan": "onnxnorm.api",
+    "rewrite": "onnxnorm.api",
+    "verify": "onnxnorm.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'onnxnorm' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -121,6 +121,11 @@ class Statistics:
     skipped: tuple[tuple[str, str], ...]
     values: Mapping[Value, Moments] = field(repr=False)
 
+    def __str__(self) -> str:
+        channels = sum(moments.channels for moments in self.values.values())
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        return f"statistics of {channels:,} channels in {len(self.values)} values over {self.images:,} images{skipped}"
+
     @property
     def images(self) -> int:
         """Number of images measured."""
@@ -201,7 +206,9 @@ class Statistics:
                 header = json.loads((stream.metadata() or {})["onnxnorm"])
                 arrays = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
             if header["format"] != FORMAT:
-                raise StatisticsError(f"statistics {path} have format {header['format']}, expected {FORMAT}; measure again")
+                raise StatisticsError(
+                    f"statistics {path} have format {header['format']}, expected {FORMAT}; measure again"
+                )
             return cls(
                 model=header["model"],
                 version=header["version"],

@@ -52,7 +52,9 @@ class Checked:
         return len(np.unique(self.trace.groups.of[self.trace.ids[value]]))
 
 
-def traced(proto: onnx.ModelProto, outputs: Outputs = "scale", shapes: dict[str, tuple[int, ...]] | None = None) -> Trace:
+def traced(
+    proto: onnx.ModelProto, outputs: Outputs = "scale", shapes: dict[str, tuple[int, ...]] | None = None
+) -> Trace:
     """Walk a model."""
     model = Model.open(proto)
     return trace(read_graph(model, shapes or sample_shapes(input_specs(model), (16, 16))), outputs)

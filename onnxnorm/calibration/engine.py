@@ -30,7 +30,7 @@ from onnxnorm.scaling.filters import FilterKind, sites_of
 from onnxnorm.statistics import Moments, Statistics, Value
 from onnxnorm.version import VERSION
 
-__all__ = ["DEFAULT_BATCH", "Enough", "Progress", "calibrate_model", "dataset_shapes"]
+__all__ = ["DEFAULT_BATCH", "Enough", "Progress", "calibrate_model", "filled", "fixed_batch"]
 
 DEFAULT_BATCH = 8
 
@@ -81,12 +81,12 @@ class Calibration:
     @property
     def fixed_batch(self) -> int | None:
         """The batch size that the model demands, if it does."""
-        return next((spec.shape[0] for spec in self.specs if spec.shape and spec.shape[0] is not None), None)
+        return fixed_batch(self.specs)
 
     def step(self, batch: Batch) -> Totals:
         """Moments of one batch. A model with a fixed batch is fed the last sample again to fill it, uncounted."""
         size = self.fixed_batch or batch.count
-        feeds = {name: _filled(array, size) for name, array in batch.feeds.items()}
+        feeds = {name: filled(array, size) for name, array in batch.feeds.items()}
         results = self.session.run(feeds)
         shapes = self.shapes(tuple((name, array.shape) for name, array in feeds.items()))
         try:
@@ -145,9 +145,7 @@ def calibrate_model(
     )
 
 
-def prepare(
-    model: Model, shapes: Mapping[str, tuple[int, ...]], filters: FilterKind, runtime: Runtime
-) -> Calibration:
+def prepare(model: Model, shapes: Mapping[str, tuple[int, ...]], filters: FilterKind, runtime: Runtime) -> Calibration:
     """Trace a model, build its probe and open the session."""
     graph = read_graph(model, shapes)
     probe = make_probe(model, graph, sites_of(find_layers(trace(graph), filters)))
@@ -173,7 +171,13 @@ def dataset_shapes(model: Model, dataset: Dataset) -> dict[str, tuple[int, ...]]
     }
 
 
-def _filled(array: NDArray[Any], size: int) -> NDArray[Any]:
+def fixed_batch(specs: tuple[InputSpec, ...]) -> int | None:
+    """The batch size that a model's inputs demand, if they do."""
+    return next((spec.shape[0] for spec in specs if spec.shape and spec.shape[0] is not None), None)
+
+
+def filled(array: NDArray[Any], size: int) -> NDArray[Any]:
+    """A batch `(n, ...)` with its last sample repeated until there are `size`."""
     missing = size - len(array)
     return array if missing <= 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
 
@@ -212,5 +216,3 @@ def _described(dataset: Dataset, ranges: Mapping[str, _Range]) -> dict[str, Any]
         "preprocessing": preprocessing.to_json() if preprocessing else None,
         "ranges": {name: vars(found) for name, found in ranges.items()},
     }
-
-

@@ -19,7 +19,7 @@ from onnxnorm.calibration.resizing import Resize
 from onnxnorm.errors import DataError, OptionError
 from onnxnorm.model.inputs import InputSpec
 
-__all__ = ["PRESETS", "ImageOptions", "Preset", "preprocessing_for"]
+__all__ = ["PRESETS", "ImageOptions", "Preset", "parsed_size", "preprocessing_for"]
 
 Numbers = str | float | Sequence[float]
 Size = str | int | tuple[int, int]
@@ -177,7 +177,7 @@ def _size(spec: InputSpec, layout: Layout, options: ImageOptions) -> tuple[int, 
     if options.resize == "none":
         _check_unsized(spec, fixed, options)
         return None
-    asked = (None, None) if options.size is None else _parse_size(options.size)
+    asked = (None, None) if options.size is None else parsed_size(options.size)
     for have, want in zip(fixed, asked, strict=True):
         if have is not None and want is not None and have != want:
             raise OptionError(f"--size {options.size} contradicts input {spec}, whose size is fixed; leave it out")
@@ -192,7 +192,7 @@ def _check_unsized(spec: InputSpec, fixed: tuple[int | None, ...], options: Imag
         raise OptionError(f"--resize none needs an input of open height and width, not {spec}; use shortest or squash")
 
 
-def _parse_size(size: Size) -> tuple[int, int]:
+def parsed_size(size: Size) -> tuple[int, int]:
     sides: tuple[int, ...]
     if isinstance(size, str):
         match = re.fullmatch(r"\s*(\d{1,9})(?:\s*[xX]\s*(\d{1,9}))?\s*", size)

@@ -154,5 +154,7 @@ def _rows(result: NDArray[Any], batch: int, value: str) -> NDArray[Any]:
     """Numbers `(batch, k, channels)`: k rows of the value per sample."""
     channels = result.size // result.shape[0]
     if result.shape[0] % batch:
-        raise ModelError(f"value {value!r} has {result.shape[0]} rows for {batch} samples: its first axis is not the batch")
+        raise ModelError(
+            f"value {value!r} has {result.shape[0]} rows for {batch} samples: its first axis is not the batch"
+        )
     return result.reshape(batch, -1, channels)

@@ -77,7 +77,9 @@ class Runtime:
                 f"provider {self.provider!r} is not in this ONNX Runtime, which has {', '.join(available)}"
             )
         if name in {_SHORT["cuda"], _SHORT["tensorrt"]} and _cuda_devices() == 0:
-            raise ProviderError(f"provider {self.provider!r} needs a CUDA device, and there is none; use --provider cpu")
+            raise ProviderError(
+                f"provider {self.provider!r} needs a CUDA device, and there is none; use --provider cpu"
+            )
         return [name] if name == _SHORT["cpu"] else [name, _SHORT["cpu"]]
 
 

@@ -123,7 +123,9 @@ class Model:
             _forget_location(proto.graph.initializer[index])
         total = sum(bulk.length for bulk in self.bulks.values())
         if total >= 1 << 31:
-            raise ModelError(f"{total / 1e9:.1f} GB of weights do not fit one protobuf message; give the model as a path")
+            raise ModelError(
+                f"{total / 1e9:.1f} GB of weights do not fit one protobuf message; give the model as a path"
+            )
         return b"".join(fill(proto.SerializeToString(), self.bulks))
 
     def in_place(self) -> onnx.ModelProto | None:
@@ -238,7 +240,9 @@ def _serialized(proto: onnx.ModelProto) -> memoryview:
     try:
         return memoryview(proto.SerializeToString())
     except (ValueError, EncodeError) as error:
-        raise ModelError(f"the ModelProto cannot be serialized ({error}); over 2 GB, give the model as a path") from error
+        raise ModelError(
+            f"the ModelProto cannot be serialized ({error}); over 2 GB, give the model as a path"
+        ) from error
 
 
 def _mapped(path: Path) -> memoryview:

@@ -139,8 +139,6 @@ def readers_of(nodes: Sequence[Node]) -> dict[str, tuple[Reader, ...]]:
     return {name: tuple(found) for name, found in readers.items()}
 
 
-
-
 def _domain(proto: onnx.NodeProto) -> str:
     return "" if proto.domain == "ai.onnx" else proto.domain
 

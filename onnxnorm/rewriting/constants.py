@@ -48,8 +48,10 @@ class Factor:
     @property
     def changes(self) -> bool:
         """Whether anything is multiplied by something else than 1."""
-        return bool((self.times != self.over).any()) if self.times.shape == self.over.shape else bool(
-            (self.times != 1).any() or (self.over != 1).any()
+        return (
+            bool((self.times != self.over).any())
+            if self.times.shape == self.over.shape
+            else bool((self.times != 1).any() or (self.over != 1).any())
         )
 
     def __eq__(self, other: object) -> bool:
@@ -101,7 +103,9 @@ class Scaled:
             yield memoryview(np.ascontiguousarray(part)).cast("B")
 
 
-def apply_edits(model: Model, edits: Sequence[Edit], of_slot: Floats) -> tuple[Model, tuple[str, ...], tuple[Clone, ...]]:
+def apply_edits(
+    model: Model, edits: Sequence[Edit], of_slot: Floats
+) -> tuple[Model, tuple[str, ...], tuple[Clone, ...]]:
     """A model with its constants scaled, the names of those that changed, and the clones that were needed.
 
     `of_slot` has shape `(slots,)`.
@@ -156,7 +160,11 @@ def _factor(edit: Edit, of_slot: Floats) -> Factor:
 
     def scales(ids: NDArray[np.int64] | None) -> Floats:
         found = np.ones(1) if ids is None else of_slot[ids]
-        return found.reshape((1,) * (rank - found.ndim) + found.shape) if rank >= found.ndim else found.reshape((1,) * rank)
+        return (
+            found.reshape((1,) * (rank - found.ndim) + found.shape)
+            if rank >= found.ndim
+            else found.reshape((1,) * rank)
+        )
 
     return Factor(scales(edit.times), scales(edit.over))
 
@@ -174,9 +182,7 @@ def _put(proto: onnx.ModelProto, bulks: dict[int, Bulk], model: Model, constant:
     _store(tensor, factor.apply(constant.values(), constant.name))
 
 
-def _add_clone(
-    proto: onnx.ModelProto, bulks: dict[int, Bulk], model: Model, constant: Constant, factor: Factor
-) -> str:
+def _add_clone(proto: onnx.ModelProto, bulks: dict[int, Bulk], model: Model, constant: Constant, factor: Factor) -> str:
     """Append a scaled copy of a constant as a new initializer; returns its name."""
     taken = {tensor.name for tensor in proto.graph.initializer} | {v.name for v in proto.graph.input}
     taken |= {name for node in proto.graph.node for name in (*node.input, *node.output)}

@@ -73,7 +73,9 @@ def choose_scales(
         raise OptionError(f"the target must be a positive number, not {target:g}")
     moments = [_moments(layer, statistics) for layer in layers]
     dead = [_dead(found.mean) for found in moments]
-    sites = {layer.site: (layer.slots, found.mean, flags) for layer, found, flags in zip(layers, moments, dead, strict=True)}
+    sites = {
+        layer.site: (layer.slots, found.mean, flags) for layer, found, flags in zip(layers, moments, dead, strict=True)
+    }
     of_group = _per_group(trace, list(sites.values()), target)
     if power_of_two:
         of_group = np.exp2(np.rint(np.log2(of_group)))
@@ -83,7 +85,12 @@ def choose_scales(
         of_slot,
         tuple(
             LayerScales(
-                layer, found.mean, found.standard_error, of_slot[layer.slots], flags, trace.groups.is_pinned(layer.slots)
+                layer,
+                found.mean,
+                found.standard_error,
+                of_slot[layer.slots],
+                flags,
+                trace.groups.is_pinned(layer.slots),
             )
             for layer, found, flags in zip(layers, moments, dead, strict=True)
         ),

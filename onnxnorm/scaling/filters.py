@@ -97,9 +97,7 @@ def _consumers(graph: Graph) -> dict[str, list[Node]]:
     return found
 
 
-def _bent(
-    graph: Graph, consumers: dict[str, list[Node]], value: str, axis: int, channels: int
-) -> Site | None:
+def _bent(graph: Graph, consumers: dict[str, list[Node]], value: str, axis: int, channels: int) -> Site | None:
     """Behind the first non-linearity that is reached before anything else than what keeps the channel."""
     frontier, seen = [(value, axis)], {value}
     while frontier:

@@ -65,6 +65,13 @@ class Plan:
     groups: tuple[PlannedGroup, ...]
     barriers: tuple[PlannedBarrier, ...]
 
+    def __str__(self) -> str:
+        dead = f", {self.dead:,} dead" if self.dead else ""
+        return (
+            f"{self.filters:,} filters in {len(self.layers)} layers: {self.free:,} free, {self.tied:,} tied, "
+            f"{self.pinned:,} pinned{dead}"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, as `plan --json` prints it."""
         return {

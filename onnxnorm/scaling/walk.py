@@ -152,4 +152,3 @@ class _Walk:
                 self._pin_edit(edit, f"constant {name!r} is also read by {others[0].op} node {others[0].label!r}")
             elif name in captured:
                 self._pin_edit(edit, f"constant {name!r} is also read by a subgraph")
-

@@ -51,6 +51,19 @@ class Verification:
     graph_identical: bool
     noise: float = field(default=0.0)
 
+    def __str__(self) -> str:
+        name, worst = max(self.outputs.items(), key=lambda item: (not item[1].same, item[1].max_relative_error))
+        if self.bit_identical:
+            return f"the same function: outputs are bit-identical on {self.samples} samples"
+        errors = f"{worst.max_relative_error:.1e} of the largest magnitude (tolerance {worst.tolerance:.1e}, "
+        errors += f"the runtime's own noise {worst.noise:.1e})"
+        if self.same:
+            return f"the same function: outputs differ by at most {errors} on {self.samples} samples"
+        return (
+            f"not the same function: output {name!r} differs by {errors}; channel {worst.worst_channel} "
+            f"is off by {worst.worst_channel_error:.1e} of its own magnitude"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, as `verify --json` prints it."""
         return vars(self) | {"outputs": {name: vars(verdict) for name, verdict in self.outputs.items()}}

@@ -4,7 +4,17 @@ from importlib import import_module
 
 __all__ = ["load_all"]
 
-_FAMILIES = ("mixing", "normalization", "homogeneous", "pooling", "reductions", "joins", "products", "movement", "barriers")
+_FAMILIES = (
+    "mixing",
+    "normalization",
+    "homogeneous",
+    "pooling",
+    "reductions",
+    "joins",
+    "products",
+    "movement",
+    "barriers",
+)
 
 
 def load_all() -> None:

@@ -97,7 +97,11 @@ def _multiplied(visit: Visit, source: Operand, axis: int, weight: Operand, inner
         return Refusal(f"its input has shape {source.shape}, which does not fit a weight of shape {shape}")
     if source.shape is None and not source.uniform:
         return Refusal("the shape of its input is not known")
-    over = visit.along(source, axis, shape[inner]) if source.shape else np.broadcast_to(source.ids.reshape(-1), shape[inner])
+    over = (
+        visit.along(source, axis, shape[inner])
+        if source.shape
+        else np.broadcast_to(source.ids.reshape(-1), shape[inner])
+    )
     out = visit.fresh(shape[outer])
     visit.edit(weight, times=_on_axis(out, outer, len(shape)), over=_on_axis(over, inner, len(shape)))
     return out

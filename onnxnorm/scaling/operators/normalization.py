@@ -24,7 +24,11 @@ def batch_normalization(visit: Visit) -> Outcome:
     constants = [operand for operand in visit.operands[1:] if operand is not None and operand.constant is not None]
     if len(constants) != 4:
         return Refusal("its parameters are not constants")
-    if visit.node.attribute("training_mode", 0) or len(visit.node.outputs) > 1 or not visit.node.attribute("spatial", 1):
+    if (
+        visit.node.attribute("training_mode", 0)
+        or len(visit.node.outputs) > 1
+        or not visit.node.attribute("spatial", 1)
+    ):
         return Refusal("it normalizes by the batch or per position, not by constants per channel")
     scale, shift, mean, _ = constants
     assert scale.constant is not None

@@ -1,0 +1,103 @@
+"""What a command says, and where: results to standard output, progress and messages to standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.text import Text
+
+from onnxnorm.calibration import Progress
+
+__all__ = ["Terminal"]
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.finished_speed or task.speed or 0:.1f} images/s")
+
+
+@dataclass
+class Terminal:
+    """One command's output."""
+
+    quiet: bool = False
+    verbose: bool = False
+    json: bool = False
+    out: Console = field(default_factory=lambda: Console(highlight=False, width=_width(sys.stdout)))
+    err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False, width=_width(sys.stderr)))
+
+    def say(self, message: str) -> None:
+        """A message for people."""
+        if not self.quiet:
+            self.err.print(message, markup=False, soft_wrap=True)
+
+    def detail(self, message: str) -> None:
+        """A message for people who asked for more."""
+        if self.verbose:
+            self.say(message)
+
+    def show(self, *results: RenderableType) -> None:
+        """Results for people; nothing with --json."""
+        if not self.json:
+            for result in results:
+                self.out.print(result, markup=False, soft_wrap=isinstance(result, str))
+
+    def show_json(self, result: dict[str, Any]) -> None:
+        """The result for programs, if they asked for it."""
+        if self.json:
+            print(json.dumps(_plain(result), allow_nan=False))  # noqa: T201 - standard output is the interface
+
+    @contextmanager
+    def bar(self, title: str) -> Iterator[Callable[[Progress], None]]:
+        """A progress bar with images/s and time left, fed by a calibration; not where nobody would see it move."""
+        columns = (
+            TextColumn(title),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeRemainingColumn(),
+        )
+        hidden = self.quiet or not self.err.is_terminal
+        with Bar(*columns, console=self.err, disable=hidden, speed_estimate_period=120) as bar:
+            task = bar.add_task(title, total=None)
+
+            def update(progress: Progress) -> None:
+                bar.update(task, completed=progress.done, total=progress.total)
+
+            yield update
+
+    @contextmanager
+    def status(self, title: str) -> Iterator[None]:
+        """A note that something is going on."""
+        if self.quiet or not self.err.is_terminal:
+            yield
+            return
+        with self.err.status(title):
+            yield
+
+
+def _width(stream: Any) -> int | None:
+    """Where output goes to a file, lines are not cut at a terminal's width."""
+    return None if stream.isatty() else 160
+
+
+def _plain(value: Any) -> Any:
+    """The same as plain JSON: no NumPy numbers, no infinities (null instead)."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

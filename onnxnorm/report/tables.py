@@ -1,0 +1,79 @@
+"""Tables for the terminal, as rich renderables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from onnxnorm.rewriting import LayerScales, Scales
+from onnxnorm.scaling import Plan
+
+__all__ = ["layer_table", "plan_tables"]
+
+_SHOWN_BARRIERS = 8
+
+
+def layer_table(scales: Scales, target: float) -> Table:
+    """Per layer: the mean of its filters before and after, and what could not be normalized."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("layer", "measured at"):
+        table.add_column(name, overflow="fold")
+    for name in ("filters", "mean before: min", "median", "max", "after: min", "max", "s.e.", "dead", "pinned"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for layer in scales.layers:
+        table.add_row(*_layer_row(layer, target))
+    return table
+
+
+def _layer_row(layer: LayerScales, target: float) -> list[str]:
+    live = ~layer.dead
+    after = layer.after[live & ~layer.pinned]
+    errors = layer.standard_error[live] / np.abs(layer.statistic[live]) if live.any() else np.empty(0)
+    known = errors[np.isfinite(errors)]
+    del target
+    return [
+        layer.layer.node,
+        layer.layer.site.value + (" (abs)" if layer.layer.site.measure == "mean_abs" else ""),
+        f"{layer.layer.channels:,}",
+        *_spread(layer.statistic),
+        *((_number(after.min()), _number(after.max())) if after.size else ("-", "-")),
+        f"{np.median(known):.0%}" if known.size else "-",
+        str(int(layer.dead.sum())) if layer.dead.any() else "",
+        str(int(layer.pinned.sum())) if layer.pinned.any() else "",
+    ]
+
+
+def _spread(values: NDArray[np.float64]) -> tuple[str, str, str]:
+    return _number(values.min()), _number(np.median(values)), _number(values.max())
+
+
+def _number(value: float | np.floating[NDArray[np.generic]] | np.float64) -> str:  # type: ignore[type-var]
+    return f"{float(value):.4g}"
+
+
+def plan_tables(plan: Plan) -> Sequence[Table | str]:
+    """The layers, the barriers that cost most, and a summary."""
+    layers = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("layer", "operator", "measured at"):
+        layers.add_column(name, overflow="fold")
+    for name in ("filters", "free", "tied", "pinned"):
+        layers.add_column(name, justify="right")
+    layers.add_column("why pinned", overflow="fold")
+    for layer in plan.layers:
+        counts = [f"{count:,}" if count else "" for count in (layer.free, layer.tied, layer.pinned)]
+        value = layer.value + (" (abs)" if layer.measure == "mean_abs" else "")
+        layers.add_row(layer.node, layer.op, value, f"{layer.filters:,}", *counts, "; ".join(layer.reasons))
+    shown: list[Table | str] = [layers, ""]
+    if plan.barriers:
+        barriers = Table(box=None, header_style="bold", pad_edge=False, title="What pins most", title_justify="left")
+        for name in ("node", "operator", "value"):
+            barriers.add_column(name, overflow="fold")
+        barriers.add_column("filters", justify="right")
+        barriers.add_column("reason", overflow="fold")
+        for barrier in plan.barriers[:_SHOWN_BARRIERS]:
+            barriers.add_row(barrier.node, barrier.op, barrier.value, f"{barrier.channels:,}", barrier.reason)
+        shown += [barriers, ""]
+    return [*shown, str(plan)]
