@@ -79,12 +79,14 @@ def check_scales(
     outputs: Outputs = "scale",
     power_of_two: bool = True,
     rtol: float = 0.0,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Checked:
     """Rewrite with random scales and assert that every output is the original's times its scale.
 
     With powers of two and `rtol=0` it must be so bit for bit; otherwise up to `rtol` of the largest magnitude.
+    The walk sees the shapes of the feeds, or `shapes`.
     """
-    found = traced(proto, outputs, {name: array.shape for name, array in feeds.items()})
+    found = traced(proto, outputs, dict(shapes or {name: array.shape for name, array in feeds.items()}))
     of_slot = random_scales(found, seed, power_of_two=power_of_two)
     rewritten, _, _ = apply_edits(Model.open(proto), found.edits, of_slot)
     runtime = Runtime("cpu", threads=1)

@@ -42,6 +42,7 @@ class Constant:
     """A value that is the same for every input.
 
     `home` says where it lives, `index` which initializer or node that is, and `fixed` why it must not be changed.
+    `by_shape` tells that its values depend on the sizes of the inputs, so that they were evaluated for one size only.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Constant:
     index: int
     fixed: str | None = None
     read: Callable[[], NDArray[np.generic]] = field(repr=False, default=lambda: np.empty(0))
+    by_shape: bool = False
 
     @property
     def size(self) -> int:
@@ -60,6 +62,10 @@ class Constant:
     def values(self) -> NDArray[np.generic]:
         """The values, with the constant's shape."""
         return self.read()
+
+    def nonzero(self) -> NDArray[np.bool_]:
+        """Where it may be something else than zero, for inputs of any size."""
+        return np.ones(self.shape, np.bool_) if self.by_shape else np.asarray(self.values() != 0)
 
 
 def stored_constants(model: Model) -> dict[str, Constant]:

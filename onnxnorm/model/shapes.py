@@ -176,6 +176,9 @@ def _computed(
     if node.domain or op in _RANDOM or op == "Constant" or node.captured():
         return {}
     inputs = [name for name in node.inputs if name]
+    # A ConstantOfShape is of one value whatever the shape, and Expand repeats its first input.
+    deciding = {"ConstantOfShape": [], "Expand": inputs[:1]}.get(op, inputs)
+    by_shape = op in {"Shape", "Size"} or any(name in constants and constants[name].by_shape for name in deciding)
     if op in {"Shape", "Size"} and inputs[0] in shapes:
         placeholder = np.broadcast_to(np.float32(0), shapes[inputs[0]])
         arrays: Callable[[], dict[str, NDArray[Any]]] = lambda: {inputs[0]: placeholder}  # noqa: E731
@@ -191,5 +194,6 @@ def _computed(
             continue
         reason = f"is computed by {node.op} node {node.label!r}"
         read = lambda position=position: run()[position]  # noqa: E731
-        found[name] = Constant(name, shapes[name], tensor_dtype(types[name]), "computed", node.index, reason, read)
+        dtype = tensor_dtype(types[name])
+        found[name] = Constant(name, shapes[name], dtype, "computed", node.index, reason, read, by_shape)
     return found

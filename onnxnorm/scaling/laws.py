@@ -63,6 +63,7 @@ class Visit:
     pins: list[tuple[Ids, str, str]] = field(default_factory=list)
     products: list[tuple[Ids, Ids, Ids, str]] = field(default_factory=list)
     edits: list[Edit] = field(default_factory=list)
+    scaleless: str = "it counts or points at elements, so it has no scale"
 
     def operand(self, position: int) -> Operand | None:
         """An input, or None if it is left out."""
@@ -99,6 +100,17 @@ class Visit:
         """Demand scale 1 of an input."""
         self.pins.append((operand.ids, operand.name, reason))
 
+    def pin_rest(self, start: int, reason: str) -> None:
+        """Demand scale 1 of the inputs from `start` on that are activations."""
+        for operand in self.operands[start:]:
+            if operand is not None and operand.constant is None:
+                self.pin(operand, reason)
+
+    def unscaled(self, reason: str) -> tuple[Ids, ...]:
+        """An outcome for outputs that keep scale 1 whatever the inputs' scales."""
+        self.scaleless = reason
+        return ()
+
     def relate(self, c: Ids, a: Ids, b: Ids, reason: str) -> None:
         """Demand scale[c] = scale[a] * scale[b]."""
         self.products.append((c, a, b, reason))
@@ -107,8 +119,25 @@ class Visit:
         """Make a constant follow the scales; zeros follow any."""
         constant = operand.constant
         assert constant is not None, operand.name
-        if constant.size > 1 or np.any(constant.values()):
+        if constant.size > 1 or constant.nonzero().any():
             self.edits.append(Edit(constant, Reader(self.node.index, operand.position), times, over))
+
+    def keep(self, operand: Operand) -> None:
+        """Say that this reader needs a constant as it is, so that it is cloned if another one needs it scaled."""
+        if operand.constant is not None:
+            self.edits.append(Edit(operand.constant, Reader(self.node.index, operand.position)))
+
+    def aligned(self, operands: Sequence[Operand]) -> bool:
+        """Whether the axes of these operands' common result are known.
+
+        Slots that vary have the rank of their value. Where the result has no known shape this holds only if no operand
+        can have more axes than the slots that vary.
+        """
+        if self.output_shape() is not None or all(operand.uniform for operand in operands):
+            return True
+        ranks = {operand.rank for operand in operands if not operand.uniform}
+        rest = [operand for operand in operands if operand.uniform]
+        return len(ranks) == 1 and all(o.shape is not None and len(o.shape) <= min(ranks) for o in rest)
 
     def solid(self, ids: Ids) -> Ids:
         """The same ids with a slot of their own for zeros, for a law that can make something else of a zero."""
@@ -146,8 +175,7 @@ class Visit:
         ids, shape = at_rank(ids, rank), (1,) * (rank - len(constant.shape)) + constant.shape
         crowded = [axis for axis in range(rank) if shape[axis] == 1 and ids.shape[axis] > 1]
         if crowded:
-            nonzero = constant.values().reshape(shape) != 0
-            ids = np.where(nonzero, ids, ZERO)
+            ids = np.where(constant.nonzero().reshape(shape), ids, ZERO)
             for axis in crowded:
                 ids = self.merge(ids, axis)
         return at_rank(ids, len(constant.shape))

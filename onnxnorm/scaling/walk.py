@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+import onnx
 
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.graph import Graph, Node
@@ -25,6 +26,9 @@ Outputs = Literal["keep", "scale"]
 
 # Operators that read no values, so that a constant or an activation may go there unnoticed.
 _READS_NO_VALUES = {"Shape", "Size"}
+
+# Before opset 7 operators broadcast by attributes of their own; what a later one than these says is not known.
+_OPSETS = range(7, onnx.defs.onnx_opset_version() + 1)
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,10 @@ class _Walk:
         entry = LAWS.get(node.op)
         if node.captured():
             outcome: Outcome = Refusal("it runs a subgraph, and scales are not followed into it")
+        elif not node.domain and node.opset not in _OPSETS:
+            outcome = Refusal(f"the laws hold for opsets {_OPSETS[0]} to {_OPSETS[-1]}, and this is opset {node.opset}")
+        elif self._is_empty(node):
+            outcome = Refusal("it reads or writes a tensor without elements")
         elif entry is None:
             outcome = Refusal(f"{node.op} has no law, so its input and output keep their scales")
         else:
@@ -84,7 +92,11 @@ class _Walk:
             if name and position < len(found):
                 self._settle(name, found[position])
             else:
-                self._settle_pinned(node, name, "it counts or points at elements, so it has no scale")
+                self._settle_pinned(node, name, visit.scaleless)
+
+    def _is_empty(self, node: Node) -> bool:
+        names = {*node.inputs, *node.outputs} - self.graph.constants.keys()
+        return any(0 in self.graph.shapes.get(name, ()) for name in names)
 
     def _refuse(self, visit: Visit, reason: str) -> None:
         node = visit.node

@@ -6,6 +6,7 @@ since there is one bound for all channels these must share one scale.
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import onnx
 
@@ -18,15 +19,18 @@ _FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DO
 @law("Relu", "LeakyRelu", "Abs", role="bends")
 @law("Identity", "Neg", "Dropout", role="keeps")
 def homogeneous(visit: Visit) -> Outcome:
-    """Hand the slots on."""
+    """Hand the slots on. The ratio of a Dropout, if it is computed, keeps its scale."""
+    visit.pin_rest(1, "it decides how much is dropped")
     return visit.first().ids
 
 
 @law("PRelu", role="bends")
 def prelu(visit: Visit) -> Outcome:
     """Homogeneous for any constant slope."""
-    if visit.constant(1) is None:
+    slope = visit.operand(1)
+    if slope is None or slope.constant is None:
         return Refusal("its slope is not a constant")
+    visit.keep(slope)
     return visit.first().ids
 
 
@@ -46,11 +50,10 @@ def cast(visit: Visit) -> Outcome:
     return Refusal("it casts to or from something else than floating point of 16 bits or more")
 
 
-@law("Sign")
+@law("Sign", "IsNaN", "IsInf")
 def sign(visit: Visit) -> Outcome:
-    """The sign of a value does not depend on its scale."""
-    del visit
-    return ()
+    """What a value is by sign or kind does not depend on its scale: the output keeps scale 1 whatever the input's."""
+    return visit.unscaled("it does not depend on the scale of its input")
 
 
 @law("Clip", role="bends")
@@ -79,11 +82,12 @@ def _clipped(visit: Visit, ids: Ids, bounding: list[Operand]) -> Ids:
 
 
 def _is_inert(bound: Operand) -> bool:
-    return bound.constant is not None and _inert(np.asarray(bound.constant.values()))
+    constant = bound.constant
+    return constant is not None and not constant.by_shape and _inert(np.asarray(constant.values()))
 
 
 def _inert(bound: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> bool:
     """Whether scaling the value may leave this bound as it is: 0, and what no number of its type exceeds."""
     value = abs(float(bound.reshape(-1)[0])) if bound.size else np.inf
-    dtype = bound.dtype if bound.dtype.kind == "f" else np.dtype(np.float32)
-    return value == 0 or value >= float(np.finfo(dtype).max)
+    dtype = np.float32 if bound.dtype.kind in "biu" else bound.dtype
+    return value == 0 or value >= float(ml_dtypes.finfo(dtype).max)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxnorm.scaling.laws import Operand, Outcome, Visit, law
+from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
 from onnxnorm.scaling.operators.movement import moving_ids
 from onnxnorm.scaling.slots import Ids, at_rank
+
+_UNALIGNED = "the shapes of what it joins are not known"
 
 
 @law("Add", "Sub", "Sum", "Mean", "Max", "Min", role="keeps")
@@ -15,17 +17,29 @@ def join(visit: Visit) -> Outcome:
     return _joined(visit, visit.present())
 
 
+@law("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal")
+def compare(visit: Visit) -> Outcome:
+    """A comparison with the constant 0 sees the sign alone, so its input may have any scale; another one is refused."""
+    if any(operand.constant is not None and not operand.constant.nonzero().any() for operand in visit.present()):
+        return visit.unscaled("it says how a value compares with 0, which does not depend on its scale")
+    return Refusal("it compares with something else than the constant 0")
+
+
 @law("Where")
 def where(visit: Visit) -> Outcome:
     """The condition has no scale; it chooses between two operands that share one."""
+    if not visit.aligned(visit.present()):
+        return Refusal(_UNALIGNED)
     return _joined(visit, visit.present()[1:])
 
 
-def _joined(visit: Visit, operands: list[Operand]) -> Ids:
-    activations = [moving_ids(visit, operand) for operand in operands if operand.constant is None]
+def _joined(visit: Visit, operands: list[Operand]) -> Outcome:
+    if not visit.aligned(operands):
+        return Refusal(_UNALIGNED)
+    activations = [moving_ids(operand) for operand in operands if operand.constant is None]
     constants = [operand for operand in operands if operand.constant is not None]
     if not activations:  # a Where that chooses between constants
-        activations, constants = [moving_ids(visit, operand) for operand in operands], []
+        activations, constants = [moving_ids(operand) for operand in operands], []
     rank = max(ids.ndim for ids in activations)
     joined: Ids = np.maximum.reduce(np.broadcast_arrays(*(at_rank(ids, rank) for ids in activations)))
     for ids in activations:

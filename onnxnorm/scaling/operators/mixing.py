@@ -20,6 +20,20 @@ _NOT_CONSTANT = "its weight is not a constant"
 @law("Conv", role="mixes")
 def conv(visit: Visit) -> Outcome:
     """Weight `(C_out, C_in/group, *kernel)`; filter o reads the input channels of its group."""
+    return _convolved(visit, visit.operand(2))
+
+
+@law("DeformConv", role="mixes")
+def deform_conv(visit: Visit) -> Outcome:
+    """A Conv whose input is sampled at offsets and weighted by a mask; both keep their scales."""
+    for position in (2, 4):
+        operand = visit.operand(position)
+        if operand is not None and operand.constant is None:
+            visit.pin(operand, "it says where the operator reads, and how much that counts")
+    return _convolved(visit, visit.operand(3))
+
+
+def _convolved(visit: Visit, bias: Operand | None) -> Outcome:
     weight = visit.operand(1)
     if weight is None or weight.constant is None:
         return Refusal(_NOT_CONSTANT)
@@ -32,7 +46,7 @@ def conv(visit: Visit) -> Outcome:
     ones = [1] * len(kernel)
     over = source.reshape(group, per_group).repeat(filters // group, axis=0)
     visit.edit(weight, times=out.reshape(filters, 1, *ones), over=over.reshape(filters, per_group, *ones))
-    return _biased(visit, visit.operand(2), out) or out.reshape(1, filters, *ones)
+    return _biased(visit, bias, out) or out.reshape(1, filters, *ones)
 
 
 @law("ConvTranspose", role="mixes")
@@ -118,7 +132,7 @@ def _channels(visit: Visit, channels: int, rank: int) -> Ids | Refusal:
     source = visit.first()
     if source.shape is not None and (len(source.shape) != rank or source.shape[1] != channels):
         return Refusal(f"its input has shape {source.shape}, which does not fit its weight")
-    if source.ids.ndim > rank:
+    if source.shape is None and not source.uniform and source.ids.ndim != rank:
         return Refusal("the shape of its input is not known")
     return visit.along(source, 1, channels, rank)
 

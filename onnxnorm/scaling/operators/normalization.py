@@ -21,29 +21,27 @@ _OWN_INPUT = "it divides by a statistic of its input with an epsilon, so the inp
 @law("BatchNormalization", role="keeps")
 def batch_normalization(visit: Visit) -> Outcome:
     """Inference only: in training mode the statistics are those of the input."""
-    constants = [operand for operand in visit.operands[1:] if operand is not None and operand.constant is not None]
-    if len(constants) != 4:
+    parameters = [operand for operand in visit.operands[1:] if operand is not None and operand.constant is not None]
+    if len(parameters) != 4:
         return Refusal("its parameters are not constants")
-    if (
-        visit.node.attribute("training_mode", 0)
-        or len(visit.node.outputs) > 1
-        or not visit.node.attribute("spatial", 1)
-    ):
+    training = visit.node.attribute("training_mode", 0) or any(visit.node.outputs[1:])
+    if training or not visit.node.attribute("spatial", 1):
         return Refusal("it normalizes by the batch or per position, not by constants per channel")
-    scale, shift, mean, _ = constants
+    scale, shift, mean, variance = parameters
     assert scale.constant is not None
     source = visit.first()
     channels = scale.constant.size
     if source.shape is not None and (len(source.shape) < 2 or source.shape[1] != channels):
         return Refusal(f"its input has shape {source.shape}, its parameters {channels} channels")
-    if source.shape is None and source.ids.ndim < 2 and not source.uniform:
+    if source.shape is None and (source.uniform or source.ids.ndim < 3):
         return Refusal("the shape of its input is not known")
-    over = visit.along(source, 1, channels, None if source.shape else max(2, source.ids.ndim))
+    over = visit.along(source, 1, channels)
     out = visit.fresh(channels)
     visit.edit(scale, times=out, over=over)
     visit.edit(shift, times=out)
     visit.edit(mean, times=over)
-    return out.reshape(1, channels, *[1] * (max(source.rank, 2) - 2))
+    visit.keep(variance)
+    return out.reshape(1, channels, *[1] * (source.rank - 2))
 
 
 @law("InstanceNormalization", role="keeps")
@@ -71,7 +69,7 @@ def lp_normalization(visit: Visit) -> Outcome:
     if source.shape is None:
         return Refusal("the shape of its input is not known")
     visit.merge(source.ids, visit.node.attribute("axis", -1) % source.rank)
-    return ()
+    return visit.unscaled("it does not depend on the scale of its input")
 
 
 def _normalized(visit: Visit, *, per_channel: bool) -> Outcome:

@@ -12,13 +12,17 @@ import numpy as np
 from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
 from onnxnorm.scaling.slots import ZERO, Ids, at_rank
 
+_UNALIGNED = "the shapes of what it multiplies are not known"
+
 
 @law("Mul", role="keeps")
 def multiply(visit: Visit) -> Outcome:
     """`c = a * b`."""
     a, b = visit.present()
     if a.constant is not None or b.constant is not None:
-        return _passed(visit, b if a.constant is not None else a)
+        return _passed(visit, *((b, a) if a.constant is not None else (a, b)))
+    if not visit.aligned([a, b]):
+        return Refusal(_UNALIGNED)
     large, small = (a, b) if a.ids.size >= b.ids.size else (b, a)
     ids = _result(visit, a, b)
     visit.relate(ids, large.ids, small.ids, "it multiplies two activations, so one of them keeps its scale")
@@ -30,17 +34,21 @@ def divide(visit: Visit) -> Outcome:
     """`c = a / b`, that is `a = c * b`; a constant divided by an activation is refused."""
     a, b = visit.present()
     if b.constant is not None:
-        return _passed(visit, a)
+        return _passed(visit, a, b)
     if a.constant is not None:
         return Refusal("it divides a constant by an activation")
+    if not visit.aligned([a, b]):
+        return Refusal(_UNALIGNED)
     ids = _result(visit, a, b)
     visit.relate(np.where(at_rank(a.ids, ids.ndim) == ZERO, ZERO, a.ids), ids, b.ids, "it divides by an activation")
     return ids
 
 
-def _passed(visit: Visit, operand: Operand) -> Ids:
-    shape = visit.output_shape()
-    return at_rank(operand.ids, operand.ids.ndim if shape is None else len(shape))
+def _passed(visit: Visit, operand: Operand, constant: Operand) -> Outcome:
+    if not visit.aligned([operand, constant]):
+        return Refusal(_UNALIGNED)
+    visit.keep(constant)
+    return operand.ids
 
 
 def _result(visit: Visit, a: Operand, b: Operand) -> Ids:

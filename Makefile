@@ -1,0 +1,63 @@
+# Each target creates what it needs. PYTHON chooses the interpreter, PHOTOS the photographs of `make vgg16`.
+
+PYTHON ?= python3
+VENV ?= .venv
+PHOTOS ?= models/images
+BIN := $(VENV)/bin
+
+.PHONY: help demo test check vgg16 bench docs clean
+
+help: ## Show this list.
+	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(VENV)/.created:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+$(VENV)/.check: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --editable '.[check]'
+	@touch $@
+
+demo: $(VENV)/.installed ## Normalize the embedded network on the embedded photographs.
+	@mkdir -p build/demo
+	$(BIN)/onnxnorm normalize models/demo_vgg.onnx models/images --preset unit -o build/demo/normalized.onnx
+
+test: $(VENV)/.test ## Run all tests.
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/.check ## Run the linters and the type checker.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+vgg16: $(VENV)/.installed ## Fetch the real VGG-16 and normalize it on PHOTOS.
+	@mkdir -p build/vgg16
+	$(BIN)/python tools/fetch_models.py
+	$(BIN)/onnxnorm calibrate build/models/vgg16_features.onnx $(PHOTOS) --preset caffe -o build/vgg16/features.safetensors
+	$(BIN)/onnxnorm rewrite build/models/vgg16_features.onnx --stats build/vgg16/features.safetensors --outputs scale \
+		-o build/vgg16/features-normalized.onnx
+	$(BIN)/onnxnorm verify build/models/vgg16_features.onnx build/vgg16/features-normalized.onnx $(PHOTOS) \
+		--preset caffe --limit 8
+	$(BIN)/onnxnorm normalize build/models/vgg16_full.onnx $(PHOTOS) --preset unit --resize squash \
+		-o build/vgg16/full-normalized.onnx
+
+bench: $(VENV)/.test ## Measure speed and memory side by side; writes docs/benchmarks.md.
+	$(BIN)/python tools/fetch_models.py
+	$(BIN)/python tools/make_full_vgg.py
+	$(BIN)/python tools/bench.py
+
+docs: $(VENV)/.installed ## Write the generated parts of the documentation again.
+	$(BIN)/python tools/list_operators.py
+
+clean: ## Remove everything that was made.
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,204 @@
+"""Operators that mix channels with constant weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graphs import between, model, rand
+from law_checks import holds, refused
+
+
+@pytest.mark.parametrize("opset", [7, 11, 21, 22])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("spatial", [(9,), (6, 5), (4, 3, 5)])
+def test_conv(spatial: tuple[int, ...], bias: bool, opset: int) -> None:
+    constants = {"w": rand(6, 4, *[3] * len(spatial))} | ({"v": rand(6)} if bias else {})
+    holds(between(f"b = Conv(a, w{', v' if bias else ''})", (2, 4, *spatial), constants, opset=opset), {"a": 4, "b": 6})
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        "strides=[2,2]",
+        "dilations=[2,2]",
+        "pads=[1,0,2,1]",
+        'auto_pad="SAME_UPPER"',
+        'auto_pad="SAME_LOWER", strides=[2,2]',
+        'auto_pad="VALID"',
+    ],
+)
+def test_conv_attributes(attributes: str) -> None:
+    constants = {"w": rand(6, 4, 3, 3), "v": rand(6)}
+    holds(between(f"b = Conv<{attributes}>(a, w, v)", (2, 4, 7, 7), constants), {"a": 4, "b": 6})
+
+
+@pytest.mark.parametrize(("group", "channels", "filters"), [(2, 4, 6), (4, 4, 4), (4, 4, 8), (3, 6, 3), (1, 1, 2)])
+def test_conv_group(group: int, channels: int, filters: int) -> None:
+    constants = {"w": rand(filters, channels // group, 3, 3), "v": rand(filters)}
+    proto = between(f"b = Conv<group={group}>(a, w, v)", (2, channels, 5, 5), constants)
+    holds(proto, {"a": channels, "b": filters})
+
+
+@pytest.mark.parametrize(
+    ("attributes", "group", "per_group"),
+    [
+        ("", 1, 6),
+        ("group=2", 2, 3),
+        ("group=4", 4, 1),
+        ("strides=[2,2], output_padding=[1,1]", 1, 5),
+        ("group=2, strides=[2,3], pads=[1,1,1,1], dilations=[1,2]", 2, 2),
+        ('auto_pad="SAME_UPPER", strides=[2,2]', 1, 3),
+        ("strides=[2,2], output_shape=[9,10]", 1, 3),
+    ],
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_conv_transpose(attributes: str, group: int, per_group: int, bias: bool) -> None:
+    constants = {"w": rand(4, per_group, 3, 3)} | ({"v": rand(per_group * group)} if bias else {})
+    body = f"b = ConvTranspose<{attributes}>(a, w{', v' if bias else ''})"
+    holds(between(body, (2, 4, 5, 5), constants), {"a": 4, "b": per_group * group})
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_conv_transpose_ranks(rank: int) -> None:
+    holds(between("b = ConvTranspose(a, w)", (2, 4, *[4] * rank), {"w": rand(4, 2, *[2] * rank)}), {"a": 4, "b": 2})
+
+
+def test_a_weight_that_is_computed_pins() -> None:
+    body = "w2 = Sigmoid(k) \n b = Conv(a, w2)"
+    proto = between(body, (2, 4, 4, 4), {"w": rand(4, 4, 1, 1)}, inputs={"k": (4, 4, 1, 1)})
+    refused(proto, "its weight is not a constant")
+    refused(proto, "its weight is not a constant", "b")
+    refused(between("b = ConvTranspose(a, k)", inputs={"k": (4, 4, 1, 1)}), "its weight is not a constant")
+
+
+@pytest.mark.parametrize("op", ["Identity", "Cast<to=1>", "Transpose<perm=[0,1,2,3]>"])
+def test_a_weight_behind_another_node_pins(op: str) -> None:
+    checked = refused(between(f"k = {op}(w) \n b = Conv(a, k)", constants={"w": rand(5, 4, 1, 1)}), "is computed by")
+    assert checked.pinned("b")
+
+
+def test_a_quantized_weight_pins() -> None:
+    constants = {"w": np.arange(20, dtype=np.int8).reshape(5, 4, 1, 1), "s": np.float32(0.1)}
+    refused(between("k = DequantizeLinear(w, s) \n b = Conv(a, k)", constants=constants), "DequantizeLinear")
+
+
+def test_a_bias_that_is_an_activation_is_tied_to_the_output() -> None:
+    body = "m = GlobalAveragePool(a2) \n s = Reshape(m, to) \n b = Conv(a, w, s)"
+    proto = between(body, (1, 4, 4, 4), {"w": rand(4, 4, 1, 1), "to": [-1]}, branches=2)
+    checked = holds(proto, {"a": 4, "b": 4})
+    assert (checked.of_slot[checked.trace.ids["a2"]] == checked.of_slot[checked.trace.ids["b"]]).all()
+
+
+def test_what_varies_over_space_is_tied_before_a_conv() -> None:
+    body = "r = Concat<axis=2>(a, a2) \n b = Conv(r, w)"
+    checked = holds(between(body, constants={"w": rand(4, 4, 3, 3)}, branches=2), {"a": 4, "b": 4})
+    np.testing.assert_array_equal(
+        checked.of_slot[checked.trace.ids["a"]], checked.of_slot[checked.trace.ids["a2"]]
+    )
+
+
+def c_shapes() -> list[Any]:
+    return [None, (), (1,), (5,), (1, 5), (2, 1), (2, 5), (1, 1)]
+
+
+@pytest.mark.parametrize("c", c_shapes(), ids=str)
+@pytest.mark.parametrize("opset", [11, 13])
+@pytest.mark.parametrize("attributes", ["", "alpha=0.5, beta=2.0", "transB=1, beta=-1.5", "alpha=0.3, beta=0.7"])
+def test_gemm(attributes: str, opset: int, c: tuple[int, ...] | None) -> None:
+    weight = rand(5, 4) if "transB" in attributes else rand(4, 5)
+    constants = {"w": weight} | ({} if c is None else {"c": rand(*c)})
+    body = f"b = Gemm<{attributes}>(a, w{'' if c is None else ', c'})"
+    tied = c is not None and c[-1:] != (5,)  # one number for all outputs
+    holds(between(body, (2, 4), constants, opset=opset), {"a": 4, "b": 1 if tied else 5}, whole=True)
+
+
+@pytest.mark.parametrize("opset", [7, 9])
+def test_gemm_before_opset_11_always_has_c(opset: int) -> None:
+    proto = between("b = Gemm<transB=1>(a, w, c)", (2, 4), {"w": rand(5, 4), "c": rand(5)}, opset=opset)
+    holds(proto, {"a": 4, "b": 5})
+
+
+def test_gemm_with_a_scalar_zero_ties_nothing() -> None:
+    holds(between("b = Gemm(a, w, c)", (2, 4), {"w": rand(4, 5), "c": np.zeros((), np.float32)}), {"a": 4, "b": 5})
+
+
+@pytest.mark.parametrize("c", [None, (), (3,), (5, 1), (5, 3), (1, 3)], ids=str)
+@pytest.mark.parametrize(("trans_a", "trans_b"), [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_gemm_with_the_constant_on_the_left(trans_a: int, trans_b: int, c: tuple[int, ...] | None) -> None:
+    constants = {"w": rand(4, 5) if trans_a else rand(5, 4), "m": rand(3, 4)} | ({} if c is None else {"c": rand(*c)})
+    right = "Transpose(a)" if not trans_b else "Identity(a)"
+    body = f"q = {right} \n b = Gemm<transA={trans_a}, transB={trans_b}>(w, q{'' if c is None else ', c'})"
+    per_row = c is None or c in {(5, 1), (5, 3)}
+    holds(between(body, (3, 4), constants, tail="none"), {"a": 4, "b": 5 if per_row else 1}, whole=True)
+
+
+def test_gemm_transposing_its_input() -> None:
+    body = "t = Transpose(a) \n b = Gemm<transA=1, transB=1>(t, w)"
+    holds(between(body, (3, 4), {"w": rand(5, 4)}), {"a": 4, "b": 5}, whole=True)
+
+
+def test_gemm_with_an_activation_for_c_ties_it() -> None:
+    checked = holds(between("b = Gemm(a, w, a2)", (2, 4), {"w": rand(4, 4)}, branches=2), {"a": 4, "a2": 4, "b": 4})
+    np.testing.assert_array_equal(checked.of_slot[checked.trace.ids["a2"]], checked.of_slot[checked.trace.ids["b"]])
+
+
+def test_gemm_of_two_activations_pins() -> None:
+    body = "t = Transpose(a2) \n b = Gemm(a, t)"
+    refused(between(body, (3, 3), branches=2), "it multiplies two activations", whole=True)
+
+
+@pytest.mark.parametrize("weight", [(4, 5), (1, 4, 5), (2, 4, 5), (3, 2, 4, 5)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 4), (2, 3, 4), (2, 2, 3, 4)], ids=str)
+def test_matmul_by_a_constant(shape: tuple[int, ...], weight: tuple[int, ...]) -> None:
+    # Channels on the last axis, which a MatMul puts there.
+    proto = model(
+        "a = MatMul(x, w0) \n b = MatMul(a, w) \n z = MatMul(b, w1)",
+        {"x": (*shape[:-1], 3)},
+        {"w0": rand(3, shape[-1]), "w": rand(*weight), "w1": rand(5, 2)},
+    )
+    holds(proto, {"a": 4, "b": 5}, whole=True)
+
+
+@pytest.mark.parametrize("weight", [(5, 4), (2, 5, 4)], ids=str)
+def test_matmul_with_the_constant_on_the_left(weight: tuple[int, ...]) -> None:
+    body = "r = Reshape(a, to) \n b = MatMul(w, r)"
+    proto = between(body, (2, 4, 3, 3), {"w": rand(*weight), "to": [0, 4, 9]}, tail="none")
+    holds(proto, {"a": 4, "b": 5})
+
+
+def test_matmul_of_a_vector() -> None:
+    proto = model("a = MatMul(x, w0) \n z = MatMul(a, w1)", {"x": (3,)}, {"w0": rand(3, 4), "w1": rand(4, 2)})
+    holds(proto, {"a": 4, "z": 2}, whole=True)
+
+
+@pytest.mark.parametrize("body", ["b = MatMul(a, v)", "b = MatMul(v, a)"])
+def test_matmul_by_a_vector_pins(body: str) -> None:
+    proto = between(body, (4, 4), {"v": rand(4)}, tail="none")
+    refused(proto, "it multiplies by a vector", whole=True)
+
+
+def test_matmul_of_two_activations_pins() -> None:
+    refused(between("b = MatMul(a, a2)", (2, 4, 5, 5), branches=2), "it multiplies two activations")
+
+
+def test_matmul_over_space_ties_nothing_but_space() -> None:
+    """A constant over the last axis of an image mixes columns: columns share a scale, rows and channels too."""
+    holds(between("b = MatMul(a, w)", (2, 4, 5, 5), {"w": rand(5, 5)}, tail="none"), {"a": 1, "b": 5})
+
+
+def test_deform_conv_pins_offsets() -> None:
+    body = "o = Conv(a, w2) \n b = DeformConv(a, w, o, v)"
+    constants = {"w": rand(5, 4, 1, 1), "w2": rand(2, 4, 1, 1), "v": rand(5)}
+    checked = holds(between(body, constants=constants, opset=22), {"a": 4, "b": 5, "o": 0})
+    assert checked.reasons("o") == ["it says where the operator reads, and how much that counts"]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16])
+def test_other_types(dtype: type[Any]) -> None:
+    """Float16 holds subnormal numbers here, for which a power of two is not exact: up to 2 units in the last place."""
+    constants = {"w": rand(5, 4, 3, 3, dtype=dtype), "v": rand(5, dtype=dtype)}
+    proto = between("r = Conv(a, w, v) \n b = Relu(r)", constants=constants, dtype=dtype)
+    holds(proto, {"a": 4, "b": 5}, rtol=0 if dtype is np.float64 else 2 * float(np.finfo(dtype).eps))
