@@ -1,8 +1,8 @@
 """What calibration hands to rewriting: mergeable moments of per-image means, as plain data, and their file.
 
-For channel c of a measured value, image i contributes its mean `m[i, c]` over the positions of that image, with a weight
-`w[i]`: the number of positions, so that the weighted mean is the mean over all images *and positions*. Kept are sums only,
-in float64, so that batches, shards and runs add up in any order::
+For channel c of a measured value, image i contributes its mean `m[i, c]` over the positions of that image, with a
+weight `w[i]`: the number of positions, so that the weighted mean is the mean over all images *and positions*. Kept are
+sums only, in float64, so that batches, shards and runs add up in any order::
 
     mean = Σ w m / Σ w          variance of the mean = n / (n - 1) * Σ w² (m - mean)² / (Σ w)²
 

@@ -53,7 +53,8 @@ def model(
     proto.ir_version = max(8, helper.find_min_ir_version_for(opsets, ignore_unknown=True))
     known = inferred(proto)
     for value in proto.graph.output:
-        value.type.tensor_type.elem_type = known[value.name].tensor_type.elem_type if value.name in known else dtype
+        kind = known.get(value.name, onnx.TypeProto())
+        value.type.tensor_type.elem_type = kind.tensor_type.elem_type or dtype
     return proto
 
 

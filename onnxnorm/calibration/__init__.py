@@ -1,4 +1,4 @@
-"""What the filters do on images: sources, preprocessing, the probe, sessions, and the engine that ties them together."""
+"""What the filters do on images: sources, preprocessing, the probe, sessions, and the engine that joins them."""
 
 from onnxnorm.calibration.engine import Enough, Progress, calibrate_model
 from onnxnorm.calibration.image_options import ImageOptions

@@ -1,7 +1,7 @@
 """The local engine: images → batches → session → moments.
 
-`Calibration` holds what one run needs; `step` measures one batch and is pure but for the session, so that any engine can
-call it anywhere and add up what it returns.
+`Calibration` holds what one run needs; `step` measures one batch and is pure but for the session, so that any engine
+can call it anywhere and add up what it returns.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from onnxnorm.calibration.image_options import ImageOptions
 from onnxnorm.calibration.probe import Probe, make_probe
 from onnxnorm.calibration.sessions import Runtime, Session
 from onnxnorm.calibration.sources import Data, Dataset, open_data
-from onnxnorm.errors import DataError, OptionError
+from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.inputs import InputSpec
-from onnxnorm.model.shapes import read_graph, sample_shapes
+from onnxnorm.model.shapes import read_graph
 from onnxnorm.scaling import find_layers, trace
 from onnxnorm.scaling.filters import FilterKind, sites_of
 from onnxnorm.statistics import Moments, Statistics, Value
@@ -64,7 +64,7 @@ class Enough:
         """Whether these moments are exact enough."""
         if min(moments.images for moments in values.values()) < self.at_least:
             return False
-        errors = np.concatenate([m.standard_error[m.mean > 0] / m.mean[m.mean > 0] for m in values.values()])
+        errors = np.concatenate([m.standard_error[m.mean != 0] / np.abs(m.mean[m.mean != 0]) for m in values.values()])
         return bool(errors.size == 0 or np.mean(errors <= self.tolerance) >= self.share)
 
 
@@ -78,21 +78,13 @@ class Calibration:
     session: Session
     shapes: Callable[[tuple[tuple[str, tuple[int, ...]], ...]], Mapping[str, tuple[int, ...]]] = field(repr=False)
 
-    @property
-    def fixed_batch(self) -> int | None:
-        """The batch size that the model demands, if it does."""
-        return fixed_batch(self.specs)
-
     def step(self, batch: Batch) -> Totals:
         """Moments of one batch. A model with a fixed batch is fed the last sample again to fill it, uncounted."""
-        size = self.fixed_batch or batch.count
+        size = fixed_batch(self.specs) or batch.count
         feeds = {name: filled(array, size) for name, array in batch.feeds.items()}
         results = self.session.run(feeds)
         shapes = self.shapes(tuple((name, array.shape) for name, array in feeds.items()))
-        try:
-            return self.probe.moments(results, batch.count, size, shapes)
-        except DataError as error:
-            raise DataError(f"{error} (batch of {', '.join(batch.names[:3])}, ...)") from None
+        return self.probe.moments(results, batch.names, size, shapes)
 
 
 def calibrate_model(
@@ -114,19 +106,21 @@ def calibrate_model(
     """
     runtime = runtime or Runtime()
     dataset = open_data(data, input_specs(model), images)
-    calibration = prepare(model, dataset_shapes(model, dataset), filters, runtime)
-    fixed = calibration.fixed_batch
+    fixed = fixed_batch(input_specs(model))
     if fixed is not None and batch_size not in {None, fixed}:
         raise OptionError(f"--batch-size {batch_size} does not fit the model, whose batch is fixed to {fixed}")
     size = batch_size or fixed or DEFAULT_BATCH
     totals: Totals = {}
     ranges: dict[str, _Range] = {}
-    first: Mapping[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    calibration: Calibration | None = None
     total = dataset.total if limit is None or dataset.total is None else min(limit, dataset.total)
     done = 0
     with closing(dataset.batches(size, limit, runtime.threads)) as batches:
         for batch in batches:
-            first = first or {name: (fixed or 1, *array.shape[1:]) for name, array in batch.feeds.items()}
+            if calibration is None:
+                shapes = {name: (fixed or 1, *array.shape[1:]) for name, array in batch.feeds.items()}
+                calibration = prepare(model, shapes, filters, runtime)
             _note_ranges(ranges, batch, done)
             totals = _added(totals, calibration.step(batch))
             done += batch.count
@@ -138,7 +132,7 @@ def calibrate_model(
         model=model.digest(),
         version=VERSION,
         filters=filters,
-        shapes=first,
+        shapes=shapes,
         inputs=_described(dataset, ranges),
         skipped=tuple((item.name, item.reason) for item in dataset.skipped),
         values=totals,
@@ -146,7 +140,7 @@ def calibrate_model(
 
 
 def prepare(model: Model, shapes: Mapping[str, tuple[int, ...]], filters: FilterKind, runtime: Runtime) -> Calibration:
-    """Trace a model, build its probe and open the session."""
+    """Trace a model for inputs of these shapes, build its probe and open the session."""
     graph = read_graph(model, shapes)
     probe = make_probe(model, graph, sites_of(find_layers(trace(graph), filters)))
 
@@ -155,20 +149,6 @@ def prepare(model: Model, shapes: Mapping[str, tuple[int, ...]], filters: Filter
         return read_graph(model, dict(inputs)).shapes
 
     return Calibration(model, input_specs(model), probe, runtime.session(probe.proto, probe.folder), shapes_for)
-
-
-def dataset_shapes(model: Model, dataset: Dataset) -> dict[str, tuple[int, ...]]:
-    """Input shapes of one sample (or the model's fixed batch) of a dataset."""
-    specs = input_specs(model)
-    preprocessing = dataset.preprocessing
-    if preprocessing is not None and preprocessing.size is not None:
-        return sample_shapes(specs, preprocessing.size)
-    with closing(dataset.batches(1, 1, 1)) as batches:
-        sample = next(batches)
-    shapes = sample_shapes(specs)
-    return {
-        spec.name: (shapes[spec.name][0], *sample.feeds[spec.name].shape[1:]) if spec.shape else () for spec in specs
-    }
 
 
 def fixed_batch(specs: tuple[InputSpec, ...]) -> int | None:

@@ -193,6 +193,7 @@ def _check_unsized(spec: InputSpec, fixed: tuple[int | None, ...], options: Imag
 
 
 def parsed_size(size: Size) -> tuple[int, int]:
+    """(height, width) of a size in any of its forms. Raises OptionError."""
     sides: tuple[int, ...]
     if isinstance(size, str):
         match = re.fullmatch(r"\s*(\d{1,9})(?:\s*[xX]\s*(\d{1,9}))?\s*", size)

@@ -1,12 +1,13 @@
 """The probe: a throw-away copy of the model that measures inside the runtime and returns `(N, C)` numbers only.
 
-At every site a mean and a maximum over positions become graph outputs; whatever no measurement needs, the classifier head
-for one, is dropped. `GlobalAveragePool` and `GlobalMaxPool` are used where they fit, since the CPU runtime runs them in the
-blocked layout of its convolutions, where ReduceMean would have to reorder each value first.
+At every site a mean and a maximum over positions become graph outputs; whatever no measurement needs, the classifier
+head for one, is dropped. `GlobalAveragePool` and `GlobalMaxPool` are used where they fit, since the CPU runtime runs them
+in the blocked layout of its convolutions, where ReduceMean would have to reorder each value first.
 
 A float32 sum over 50,000 positions loses five digits. So a mean is taken in two steps: over windows of `WINDOW` positions
-along every axis, padded with zeros that count, and over the windows. What the padding adds to the divisor is a factor known
-from the shape, and multiplied out in float64. (VGG-16 on photographs: relative error 3e-5 in one step, 1e-6 in two.)
+along every axis, padded with zeros that count, and over the windows. What the padding adds to the divisor is a factor
+known from the shape, and multiplied out in float64. (VGG-16 on photographs: relative error 3e-5 in one step, 1e-6 in
+two.)
 """
 
 from __future__ import annotations
@@ -58,17 +59,29 @@ class Probe:
     taps: tuple[Tap, ...]
 
     def moments(
-        self, results: Mapping[str, NDArray[Any]], count: int, batch: int, shapes: Mapping[str, tuple[int, ...]]
+        self,
+        results: Mapping[str, NDArray[Any]],
+        names: Sequence[str],
+        batch: int,
+        shapes: Mapping[str, tuple[int, ...]],
     ) -> dict[Value, Moments]:
-        """Moments of the first `count` samples of a batch of `batch`, for values of these shapes."""
+        """Moments of the samples `names`, the first of a batch of `batch`, for values of these shapes.
+
+        Raises DataError if an activation is not finite.
+        """
         found = {}
+        count = len(names)
         for tap in self.taps:
             shape = shapes[tap.site.value]
             means = _rows(results[tap.mean], batch, tap.site.value)[:count].astype(np.float64) * tap.correction(shape)
             largest = _rows(results[tap.largest], batch, tap.site.value)[:count]
             positions = int(np.prod(shape, dtype=np.int64)) // (shape[tap.site.axis] * batch)
-            if not np.isfinite(means).all():
-                raise DataError(f"the activation {tap.site.value!r} is not finite; check the images and preprocessing")
+            wild = np.flatnonzero(~np.isfinite(means).all(axis=(1, 2)))
+            if wild.size:
+                raise DataError(
+                    f"{names[wild[0]]} makes activation {tap.site.value!r} infinite or not a number; check this input "
+                    "and its preprocessing, or leave it out"
+                )
             found[Value(tap.site.value, tap.site.measure)] = Moments.of(
                 means.mean(axis=1), largest.max(axis=1), np.full(count, positions)
             )

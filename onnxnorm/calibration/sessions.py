@@ -58,12 +58,12 @@ class Runtime:
             if self.provider not in {"auto", "cpu"} and "provider" in str(error).lower():
                 raise ProviderError(f"provider {self.provider!r} does not start: {_first_line(error)}") from error
             raise ModelError(f"ONNX Runtime rejects the model: {_first_line(error)}") from error
-        if session.get_providers()[0] != names[0]:
-            if self.provider != "auto":
-                raise ProviderError(
-                    f"provider {self.provider!r} was asked for, but ONNX Runtime only started "
-                    f"{session.get_providers()[0]}; check the driver and its libraries, or use --provider cpu"
-                )
+        started = session.get_providers()[0]
+        if started != names[0] and self.provider != "auto":
+            raise ProviderError(
+                f"provider {self.provider!r} was asked for, but ONNX Runtime only started {started}; "
+                "check the driver and its libraries, or use --provider cpu"
+            )
         return Session(session)
 
     def _providers(self) -> list[str]:
@@ -111,9 +111,11 @@ class Session:
 
 
 _errors = ort.capi.onnxruntime_pybind11_state
-_REJECTED: tuple[type[BaseException], ...] = tuple(
-    kind for kind in vars(_errors).values() if isinstance(kind, type) and issubclass(kind, Exception)
-) + (RuntimeError, ValueError)
+_REJECTED: tuple[type[BaseException], ...] = (
+    *(kind for kind in vars(_errors).values() if isinstance(kind, type) and issubclass(kind, Exception)),
+    RuntimeError,
+    ValueError,
+)
 
 
 def _serialized(model: Model | onnx.ModelProto, folder: Path | None) -> tuple[bytes, Path | None]:

@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints, exits. One file per command; the contract of names and exit codes is public."""
+"""The command line: parses, calls, prints, exits. One file per command; its names and exit codes are a contract."""
 
 from onnxnorm.cli.app import main
 

@@ -59,7 +59,9 @@ def main() -> None:
         code, message = 1, "error: standard output was closed"
     except Exception as error:  # noqa: BLE001 - the last resort: a bug, told in one line
         code = 1
-        message = f"error: onnxnorm failed unexpectedly ({type(error).__name__}: {error}); this is a bug, please report it"
+        message = (
+            f"error: onnxnorm failed unexpectedly ({type(error).__name__}: {error}); this is a bug, please report it"
+        )
         message += "" if verbose else " with the output of --verbose"
     else:
         return

@@ -74,9 +74,7 @@ def image_words(
     layout: str,
 ) -> api.ImageWords:
     """The options about images, under the names that the API has for them."""
-    return api.ImageWords(
-        preset=preset, size=size, resize=resize, mean=mean, std=std, channels=channels, layout=layout
-    )
+    return api.ImageWords(preset=preset, size=size, resize=resize, mean=mean, std=std, channels=channels, layout=layout)
 
 
 def tell_statistics(terminal: Terminal, statistics: Statistics, seconds: float | None = None) -> None:
@@ -92,7 +90,8 @@ def tell_statistics(terminal: Terminal, statistics: Statistics, seconds: float |
     if errors.size:
         median, most, worst = np.quantile(errors, [0.5, 0.95, 1.0])
         terminal.show(
-            f"relative standard error of the means: {median:.1%} at the median, {most:.1%} at 95 %, {worst:.1%} at worst"
+            f"relative standard error of the means: {median:.1%} at the median, {most:.1%} at 95 %, "
+            f"{worst:.1%} at worst"
         )
     for name, reason in statistics.skipped[:_SKIPPED_SHOWN]:
         terminal.say(f"skipped {name}: {reason}")
@@ -121,7 +120,12 @@ def summary(statistics: Statistics) -> dict[str, Any]:
         "relative_standard_error": dict(zip(("median", "p95", "max"), quantiles, strict=True)),
         "skipped": [{"name": name, "reason": reason} for name, reason in statistics.skipped],
         "values": [
-            {"name": value.name, "measure": value.measure, "channels": moments.channels, "mean": float(moments.mean.mean())}
+            {
+                "name": value.name,
+                "measure": value.measure,
+                "channels": moments.channels,
+                "mean": float(moments.mean.mean()),
+            }
             for value, moments in statistics.values.items()
         ],
     }

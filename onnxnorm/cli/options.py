@@ -111,7 +111,8 @@ Tolerance = Annotated[
     ),
 ]
 ToleranceShare = Annotated[
-    float, typer.Option("--tolerance-share", metavar="Q", help="... for this share of live filters.", rich_help_panel=_RUN)
+    float,
+    typer.Option("--tolerance-share", metavar="Q", help="... for this share of live filters.", rich_help_panel=_RUN),
 ]
 
 FilterChoice = Annotated[
@@ -132,7 +133,9 @@ PowerOfTwo = Annotated[
 ]
 OutputChoice = Annotated[
     Literal["keep", "scale"],
-    typer.Option("--outputs", help="scale: normalize graph outputs too; their scales are recorded.", rich_help_panel=_WHAT),
+    typer.Option(
+        "--outputs", help="scale: normalize graph outputs too; their scales are recorded.", rich_help_panel=_WHAT
+    ),
 ]
 
 Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Compare outputs before anything is written.")]

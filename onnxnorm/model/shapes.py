@@ -160,7 +160,7 @@ def _infer_node(
     opsets = [onnx.helper.make_opsetid("", node.opset)]
     try:
         found = shape_inference.infer_node_outputs(schema, node.proto, kinds, data, opset_imports=opsets)
-    except (shape_inference.InferenceError, RuntimeError, ValueError):
+    except (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
         return {}  # the operator cannot tell; a value without a shape is treated as unknown
     return {name: (kind.tensor_type.elem_type, _shape_of(kind)) for name, kind in found.items()}
 

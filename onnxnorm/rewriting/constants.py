@@ -1,8 +1,8 @@
 """Putting scales into constants: the same ModelProto, with other values in some constants.
 
 Everything is computed in float64 and rounded once to the constant's type. Bulky constants are scaled while they are
-written, a few rows at a time. A constant whose readers need different values keeps its name for the first of them and is
-cloned for the others; nothing else about the graph changes.
+written, a few rows at a time. A constant whose readers need different values keeps its name for the first of them and
+is cloned for the others; nothing else about the graph changes.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Factor:
         """Whether both multiply by the same numbers, elementwise."""
         return (
             isinstance(other, Factor)
-            and np.array_equal(*np.broadcast_arrays(self.times, other.times))
-            and np.array_equal(*np.broadcast_arrays(self.over, other.over))
+            and bool(np.all(self.times == other.times))
+            and bool(np.all(self.over == other.over))
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -70,7 +70,8 @@ class Factor:
             scaled = (values.astype(np.float64) * self.times / self.over).astype(values.dtype)
         if not np.isfinite(scaled).all() and np.isfinite(values).all():
             raise ModelError(
-                f"constant {name!r} would overflow {values.dtype}; choose a smaller --target, or rewrite the float32 model"
+                f"constant {name!r} would overflow {values.dtype}; choose a smaller --target, or rewrite the "
+                "float32 model"
             )
         return scaled
 
@@ -100,7 +101,7 @@ class Scaled:
         step = max(1, CHUNK // row)
         for start in range(0, len(values), step):
             part = self.factor.rows(start, start + step).apply(values[start : start + step], self.constant.name)
-            yield memoryview(np.ascontiguousarray(part)).cast("B")
+            yield np.ascontiguousarray(part).data.cast("B")
 
 
 def apply_edits(

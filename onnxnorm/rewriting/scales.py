@@ -1,10 +1,10 @@
 """Which scale: one per group, so that the statistic of its filters comes to the target.
 
-A group with one measured channel reaches the target exactly. Filters that are tied share one scale: the geometric mean of
-their statistics comes to the target, and what remains apart is reported as their spread. Scales are positive, so where a
-non-linearity with a negative side leaves a negative mean, that comes to minus the target. A filter is dead if its mean
-does not stand out from the rounding noise of its layer (`eps` times the largest channel's). Dead filters have no say; where
-all filters of a group are dead its scale stays 1.
+A group with one measured channel reaches the target exactly. Filters that are tied share one scale: the geometric mean
+of their statistics comes to the target, and what remains apart is reported as their spread. Scales are positive, so where
+a non-linearity with a negative side leaves a negative mean, that comes to minus the target. A filter is dead if its mean
+does not stand out from the rounding noise of its layer (`eps` times the largest channel's). Dead filters have no say;
+where all filters of a group are dead its scale stays 1.
 """
 
 from __future__ import annotations
@@ -127,4 +127,6 @@ def _moments(layer: Layer, statistics: Statistics) -> Moments:
 
 def _dead(mean: Floats) -> NDArray[np.bool_]:
     size = np.abs(mean)
-    return ~(size > max(_NOISE * size.max(initial=0.0), float(np.finfo(np.float32).tiny)))
+    least = max(_NOISE * float(size.max(initial=0.0)), float(np.finfo(np.float32).tiny))
+    dead: NDArray[np.bool_] = size <= least
+    return dead

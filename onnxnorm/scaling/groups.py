@@ -1,12 +1,13 @@
 """From constraints to groups: which slots share a scale, and which of those are pinned to 1.
 
 Ties are edges; connected components are the groups. A product `c = a * b` of scales becomes a tie as soon as one factor
-is known to be 1, and two factors that must be equal (`x * x`) are pinned. Pins only grow and ties only merge, so the
-rounds below end.
+is known to be 1, and two factors that must be equal (`x * x`) are pinned. Pins only grow and ties only merge, so what
+follows from them does not depend on the order in which products are looked at.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,39 +46,97 @@ class Groups:
 
 def solve(slots: Slots) -> Groups:
     """Solve the constraints."""
-    ties, pins, products = list(slots.ties), list(slots.pins), list(slots.products)
-    while True:
-        of = _components(slots.count, ties)
-        pinned = _pinned(of, pins)
-        steps = [(_decide(triple, of, pinned), barrier) for triple, barrier in products]
-        products = [(step.rest, barrier) for step, barrier in steps if step.rest.size]
-        ties.extend(tie for step, _ in steps for tie in step.ties)
-        new_pins = [(ids, barrier) for step, barrier in steps for ids in step.pins]
-        if not new_pins and not any(step.ties for step, _ in steps):
-            if not products:
-                return Groups(of, pinned, tuple(slots.barriers), tuple(pins))
-            new_pins = [(np.unique(triple[2]), barrier) for triple, barrier in products]
-        pins.extend(new_pins)
+    of = _components(slots.count, slots.ties)
+    pinned = _pinned(of, slots.pins)
+    if not slots.products:
+        return Groups(of, pinned, tuple(slots.barriers), tuple(slots.pins))
+    ties, products = list(slots.ties), []
+    for triple, barrier in slots.products:  # nearly always a factor is known to be 1 at once: a gate
+        _, one_a, one_b = pinned[of[triple]] >= 0
+        ties += [triple[[0, 2]][:, one_a], triple[[0, 1]][:, one_b]]
+        products.append((triple[:, ~(one_a | one_b)], barrier))
+    of = _components(slots.count, ties)
+    closure = _Closure(of, _pinned(of, slots.pins), products)
+    of = closure.solve()
+    pins = [*slots.pins, *((np.unique(ids), barrier) for barrier, ids in closure.pins.items())]
+    return Groups(of, _pinned(of, pins), tuple(slots.barriers), tuple(pins))
 
 
-@dataclass(frozen=True)
-class _Step:
-    """What follows from a product now: ties, pins, and the triples that are still open."""
+class _Closure:
+    """What follows from products `c = a * b`, one by one, each looked at again when a group of its own has changed.
 
-    ties: list[Ids]
-    pins: list[Ids]
-    rest: Ids
+    Groups merge as in union-find, the smaller list of products into the larger, so a long chain costs no more than as
+    many short ones.
+    """
 
+    def __init__(self, of: NDArray[np.int64], pinned: NDArray[np.int64], products: list[tuple[Ids, int]]) -> None:
+        self.pins: dict[int, list[int]] = {}
+        self._of = of
+        self._parent = list(range(len(pinned)))
+        self._one: list[bool] = (pinned >= 0).tolist()
+        self._products = [(triple, barrier) for triples, barrier in products for triple in triples.T.tolist()]
+        self._open = dict.fromkeys(range(len(self._products)))
+        self._queue = deque(self._open)
+        self._watchers: dict[int, list[int]] = {}
+        for index, (triple, _) in enumerate(self._products):
+            for group in {*of[triple].tolist()}:
+                self._watchers.setdefault(group, []).append(index)
 
-def _decide(triple: Ids, of: NDArray[np.int64], pinned: NDArray[np.int64]) -> _Step:
-    """Look at `c = a * b`, slots `(3, n)`, with what is known of their groups."""
-    c, a, b = of[triple]
-    one_c, one_a, one_b = (pinned[group] >= 0 for group in (c, a, b))
-    decided = one_a | one_b
-    ties = [triple[[0, 2]][:, one_a], triple[[0, 1]][:, one_b]]
-    # c = a leaves b = 1, c = b leaves a = 1; of a square, and of a product that must be 1, nothing else is left.
-    pins = [triple[1, ~decided & ((c == b) | (a == b))], triple[2, ~decided & ((c == a) | one_c)]]
-    return _Step([tie for tie in ties if tie.size], [np.unique(ids) for ids in pins if ids.size], triple[:, ~decided])
+    def solve(self) -> NDArray[np.int64]:
+        """The group of every slot. What nothing else decides is decided by pinning b."""
+        self._follow()
+        for index in list(self._open):
+            self._pin(index, 2)
+        self._follow()
+        roots = np.asarray([self._root(group) for group in range(len(self._parent))], np.int64)
+        return np.unique(roots, return_inverse=True)[1][self._of].astype(np.int64)
+
+    def _follow(self) -> None:
+        while self._queue:
+            index = self._queue.popleft()
+            if index in self._open:
+                self._decide(index)
+
+    def _decide(self, index: int) -> None:
+        c, a, b = (self._root(int(self._of[slot])) for slot in self._products[index][0])
+        if self._one[a] or self._one[b]:
+            del self._open[index]
+            if self._one[a]:
+                self._unite(c, b)
+            if self._one[b]:
+                self._unite(self._root(c), self._root(a))
+            return
+        # c = a leaves b = 1, c = b leaves a = 1; of a square, and of a product that must be 1, nothing else is left.
+        if b in {a, c}:
+            self._pin(index, 1)
+        if c == a or self._one[c]:
+            self._pin(index, 2)
+
+    def _pin(self, index: int, factor: int) -> None:
+        triple, barrier = self._products[index]
+        self.pins.setdefault(barrier, []).append(triple[factor])
+        group = self._root(int(self._of[triple[factor]]))
+        if not self._one[group]:
+            self._one[group] = True
+            self._queue.extend(self._watchers.get(group, ()))
+
+    def _unite(self, a: int, b: int) -> None:
+        a, b = sorted((self._root(a), self._root(b)), key=lambda group: len(self._watchers.get(group, ())))
+        if a == b:
+            return
+        few, many = self._watchers.pop(a, []), self._watchers.setdefault(b, [])
+        self._queue.extend(few)
+        if self._one[a] and not self._one[b]:
+            self._queue.extend(many)
+        self._one[b] |= self._one[a]
+        self._parent[a] = b
+        many.extend(few)
+
+    def _root(self, group: int) -> int:
+        while self._parent[group] != group:
+            self._parent[group] = self._parent[self._parent[group]]
+            group = self._parent[group]
+        return group
 
 
 def _components(count: int, ties: list[Ids]) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ is also read by a node whose law does not edit it must keep its values, so every
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from onnxnorm.model.constants import Constant
-from onnxnorm.model.graph import Graph, Node
+from onnxnorm.model.graph import Graph, Node, Reader
 from onnxnorm.scaling.groups import Groups, solve
 from onnxnorm.scaling.laws import LAWS, Operand, Outcome, Refusal, Visit, barrier_at
 from onnxnorm.scaling.operators import load_all
@@ -95,8 +95,8 @@ class _Walk:
                 self._settle_pinned(node, name, visit.scaleless)
 
     def _is_empty(self, node: Node) -> bool:
-        names = {*node.inputs, *node.outputs} - self.graph.constants.keys()
-        return any(0 in self.graph.shapes.get(name, ()) for name in names)
+        values = (name for name in (*node.inputs, *node.outputs) if name not in self.graph.constants)
+        return any(0 in self.graph.shapes.get(name, ()) for name in values)
 
     def _refuse(self, visit: Visit, reason: str) -> None:
         node = visit.node
@@ -153,14 +153,20 @@ class _Walk:
     def _keep_shared_constants(self) -> None:
         touched = {(edit.constant.name, edit.reader) for edit in self.edits}
         captured = {name for node in self.graph.nodes for name in node.captured()}
+        names = dict.fromkeys(edit.constant.name for edit in self.edits)
+        others = {name: self._untouched_reader(name, touched) for name in names}
         for edit in self.edits:
             name = edit.constant.name
-            others = [
-                self.by_index[reader.node]
-                for reader in self.graph.readers.get(name, ())
-                if (name, reader) not in touched and self.by_index[reader.node].op not in _READS_NO_VALUES
-            ]
-            if others:
-                self._pin_edit(edit, f"constant {name!r} is also read by {others[0].op} node {others[0].label!r}")
+            other = others[name]
+            if other is not None:
+                self._pin_edit(edit, f"constant {name!r} is also read by {other.op} node {other.label!r}")
             elif name in captured:
                 self._pin_edit(edit, f"constant {name!r} is also read by a subgraph")
+
+    def _untouched_reader(self, name: str, touched: Set[tuple[str, Reader]]) -> Node | None:
+        """The first node that reads the values of a constant and does not edit it."""
+        for reader in self.graph.readers.get(name, ()):
+            node = self.by_index[reader.node]
+            if (name, reader) not in touched and node.op not in _READS_NO_VALUES:
+                return node
+        return None

@@ -1,4 +1,4 @@
-"""Is it the same function, and the same graph?"""
+"""Whether it is the same function, and the same graph."""
 
 from onnxnorm.verification.compare import Comparison, compare
 from onnxnorm.verification.graphs import same_graph

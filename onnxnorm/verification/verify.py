@@ -1,7 +1,8 @@
 """Run the original and the rewritten network on the same inputs, and judge the difference.
 
-The tolerance follows from the output's dtype and from the network's own noise floor: the original against itself with graph
-optimizations on and off. Some networks amplify rounding to per cents; there the verdict can be no sharper, and says so.
+The tolerance follows from the output's dtype and from the network's own noise floor: the original against itself with
+graph optimizations on and off. Some networks amplify rounding to per cents; there the verdict can be no sharper, and
+says so.
 """
 
 from __future__ import annotations

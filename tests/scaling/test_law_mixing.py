@@ -150,7 +150,7 @@ def test_gemm_of_two_activations_pins() -> None:
     refused(between(body, (3, 3), branches=2), "it multiplies two activations", whole=True)
 
 
-@pytest.mark.parametrize("weight", [(4, 5), (1, 4, 5), (2, 4, 5), (3, 2, 4, 5)], ids=str)
+@pytest.mark.parametrize("weight", [(4, 5), (1, 4, 5), (2, 4, 5), (1, 2, 4, 5)], ids=str)
 @pytest.mark.parametrize("shape", [(2, 4), (2, 3, 4), (2, 2, 3, 4)], ids=str)
 def test_matmul_by_a_constant(shape: tuple[int, ...], weight: tuple[int, ...]) -> None:
     # Channels on the last axis, which a MatMul puts there.
@@ -196,9 +196,14 @@ def test_deform_conv_pins_offsets() -> None:
     assert checked.reasons("o") == ["it says where the operator reads, and how much that counts"]
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float16])
-def test_other_types(dtype: type[Any]) -> None:
-    """Float16 holds subnormal numbers here, for which a power of two is not exact: up to 2 units in the last place."""
-    constants = {"w": rand(5, 4, 3, 3, dtype=dtype), "v": rand(5, dtype=dtype)}
-    proto = between("r = Conv(a, w, v) \n b = Relu(r)", constants=constants, dtype=dtype)
-    holds(proto, {"a": 4, "b": 5}, rtol=0 if dtype is np.float64 else 2 * float(np.finfo(dtype).eps))
+def test_float64() -> None:
+    constants = {"w": rand(4, 5, dtype=np.float64), "v": rand(1, 5, dtype=np.float64)}
+    body = "r = Gemm(a, w, v) \n b = Relu(r)"
+    holds(between(body, (2, 4), constants, dtype=np.float64), {"a": 4, "b": 5})
+
+
+def test_float16() -> None:
+    """Small float16 numbers are subnormal, and a power of two not exact for them: 2 units in the last place."""
+    constants = {"w": rand(5, 4, 3, 3, dtype=np.float16), "v": rand(5, dtype=np.float16)}
+    proto = between("r = Conv(a, w, v) \n b = Relu(r)", constants=constants, dtype=np.float16)
+    holds(proto, {"a": 4, "b": 5}, rtol=2 * float(np.finfo(np.float16).eps))

@@ -77,7 +77,7 @@ def mixed(build: Builder, value: str) -> Iterator[str]:
 def residual(build: Builder, value: str) -> Iterator[str]:
     value = build.conv(value)
     while True:
-        branch = build.conv(build.add("Relu", build.norm(value)))
+        branch = build.norm(build.conv(build.add("Relu", value)))
         value = build.add("Add", value, branch)
         yield value
 

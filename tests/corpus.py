@@ -1,0 +1,920 @@
+"""An adversarial corpus: small graphs, each a corner where a rescaler can go wrong, with what must be found there.
+
+`@case` registers a function that builds a model, with what its plan must be when graph outputs are kept: how many filters are
+free, tied and pinned; which values are free or pinned in all their channels; how many scales a tied value has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxnorm.scaling.filters import FilterKind
+
+FLOAT, FLOAT16, BFLOAT16, DOUBLE = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE
+INF = float("inf")
+
+Build = Callable[[], onnx.ModelProto]
+Dims = tuple[int | str, ...]
+
+# What open dimensions are in tests.
+OPEN = {"N": 1, "H": 10, "W": 6}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One graph and its expectations; `rtol` is what the numeric check needs (0: bit for bit)."""
+
+    name: str
+    build: Build = field(repr=False)
+    plan: tuple[int, int, int]
+    free: tuple[str, ...]
+    pinned: tuple[str, ...]
+    scales: Mapping[str, int]
+    reason: str
+    clones: bool
+    dead: int
+    rtol: float
+    filters: FilterKind
+    legal: bool
+
+
+CASES: dict[str, Case] = {}
+
+
+def case(
+    *plan: int,
+    free: str = "",
+    pinned: str = "",
+    scales: Mapping[str, int] | None = None,
+    reason: str = "",
+    clones: bool = False,
+    dead: int = 0,
+    rtol: float = 0.0,
+    filters: FilterKind = "conv",
+    legal: bool = True,
+) -> Callable[[Build], Build]:
+    """Register a graph with its expected counts of free, tied and pinned filters."""
+
+    def register(build: Build) -> Build:
+        assert build.__doc__
+        assert build.__name__ not in CASES
+        counts = (plan[0], plan[1], plan[2])
+        CASES[build.__name__] = Case(
+            build.__name__, build, counts, tuple(free.split()), tuple(pinned.split()), scales or {}, reason, clones, dead,
+            rtol, filters, legal,
+        )  # fmt: skip
+        return build
+
+    return register
+
+
+class Net:
+    """Builds a model node by node; values are named by the caller or by a counter."""
+
+    def __init__(self, opset: int = 18, *, ir: int = 8, dtype: int = FLOAT, seed: int = 0, how: str = "raw") -> None:
+        self.opset, self.ir, self.dtype, self.how = opset, ir, dtype, how
+        self.random = np.random.default_rng(seed)
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self.sparse: list[onnx.SparseTensorProto] = []
+        self.inputs: list[onnx.ValueInfoProto] = []
+        self.functions: list[onnx.FunctionProto] = []
+        self.domains: list[str] = []
+        self.count = 0
+
+    def name(self, prefix: str) -> str:
+        self.count += 1
+        return f"{prefix}{self.count}"
+
+    def input(self, name: str = "x", shape: Dims = ("N", 3, 8, 8), dtype: int | None = None) -> str:
+        self.inputs.append(helper.make_tensor_value_info(name, dtype or self.dtype, shape))
+        return name
+
+    def const(self, values: Any, name: str = "", *, dtype: int | None = None, how: str = "") -> str:
+        """A constant: an initializer with raw or typed data, or a Constant node."""
+        name, how, dtype = name or self.name("c"), how or self.how, dtype or self.dtype
+        array = np.asarray(values).astype(helper.tensor_dtype_to_np_dtype(dtype))
+        if how == "typed":
+            numbers = array.view(np.uint16) if array.itemsize == 2 else array
+            tensor = TensorProto(name=name, data_type=dtype, dims=array.shape)
+            store = {2: tensor.int32_data, 4: tensor.float_data, 8: tensor.double_data}[array.itemsize]
+            store.extend(numbers.reshape(-1).tolist())
+        else:
+            tensor = numpy_helper.from_array(array, name)
+        if how == "node":
+            self.nodes.append(helper.make_node("Constant", [], [name], value=tensor))
+        else:
+            self.initializers.append(tensor)
+        return name
+
+    def ints(self, *values: int, name: str = "") -> str:
+        return self.const(np.asarray(values), name, dtype=TensorProto.INT64, how="raw")
+
+    def weight(self, *shape: int, name: str = "", **how: Any) -> str:
+        """Random weights with filters of very different size."""
+        fan_in = max(1, int(np.prod(shape[1:])))
+        spread = np.exp(self.random.normal(0, 1, (shape[0], *[1] * (len(shape) - 1))))
+        return self.const(spread * self.random.normal(0, fan_in**-0.5, shape), name, **how)
+
+    def bias(self, size: int, name: str = "", **how: Any) -> str:
+        return self.const(self.random.uniform(0.1, 1, size), name, **how)
+
+    def op(self, kind: str, *inputs: str, out: str = "", name: str | None = None, domain: str = "", **attributes: Any) -> str:
+        out = out or self.name("v")
+        label = f"{kind}_{out}" if name is None else name
+        self.nodes.append(helper.make_node(kind, list(inputs), [out], name=label, domain=domain, **attributes))
+        return out
+
+    def many(self, kind: str, *inputs: str, outs: int, **attributes: Any) -> list[str]:
+        names = [self.name("v") for _ in range(outs)]
+        self.nodes.append(helper.make_node(kind, list(inputs), names, name=f"{kind}_{names[0]}", **attributes))
+        return names
+
+    def conv(self, x: str, cin: int, cout: int, k: int = 3, out: str = "", *, w: str = "", b: str | None = "", **kw: Any) -> str:
+        """A convolution that keeps the size; `b=None` for no bias."""
+        w = w or self.weight(cout, cin // kw.get("group", 1), k, k)
+        biases = [] if b is None else [b or self.bias(cout)]
+        return self.op("Conv", x, w, *biases, out=out, pads=[k // 2] * 4, **kw)
+
+    def relu(self, x: str, out: str = "") -> str:
+        return self.op("Relu", x, out=out)
+
+    def block(self, x: str, cin: int, cout: int, out: str = "", **kw: Any) -> str:
+        """Conv and Relu."""
+        return self.relu(self.conv(x, cin, cout, **kw), out)
+
+    def bn(self, x: str, channels: int, out: str = "") -> str:
+        names = [self.const(self.random.uniform(0.5, 2, channels)) for _ in range(2)]
+        mean, var = self.const(self.random.normal(0, 0.3, channels)), self.const(self.random.uniform(0.5, 2, channels))
+        return self.op("BatchNormalization", x, *names, mean, var, out=out)
+
+    def gemm(self, x: str, cin: int, cout: int = 2, out: str = "", **kw: Any) -> str:
+        return self.op("Gemm", x, self.weight(cin, cout), self.bias(cout), out=out, **kw)
+
+    def head(self, x: str, channels: int, out: str = "y") -> onnx.ModelProto:
+        """Close with a classifier, so that everything before it can be free."""
+        self.gemm(self.op("Flatten", self.op("GlobalAveragePool", x)), channels, out=out)
+        return self.model(out)
+
+    def model(self, *outputs: str, types: Mapping[str, int] | None = None) -> onnx.ModelProto:
+        infos = [helper.make_tensor_value_info(o, (types or {}).get(o, self.dtype), None) for o in outputs]
+        graph = helper.make_graph(
+            self.nodes, "corpus", self.inputs, infos, self.initializers, sparse_initializer=self.sparse
+        )
+        opsets = [helper.make_opsetid("", self.opset), *(helper.make_opsetid(domain, 1) for domain in self.domains)]
+        proto = helper.make_model(graph, opset_imports=opsets, functions=self.functions)
+        proto.ir_version = self.ir
+        for info in onnx.shape_inference.infer_shapes(proto).graph.output:
+            for own in proto.graph.output:
+                if own.name == info.name and info.type.tensor_type.HasField("shape"):
+                    own.type.CopyFrom(info.type)
+        return proto
+
+
+def feeds(proto: onnx.ModelProto, batch: int = 1, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """Random inputs; open dimensions are those of `OPEN`, with `batch` for the first."""
+    random = np.random.default_rng(seed)
+    initialized = {tensor.name for tensor in proto.graph.initializer}
+    found: dict[str, NDArray[Any]] = {}
+    for info in proto.graph.input:
+        if info.name in initialized:
+            continue
+        dims = info.type.tensor_type.shape.dim
+        shape = tuple(d.dim_value or (batch if i == 0 else OPEN[d.dim_param]) for i, d in enumerate(dims))
+        dtype = helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
+        values = random.integers(0, 3, shape) if dtype.kind in "iu" else random.normal(0.3, 1, shape)
+        found[info.name] = values.astype(dtype)
+    return found
+
+
+# --- chains: what every tool should do -----------------------------------------------------------------------------
+
+
+@case(9, 0, 0, free="a b", scales={"a": 4, "b": 5})
+def plain_chain() -> onnx.ModelProto:
+    """Two convolutions and a head."""
+    net = Net()
+    return net.head(net.block(net.block(net.input(), 3, 4, "a"), 4, 5, "b"), 5)
+
+
+@case(9, 0, 0, free="p")
+def max_pool_between() -> onnx.ModelProto:
+    """Conv, MaxPool, Conv: VGG."""
+    net = Net()
+    p = net.op("MaxPool", net.block(net.input(), 3, 4), out="p", kernel_shape=[2, 2], strides=[2, 2])
+    return net.head(net.block(p, 4, 5), 5)
+
+
+@case(4, 0, 0, free="f", scales={"f": 4})
+def flatten_then_gemm() -> onnx.ModelProto:
+    """A dense layer that reads C*H*W numbers, the scales of C channels among them."""
+    net = Net()
+    f = net.op("Flatten", net.block(net.input(), 3, 4), out="f")
+    net.gemm(f, 4 * 64, out="y")
+    return net.model("y")
+
+
+@case(4, 0, 0, free="a b", filters="conv")
+def dynamic_size() -> onnx.ModelProto:
+    """Batch, height and width are open."""
+    net = Net()
+    x = net.input(shape=("N", 3, "H", "W"))
+    return net.head(net.op("LeakyRelu", net.bn(net.conv(x, 3, 4, b=None), 4, "a"), out="b", alpha=0.1), 4)
+
+
+@case(4, 0, 0, free="r")
+def fixed_batch() -> onnx.ModelProto:
+    """The batch is fixed to 2."""
+    net = Net()
+    return net.head(net.block(net.input(shape=(2, 3, 8, 8)), 3, 4, "r"), 4)
+
+
+@case(4, 0, 0, dead=1)
+def dead_filter() -> onnx.ModelProto:
+    """One filter never fires."""
+    net = Net()
+    w = net.random.normal(0, 1, (4, 3, 3, 3))
+    w[2] = 0
+    return net.head(net.block(net.input(), 3, 4, w=net.const(w), b=net.const([0.1, 0.2, -1, 0.3])), 4)
+
+
+@case(4, 0, 0, dead=4)
+def all_filters_dead() -> onnx.ModelProto:
+    """A layer of zeros."""
+    net = Net()
+    return net.head(net.block(net.input(), 3, 4, w=net.const(np.zeros((4, 3, 3, 3))), b=None), 4)
+
+
+@case(8, 0, 0)
+def negative_means() -> onnx.ModelProto:
+    """LeakyRelu after a negative bias: means below 0."""
+    net = Net()
+    a = net.op("LeakyRelu", net.conv(net.input(), 3, 4, b=net.const([-9, -8, 7, -9])), alpha=0.2)
+    return net.head(net.op("LeakyRelu", net.conv(a, 4, 4), alpha=0.2), 4)
+
+
+@case(10, 0, 0, free="r")
+def bulky_weights() -> onnx.ModelProto:
+    """Weights large enough to be left in the file."""
+    net = Net()
+    return net.head(net.block(net.block(net.input(shape=("N", 130, 4, 4)), 130, 4, "r"), 4, 6), 6)
+
+
+# --- outputs and inputs --------------------------------------------------------------------------------------------
+
+
+@case(5, 0, 4, pinned="r", reason="graph output")
+def relu_is_also_output() -> onnx.ModelProto:
+    """An intermediate activation that is visible from outside."""
+    net = Net()
+    r = net.block(net.input(), 3, 4, "r")
+    net.head(net.block(r, 4, 5), 5)
+    return net.model("y", r)
+
+
+@case(0, 0, 4, pinned="r", reason="graph output")
+def conv_is_output() -> onnx.ModelProto:
+    """The last layer is what the network is for."""
+    net = Net()
+    return net.model(net.conv(net.input(), 3, 4, out="r"))
+
+
+@case(4, 0, 7, free="a", pinned="b c")
+def two_heads() -> onnx.ModelProto:
+    """A trunk with two outputs of convolutions."""
+    net = Net()
+    a = net.block(net.input(), 3, 4, "a")
+    return net.model(net.conv(a, 4, 5, out="b"), net.conv(a, 4, 2, out="c"))
+
+
+@case(4, 0, 0)
+def input_is_output() -> onnx.ModelProto:
+    """A graph input handed through, and a constant beside it."""
+    net = Net()
+    x = net.input()
+    net.head(net.block(x, 3, 4), 4)
+    net.op("Identity", net.const([1.0, 2.0]), out="k")
+    net.op("Identity", x, out="z")
+    return net.model("y", "k", "z")
+
+
+@case(0, 0, 3, pinned="s", reason="graph input")
+def residual_on_input() -> onnx.ModelProto:
+    """x + conv(x): tied to the input, whose scale is 1."""
+    net = Net()
+    x = net.input()
+    return net.head(net.relu(net.op("Add", x, net.conv(x, 3, 3), out="s")), 3)
+
+
+@case(8, 0, 0, free="a b")
+def two_inputs() -> onnx.ModelProto:
+    """Two inputs of different sizes, joined behind their pools."""
+    net = Net()
+    a = net.block(net.input("x"), 3, 4, "a")
+    b = net.block(net.input("z", ("N", 1, 5, 7)), 1, 4, "b")
+    pooled = [net.op("GlobalAveragePool", value) for value in (a, b)]
+    return net.head(net.op("Concat", *pooled, axis=1), 8)
+
+
+# --- constants -----------------------------------------------------------------------------------------------------
+
+
+@case(6, 0, 0, free="a b", clones=True)
+def weights_shared_in_a_chain() -> onnx.ModelProto:
+    """One weight, two convolutions one after the other: it must become two."""
+    net = Net()
+    w = net.weight(3, 3, 3, 3, name="w")
+    return net.head(net.block(net.block(net.input(), 3, 3, "a", w=w), 3, 3, "b", w=w), 3)
+
+
+@case(32, 0, 0, clones=True)
+def large_weights_shared_in_a_chain() -> onnx.ModelProto:
+    """The same with weights that lie in the file."""
+    net = Net()
+    w = net.weight(16, 16, 3, 3, name="w")
+    return net.head(net.block(net.block(net.input(shape=("N", 16, 5, 5)), 16, 16, w=w), 16, 16, w=w), 16)
+
+
+@case(9, 0, 0, clones=True)
+def bias_shared() -> onnx.ModelProto:
+    """One bias, three convolutions."""
+    net = Net()
+    b, x = net.bias(3, "b"), net.input()
+    for _ in range(3):
+        x = net.block(x, 3, 3, b=b)
+    return net.head(x, 3)
+
+
+@case(0, 8, 0, scales={"d": 4})
+def siamese() -> onnx.ModelProto:
+    """Two inputs through the same layer, compared: both need the same new weight, so nothing is cloned."""
+    net = Net()
+    w, b = net.weight(4, 3, 3, 3), net.bias(4)
+    a, c = (net.block(net.input(name), 3, 4, w=w, b=b) for name in ("x", "z"))
+    return net.head(net.op("Abs", net.op("Sub", a, c, out="d")), 4)
+
+
+@case(8, 0, 0, clones=True)
+def siamese_concatenated() -> onnx.ModelProto:
+    """Two inputs through the same layer, kept apart: each has scales of its own."""
+    net = Net()
+    w, b = net.weight(4, 3, 3, 3), net.bias(4)
+    a, c = (net.block(net.input(name), 3, 4, w=w, b=b) for name in ("x", "z"))
+    return net.head(net.op("Concat", a, c, axis=1), 8)
+
+
+@case(8, 0, 0)
+def constants_as_nodes() -> onnx.ModelProto:
+    """Every weight is a Constant node."""
+    net = Net(how="node")
+    return net.head(net.bn(net.block(net.block(net.input(), 3, 4), 4, 4), 4), 4)
+
+
+@case(6, 0, 0, clones=True)
+def constant_node_shared() -> onnx.ModelProto:
+    """A Constant node that two convolutions read."""
+    net = Net(how="node")
+    w = net.weight(3, 3, 3, 3)
+    return net.head(net.block(net.block(net.input(), 3, 3, w=w), 3, 3, w=w), 3)
+
+
+@case(8, 0, 0)
+def typed_float_data() -> onnx.ModelProto:
+    """Weights in float_data, not in raw_data."""
+    net = Net(how="typed")
+    return net.head(net.block(net.block(net.input(), 3, 4), 4, 4), 4)
+
+
+@case(8, 0, 0, rtol=1e-2)
+def float16() -> onnx.ModelProto:
+    """Half precision throughout."""
+    net = Net(dtype=FLOAT16)
+    return net.head(net.block(net.block(net.input(), 3, 4), 4, 4), 4)
+
+
+@case(8, 0, 0, rtol=1e-2)
+def float16_typed() -> onnx.ModelProto:
+    """Half precision, its bits in int32_data."""
+    net = Net(dtype=FLOAT16, how="typed")
+    return net.head(net.bn(net.block(net.conv(net.input(), 3, 4), 4, 4), 4), 4)
+
+
+@case(5, 0, 2, filters="all", free="r")
+def float64_dense() -> onnx.ModelProto:
+    """Double precision, in double_data."""
+    net = Net(dtype=DOUBLE, how="typed")
+    r = net.relu(net.gemm(net.input(shape=("N", 6)), 6, 5), "r")
+    net.op("MatMul", r, net.weight(5, 2), out="y")
+    return net.model("y")
+
+
+@case(4, 0, 4, free="b", pinned="a", reason="computed by")
+def weight_behind_cast() -> onnx.ModelProto:
+    """A bfloat16 weight that a Cast turns into float32: not ours to edit."""
+    net = Net()
+    w = net.op("Cast", net.weight(4, 3, 3, 3, dtype=BFLOAT16, how="typed"), to=FLOAT)
+    return net.head(net.block(net.block(net.input(), 3, 4, "a", w=w), 4, 4, "b"), 4)
+
+
+@case(4, 0, 4, free="b", pinned="a", reason="computed by")
+def weight_behind_identity() -> onnx.ModelProto:
+    """An Identity between the initializer and the convolution."""
+    net = Net()
+    w = net.op("Identity", net.weight(4, 3, 3, 3))
+    return net.head(net.block(net.block(net.input(), 3, 4, "a", w=w), 4, 4, "b"), 4)
+
+
+@case(4, 0, 4, free="a", pinned="b", reason="computed by")
+def weight_behind_transpose() -> onnx.ModelProto:
+    """A weight stored in another order."""
+    net = Net()
+    w = net.op("Transpose", net.weight(3, 3, 4, 4), perm=[3, 2, 0, 1])
+    return net.head(net.block(net.block(net.input(), 3, 4, "a"), 4, 4, "b", w=w), 4)
+
+
+@case(4, 0, 4, free="b", pinned="a", reason="computed by")
+def weight_behind_dequantize() -> onnx.ModelProto:
+    """Integer weights with a scale per filter."""
+    net = Net()
+    q = net.const(net.random.integers(-99, 99, (4, 3, 3, 3)), dtype=TensorProto.INT8)
+    s, z = net.const(np.full(4, 0.01)), net.const(np.zeros(4), dtype=TensorProto.INT8)
+    w = net.op("DequantizeLinear", q, s, z, axis=0)
+    return net.head(net.block(net.block(net.input(), 3, 4, "a", w=w), 4, 4, "b"), 4)
+
+
+@case(3, 0, 3, pinned="a", free="b", reason="also read by")
+def weight_shared_with_identity() -> onnx.ModelProto:
+    """One convolution reads the initializer, another a copy of it that cannot be edited."""
+    net = Net()
+    w = net.weight(3, 3, 3, 3)
+    a = net.block(net.input(), 3, 3, "a", w=w)
+    b = net.block(a, 3, 3, "b")
+    return net.model(net.conv(b, 3, 2, out="y"), net.op("Identity", w, out="z"))
+
+
+@case(4, 0, 4, pinned="a", free="b", reason="caller may replace")
+def weight_is_input() -> onnx.ModelProto:
+    """From IR version 4 on, an initializer that is a graph input is a default value."""
+    net = Net()
+    w = net.weight(4, 3, 3, 3, name="w")
+    net.inputs.append(helper.make_tensor_value_info(w, FLOAT, (4, 3, 3, 3)))
+    return net.head(net.block(net.block(net.input(), 3, 4, "a", w=w), 4, 4, "b"), 4)
+
+
+@case(7, 0, 0, clones=True)
+def weight_is_input_in_ir3() -> onnx.ModelProto:
+    """Before, every initializer had to be listed as an input; one of them is shared."""
+    net = Net(8, ir=3)
+    b = net.bias(3, "b")
+    net.block(net.block(net.input(), 3, 3, b=b), 3, 3, "r", b=b)
+    model = net.head(net.block("r", 3, 1), 1)
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return model
+
+
+@case(4, 0, 4, pinned="a", free="b", reason="also a graph output")
+def weight_is_output() -> onnx.ModelProto:
+    """A weight that is visible from outside."""
+    net = Net()
+    w = net.weight(4, 3, 3, 3, name="w")
+    net.head(net.block(net.block(net.input(), 3, 4, "a", w=w), 4, 4, "b"), 4)
+    return net.model("y", w)
+
+
+@case(4, 0, 4, pinned="a", free="b", reason="not a constant")
+def weight_is_computed() -> onnx.ModelProto:
+    """A weight that comes from another input."""
+    net = Net()
+    w = net.input("w", (4, 3, 3, 3))
+    return net.head(net.block(net.block(net.input(), 3, 4, "a", w=w), 4, 4, "b"), 4)
+
+
+@case(4, 0, 4, pinned="a", free="b", reason="without a tensor")
+def value_floats() -> onnx.ModelProto:
+    """A bias in a Constant node's attribute `value_floats`."""
+    net = Net()
+    net.nodes.append(helper.make_node("Constant", [], ["bias"], value_floats=[0.1, 0.2, 0.3, 0.4]))
+    return net.head(net.block(net.block(net.input(), 3, 4, "a", b="bias"), 4, 4, "b"), 4)
+
+
+@case(4, 0, 0, free="a")
+def multiplied_by_value_float() -> onnx.ModelProto:
+    """A factor in `value_float`: multiplication by a constant changes nothing."""
+    net = Net()
+    net.nodes.append(helper.make_node("Constant", [], ["two"], value_float=2.5))
+    return net.head(net.op("Mul", net.block(net.input(), 3, 4, "a"), "two"), 4)
+
+
+@case(0, 0, 4, pinned="a", reason="is sparse", legal=False)
+def sparse_weight() -> onnx.ModelProto:
+    """A sparse initializer is left alone."""
+    net = Net(ir=7)
+    net.relu(net.op("Conv", net.input(), net.weight(4, 3, 1, 1)), "a")
+    values = helper.make_tensor("s", FLOAT, [3], [1.0, -2.0, 3.0])
+    indices = helper.make_tensor("s_indices", TensorProto.INT64, [3], [0, 5, 11])
+    net.sparse.append(helper.make_sparse_tensor(values, indices, [4, 4]))
+    gap = net.op("Transpose", "a", perm=[0, 2, 3, 1])
+    return net.model(net.op("MatMul", gap, "s", out="y"))
+
+
+@case(8, 0, 0, free="a b")
+def shape_of_a_weight() -> onnx.ModelProto:
+    """A weight whose shape is read may change its values."""
+    net = Net()
+    w = net.weight(4, 3, 3, 3)
+    a = net.block(net.input(), 3, 4, "a", w=w)
+    net.op("Shape", w, out="z")
+    b = net.block(a, 4, 4, "b")
+    net.head(b, 4)
+    return net.model("y", "z", types={"z": TensorProto.INT64})
+
+
+@case(4, 0, 4, free="b", pinned="a")
+def bias_also_multiplies() -> onnx.ModelProto:
+    """A bias that is also a factor of a Mul, whose law leaves it as it is."""
+    net = Net()
+    b = net.const(net.random.uniform(0.1, 1, (4, 1, 1)), "k")
+    a = net.relu(net.op("Mul", net.op("Add", net.conv(net.input(), 3, 4, b=None), b), b), "a")
+    return net.head(net.block(a, 4, 4, "b"), 4)
+
+
+@case(4, 0, 0)
+def bias_all_zero_shared() -> onnx.ModelProto:
+    """Zeros follow any scale: nothing to clone, though four nodes share them."""
+    net = Net()
+    b, x = net.const(np.zeros(1)), net.input()
+    for _ in range(4):
+        x = net.block(x, 3 if x == "x" else 1, 1, b=b)
+    return net.head(x, 1)
+
+
+@case(6, 0, 0, clones=True)
+def normalization_parameters_shared() -> onnx.ModelProto:
+    """Two BatchNormalizations with the same scale and shift, and a scale that is also its shift."""
+    net = Net()
+    p, mean, var = net.bias(3), net.const([0.1, -0.2, 0.3]), net.const([1.0, 2.0, 0.5])
+    a = net.relu(net.op("BatchNormalization", net.conv(net.input(), 3, 3), p, p, mean, var))
+    return net.head(net.relu(net.op("BatchNormalization", net.conv(a, 3, 3), p, p, mean, var)), 3)
+
+
+@case(0, 0, 3, reason="also read by")
+def normalization_scale_is_variance() -> onnx.ModelProto:
+    """The variance stays, so what it shares its constant with stays too; and the mean, so the input."""
+    net = Net()
+    p = net.bias(3)
+    return net.head(net.relu(net.op("BatchNormalization", net.conv(net.input(), 3, 3), p, net.bias(3), p, p)), 3)
+
+
+@case(8, 0, 0)
+def unused_things() -> onnx.ModelProto:
+    """An initializer that nobody reads, a node whose output nobody reads."""
+    net = Net()
+    a = net.block(net.input(), 3, 4)
+    net.const([1.0, 2.0], "unused")
+    net.op("Sigmoid", net.const([1.0]), out="dangling")
+    return net.head(net.block(a, 4, 4), 4)
+
+
+@case(0, 0, 4, reason="not positively homogeneous")
+def dangling_sigmoid() -> onnx.ModelProto:
+    """A barrier whose output nobody reads still counts."""
+    net = Net()
+    a = net.block(net.input(), 3, 4)
+    net.op("Sigmoid", a)
+    return net.head(a, 4)
+
+
+# --- joins ---------------------------------------------------------------------------------------------------------
+
+
+@case(4, 8, 0, scales={"s": 4})
+def add_with_a_third_reader() -> onnx.ModelProto:
+    """The other producer of an Add also feeds a third node."""
+    net = Net()
+    x = net.input()
+    a, b = net.block(x, 3, 4), net.block(x, 3, 4)
+    s = net.op("Add", a, b, out="s")
+    return net.head(net.op("Concat", s, net.block(b, 4, 4), axis=1), 8)
+
+
+@case(0, 0, 8, pinned="s a")
+def add_whose_reader_is_a_barrier() -> onnx.ModelProto:
+    """Its twin: the third node is a Tanh, which pins both."""
+    net = Net()
+    x = net.input()
+    a, b = net.block(x, 3, 4, "a"), net.block(x, 3, 4)
+    s = net.op("Add", a, b, out="s")
+    return net.head(net.op("Concat", s, net.op("Tanh", b), axis=1), 8)
+
+
+@case(4, 0, 0, free="s")
+def added_to_itself() -> onnx.ModelProto:
+    """x + x."""
+    net = Net()
+    a = net.block(net.input(), 3, 4)
+    return net.head(net.op("Add", a, a, out="s"), 4)
+
+
+@case(0, 0, 4, pinned="s a")
+def multiplied_by_itself() -> onnx.ModelProto:
+    """x * x."""
+    net = Net()
+    a = net.block(net.input(), 3, 4, "a")
+    return net.head(net.op("Mul", a, a, out="s"), 4)
+
+
+@case(0, 0, 4, pinned="a")
+def divided_by_itself() -> onnx.ModelProto:
+    """(x + 1) / x: the quotient of two tied scales is 1, but the law need not see it; the constant ties."""
+    net = Net()
+    a = net.block(net.input(), 3, 4, "a")
+    b = net.op("Add", a, net.const([1.0]))
+    return net.head(net.op("Div", net.op("Abs", b), b), 4)
+
+
+@case(4, 0, 0, free="s", scales={"s": 4})
+def concatenated_with_itself() -> onnx.ModelProto:
+    """Concat(x, x)."""
+    net = Net()
+    a = net.block(net.input(), 3, 4)
+    return net.head(net.op("Concat", a, a, axis=1, out="s"), 8)
+
+
+@case(4, 0, 0, free="s")
+def crelu() -> onnx.ModelProto:
+    """Concat(x, -x), then Relu."""
+    net = Net()
+    a = net.conv(net.input(), 3, 4)
+    return net.head(net.relu(net.op("Concat", a, net.op("Neg", a), axis=1), "s"), 8)
+
+
+@case(3, 0, 0, free="a")
+def constant_per_channel_added() -> onnx.ModelProto:
+    """A constant with a number per channel."""
+    net = Net()
+    c = net.const(np.array([1.0, -0.5, 0.25]).reshape(3, 1, 1))
+    return net.head(net.relu(net.op("Add", net.conv(net.input(), 3, 3), c), "a"), 3)
+
+
+@case(3, 0, 0, free="a")
+def constant_map_added() -> onnx.ModelProto:
+    """A constant with a number per element (a positional embedding), on the left of a Sub."""
+    net = Net()
+    c = net.const(net.random.normal(0, 1, (1, 3, 8, 8)))
+    return net.head(net.relu(net.op("Sub", c, net.conv(net.input(), 3, 3)), "a"), 3)
+
+
+@case(0, 3, 0, free="a", scales={"a": 1})
+def scalar_added() -> onnx.ModelProto:
+    """A scalar can carry one scale only."""
+    net = Net()
+    return net.head(net.relu(net.op("Add", net.conv(net.input(), 3, 3), net.const(0.5)), "a"), 3)
+
+
+@case(3, 0, 0, free="a", scales={"a": 3})
+def zero_added() -> onnx.ModelProto:
+    """Its twin: zero carries all scales."""
+    net = Net()
+    return net.head(net.relu(net.op("Add", net.conv(net.input(), 3, 3), net.const([0.0])), "a"), 3)
+
+
+@case(1, 2, 0, scales={"a": 2})
+def partly_zero_map_added() -> onnx.ModelProto:
+    """One number for all channels but in a place where... each row is a constant: channels 0 and 1 share, 2 adds zero."""
+    net = Net()
+    c = net.const(np.array([[[0.5]], [[0.5]], [[0.0]]]))
+    tied = net.op("Add", net.conv(net.input(), 3, 3), c)
+    parts = net.many("Split", tied, net.ints(2, 1), outs=2, axis=1)
+    both = net.op("Max", net.op("ReduceMax", parts[0], net.ints(1)), parts[0])
+    return net.head(net.relu(net.op("Concat", both, parts[1], axis=1), "a"), 3)
+
+
+@case(0, 4, 0, scales={"a": 1})
+def reduce_mean_over_channels() -> onnx.ModelProto:
+    """A mean over channels: they share a scale."""
+    net = Net()
+    m = net.op("ReduceMean", net.block(net.input(), 3, 4, "a"), net.ints(1), keepdims=1)
+    return net.head(m, 1)
+
+
+@case(4, 0, 0, scales={"m": 4})
+def reduce_mean_over_positions() -> onnx.ModelProto:
+    """Its twin: a mean over positions keeps channels apart."""
+    net = Net(13)
+    m = net.op("ReduceMean", net.block(net.input(), 3, 4), axes=[-1, -2], keepdims=0, out="m")
+    net.gemm(m, 4, out="y")
+    return net.model("y")
+
+
+@case(0, 4, 0, scales={"a": 1})
+def maximum_with_a_scalar() -> onnx.ModelProto:
+    """Max(x, 0.2), a constant to be scaled."""
+    net = Net()
+    return net.head(net.op("Max", net.conv(net.input(), 3, 4), net.const([0.2]), out="a"), 4)
+
+
+@case(4, 4, 0, free="a")
+def minimum_of_two() -> onnx.ModelProto:
+    """Min of two activations, and an untied layer behind."""
+    net = Net()
+    x = net.input()
+    a = net.op("Min", net.conv(x, 3, 2), net.conv(x, 3, 2), out="a")
+    return net.head(net.block(a, 2, 4), 4)
+
+
+@case(0, 8, 0, scales={"a": 4})
+def where_constant_condition() -> onnx.ModelProto:
+    """A constant mask chooses between two activations."""
+    net = Net()
+    mask = net.const(net.random.random((1, 1, 8, 8)) < 0.5, dtype=TensorProto.BOOL)
+    x = net.input()
+    return net.head(net.op("Where", mask, net.block(x, 3, 4), net.block(x, 3, 4), out="a"), 4)
+
+
+@case(0, 4, 0, scales={"a": 1})
+def where_constant_branch() -> onnx.ModelProto:
+    """Where chooses between an activation and a number."""
+    net = Net()
+    mask = net.const(net.random.random((1, 1, 8, 8)) < 0.5, dtype=TensorProto.BOOL)
+    return net.head(net.relu(net.op("Where", mask, net.conv(net.input(), 3, 4), net.const([1.5])), "a"), 4)
+
+
+@case(4, 0, 0, free="a")
+def condition_from_sign() -> onnx.ModelProto:
+    """The sign of an activation has no scale and pins nothing."""
+    net = Net()
+    a = net.conv(net.input(), 3, 4, out="a")
+    return net.head(net.op("Mul", net.relu(a), net.op("Sign", a)), 4)
+
+
+# --- gates ---------------------------------------------------------------------------------------------------------
+
+
+@case(4, 0, 4, free="a m", pinned="g")
+def gate_with_sigmoid() -> onnx.ModelProto:
+    """conv(x) * sigmoid(conv(x)): the gate is pinned, the other passes through."""
+    net = Net()
+    x = net.input()
+    g = net.op("Sigmoid", net.conv(x, 3, 4), out="g")
+    return net.head(net.relu(net.op("Mul", g, net.conv(x, 3, 4, out="a"), out="m")), 4)
+
+
+@case(4, 0, 4, free="m")
+def gate_of_two_relus() -> onnx.ModelProto:
+    """Both sides could be free: one of them is pinned."""
+    net = Net()
+    x = net.input()
+    return net.head(net.op("Mul", net.block(x, 3, 4), net.block(x, 3, 4), out="m"), 4)
+
+
+@case(6, 0, 4, free="r m")
+def squeeze_and_excitation() -> onnx.ModelProto:
+    """SE: pool, two 1x1 convolutions, HardSigmoid, and the product."""
+    net = Net()
+    r = net.block(net.input(), 3, 4, "r")
+    s = net.block(net.op("GlobalAveragePool", r), 4, 2, k=1)
+    return net.head(net.op("Mul", r, net.op("HardSigmoid", net.conv(s, 2, 4, k=1)), out="m"), 4)
+
+
+@case(4, 0, 1, free="r m")
+def spatial_attention() -> onnx.ModelProto:
+    """A gate with one channel, over positions."""
+    net = Net()
+    r = net.block(net.input(), 3, 4, "r")
+    return net.head(net.op("Mul", r, net.op("Sigmoid", net.conv(r, 4, 1)), out="m"), 4)
+
+
+@case(0, 0, 4, pinned="a")
+def swish() -> onnx.ModelProto:
+    """x * sigmoid(x)."""
+    net = Net()
+    a = net.conv(net.input(), 3, 4, out="a")
+    return net.head(net.op("Mul", a, net.op("Sigmoid", a)), 4)
+
+
+@case(0, 0, 4, pinned="a")
+def hard_swish_by_hand() -> onnx.ModelProto:
+    """x * clip(x + 3, 0, 6) / 6."""
+    net = Net()
+    a = net.conv(net.input(), 3, 4, out="a")
+    c = net.op("Clip", net.op("Add", a, net.const(3.0)), net.const(0.0), net.const(6.0))
+    return net.head(net.op("Div", net.op("Mul", a, c), net.const(6.0)), 4)
+
+
+@case(0, 0, 4, pinned="a")
+def product_must_be_one() -> onnx.ModelProto:
+    """A product that goes into a barrier: both factors are pinned."""
+    net = Net()
+    x = net.input()
+    m = net.op("Mul", net.block(x, 3, 2, "a"), net.block(x, 3, 2))
+    return net.head(net.op("Softmax", m, axis=1), 2)
+
+
+@case(8, 0, 4)
+def product_of_three() -> onnx.ModelProto:
+    """(a / b) joined with c: a quotient whose divisor is pinned."""
+    net = Net()
+    x = net.input()
+    b = net.op("Add", net.op("Sigmoid", net.conv(x, 3, 4)), net.const(1.0))
+    q = net.op("Div", net.block(x, 3, 4), b)
+    return net.head(net.op("Concat", q, net.block(x, 3, 4), axis=1), 8)
+
+
+@case(4, 0, 0, free="a")
+def divided_by_constant() -> onnx.ModelProto:
+    """Div by a constant per channel."""
+    net = Net()
+    c = net.const(net.random.uniform(1, 2, (4, 1, 1)))
+    return net.head(net.op("Div", net.block(net.input(), 3, 4, "a"), c), 4)
+
+
+@case(0, 0, 4, pinned="a", reason="divides a constant")
+def constant_divided() -> onnx.ModelProto:
+    """1 / x."""
+    net = Net()
+    a = net.op("Add", net.block(net.input(), 3, 4), net.const(np.ones((4, 1, 1))), out="a")
+    return net.head(net.op("Div", net.const(1.0), a), 4)
+
+
+# --- bounds --------------------------------------------------------------------------------------------------------
+
+
+@case(0, 8, 0, scales={"a": 1, "b": 1}, clones=True)
+def relu6_with_shared_bounds() -> onnx.ModelProto:
+    """Two ReLU6 that share their bounds: each has one scale, so the upper bound is cloned."""
+    net = Net()
+    low, high = net.const(0.0), net.const(6.0)
+    a = net.op("Clip", net.conv(net.input(), 3, 4), low, high, out="a")
+    return net.head(net.op("Clip", net.conv(a, 4, 4), low, high, out="b"), 4)
+
+
+@case(0, 0, 4, pinned="a", reason="attributes")
+def relu6_with_attributes() -> onnx.ModelProto:
+    """Before opset 11 the bounds are attributes."""
+    net = Net(10)
+    return net.head(net.op("Clip", net.conv(net.input(), 3, 4), min=0.0, max=6.0, out="a"), 4)
+
+
+@case(4, 0, 0, scales={"a": 4})
+def clip_at_zero_with_attributes() -> onnx.ModelProto:
+    """Its twin: only a lower bound of 0."""
+    net = Net(10)
+    return net.head(net.op("Clip", net.conv(net.input(), 3, 4), min=0.0, out="a"), 4)
+
+
+@case(0, 4, 0, scales={"a": 1})
+def clip_without_lower_bound() -> onnx.ModelProto:
+    """An optional input left out."""
+    net = Net()
+    return net.head(net.op("Clip", net.conv(net.input(), 3, 4), "", net.const(0.7), out="a"), 4)
+
+
+@case(0, 0, 4, pinned="a", reason="bounds are not constants")
+def clip_with_computed_bound() -> onnx.ModelProto:
+    """A bound that comes from the data."""
+    net = Net()
+    x = net.input()
+    bound = net.op("Abs", net.op("ReduceMean", x, keepdims=0))
+    return net.head(net.op("Clip", net.conv(x, 3, 4), "", bound, out="a"), 4)
+
+
+@case(4, 0, 0, scales={"a": 4})
+def thresholded_relu_at_zero() -> onnx.ModelProto:
+    """ThresholdedRelu with threshold 0 is Relu."""
+    net = Net()
+    return net.head(net.op("ThresholdedRelu", net.conv(net.input(), 3, 4), alpha=0.0, out="a"), 4)
+
+
+@case(0, 0, 4, pinned="a", reason="threshold")
+def thresholded_relu_at_one() -> onnx.ModelProto:
+    """Its twin."""
+    net = Net()
+    return net.head(net.op("ThresholdedRelu", net.conv(net.input(), 3, 4), alpha=1.0, out="a"), 4)
+
+
+@case(8, 0, 0, scales={"a": 4})
+def prelu_with_shared_slope() -> onnx.ModelProto:
+    """Slopes per channel, shared by two layers, are read and never changed."""
+    net = Net()
+    slope = net.const(net.random.uniform(0, 0.5, (4, 1, 1)))
+    a = net.op("PRelu", net.conv(net.input(), 3, 4), slope, out="a")
+    return net.head(net.op("PRelu", net.conv(a, 4, 4), slope), 4)
+
+
+@case(4, 0, 4, free="b", pinned="a")
+def prelu_whose_slope_is_a_bias() -> onnx.ModelProto:
+    """A slope that is also added somewhere must keep its values there."""
+    net = Net()
+    slope = net.const(net.random.uniform(0.1, 0.5, (4, 1, 1)))
+    a = net.op("PRelu", net.op("Add", net.conv(net.input(), 3, 4), slope), slope, out="a")
+    return net.head(net.block(a, 4, 4, "b"), 4)
+
+

@@ -1,0 +1,201 @@
+"""Compare tools that rescale a network without changing its function: do they really not change it?
+
+Builds the small graphs of peers/graphs.py, lets every tool rescale each of them by its own entry point and with its
+own defaults (peers/rescale.py), each in a process and a virtual environment of its own, and runs original and result
+in ONNX Runtime on random inputs. What is told is max|a-b| / max|a| over all outputs and inputs, or that the tool
+crashes, skips the graph (no weight changed), or leaves a model that does not load or run. onnxnorm is one of the tools.
+
+    python tools/compare_peers.py --create --write docs/peers.md
+
+creates what is missing under build/peers/ (about 6 GB). Tools that need PyTorch take whatever `--torch` says; its
+plain package may be the CUDA build, which is several GB larger. `--environment NAME=FOLDER` uses a virtual environment
+that exists already. PPQ needs Python 3.11 or older: `--python` says which interpreter creates the environments.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from peers.graphs import GRAPHS, SHAPE, Graph, build
+
+import onnxnorm
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = ROOT / "build" / "peers"
+RESCALE = Path(__file__).resolve().parent / "peers" / "rescale.py"
+BEGIN, END = "<!-- begin: tools/compare_peers.py -->", "<!-- end: tools/compare_peers.py -->"
+CALIBRATION, INPUTS = 64, 8  # samples: as many to calibrate on, as many others to compare outputs on
+WRONG = {np.dtype(np.float32): 1e-4, np.dtype(np.float16): 1e-2}  # a relative error above this is no rounding
+NORMALIZED = 0.01  # a filter is normalized if its mean is as close as this to 1
+TIMEOUT_S = 300
+
+Array = NDArray[Any]
+Runs = Mapping[tuple[str, str], "Outcome"]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment: the tool's package, and what else to install with it."""
+
+    package: str
+    requirements: tuple[str, ...]
+    torch: bool = True
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A column of the table; the environment of None is this one."""
+
+    title: str
+    environment: str | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a graph: the error, or what went wrong instead, and the words to that."""
+
+    error: float = np.nan
+    failure: str = ""
+    detail: str = ""
+    skipped: bool = False
+    folded: bool = False
+
+    def cell(self, limit: float) -> str:
+        """The table's cell: bold if the result is not the same function."""
+        if self.failure or not self.error <= limit:
+            return f"**{self.failure or f'{self.error:.2g}'}**"
+        text = "same bits" if self.error == 0 else f"{self.error:.0e}"
+        return "skips" if self.skipped else f"folds, {text}" if self.folded else text
+
+
+ENVIRONMENTS = {
+    "aimet": Environment("aimet-onnx", ("aimet-onnx==2.42.0",)),
+    "quark": Environment("amd-quark", ("amd-quark==0.13", "onnxruntime>=1.22.2,<=1.28.0")),
+    "ppq": Environment("ppq", ("ppq==0.6.6", "onnx==1.13.1", "protobuf<3.21", "numpy<1.24", "setuptools")),
+    "esp-ppq": Environment("esp-ppq", ("esp-ppq==1.3.12",)),
+    "onnxsim": Environment("onnxsim", ("onnxsim==0.8.1",), torch=False),
+}
+TOOLS = {
+    "aimet": Tool("AIMET", "aimet"),
+    "quark": Tool("Quark", "quark"),
+    "ppq": Tool("PPQ", "ppq"),
+    "esp-ppq": Tool("ESP-PPQ", "esp-ppq"),
+    "onnxsim": Tool("onnxsim CLE", "onnxsim"),
+    "onnxsim-quark": Tool("onnxsim Quark-style", "onnxsim"),
+    "onnxnorm": Tool("onnxnorm", None),
+    "onnxnorm-power-of-two": Tool("onnxnorm `--power-of-two`", None),
+}
+VARIANTS = {"ppq-level-1": Tool("PPQ level 1", "ppq"), "ppq-threshold-0": Tool("PPQ threshold 0", "ppq")}
+NORMALIZED_TITLE = "filters that onnxnorm normalized"
+
+
+def create(name: str, python: str, torch: str) -> Path:
+    """Create a tool's virtual environment."""
+    folder, environment = HOME / name, ENVIRONMENTS[name]
+    print(f"creating {folder.relative_to(ROOT)}", file=sys.stderr)
+    subprocess.run([python, "-m", "venv", folder], check=True)
+    pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    if environment.torch:  # first, so that the CPU build is not replaced
+        subprocess.run([*pip, torch], check=True)
+    subprocess.run([*pip, *environment.requirements], check=True)
+    return folder
+
+
+def environments(wanted: set[str], options: argparse.Namespace) -> tuple[dict[str, Path], dict[str, str]]:
+    """The folder of each environment that there is, and why there are no others."""
+    given = dict(entry.split("=", 1) for entry in options.environment)
+    found, missing = {}, {}
+    for name in (name for name in ENVIRONMENTS if name in wanted):
+        folder = Path(given.get(name, HOME / name))
+        if (folder / "bin" / "python").exists():
+            found[name] = folder
+        elif options.create and name not in given:
+            try:
+                found[name] = create(name, options.python, options.torch)
+            except subprocess.CalledProcessError as error:
+                missing[name] = f"could not be installed: {error}"
+        else:
+            missing[name] = "is not installed"
+    return found, missing
+
+
+def interpreter(tool: Tool, found: Mapping[str, Path]) -> Path:
+    return found[tool.environment] / "bin" / "python" if tool.environment else Path(sys.executable)
+
+
+def version(name: str, python: Path) -> str:
+    code = f"import importlib.metadata; print(importlib.metadata.version({name!r}))"
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def rescale(tool: str, python: Path, source: Path, target: Path, samples: Path) -> str:
+    """Run one tool on one graph; what it says if it fails."""
+    command = [python, RESCALE, tool, source, target, samples]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, cwd=target.parent
+        )
+    except subprocess.TimeoutExpired:
+        return f"no result after {TIMEOUT_S} s"
+    if done.returncode == 0:
+        return "" if target.exists() else "no model was written"
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    return lines[-1] if lines else f"exit status {done.returncode}"
+
+
+def outputs(path: Path, samples: Array) -> list[Array]:
+    """Every output for every sample, as ONNX Runtime computes it on the CPU."""
+    session_options = onnxruntime.SessionOptions()
+    session_options.intra_op_num_threads = 1
+    session_options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(path, session_options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    runs = [session.run(None, {name: sample[np.newaxis]}) for sample in samples]
+    return [np.concatenate(arrays).astype(np.float64) for arrays in zip(*runs, strict=True)]
+
+
+def relative_error(before: Sequence[Array], after: Sequence[Array]) -> float:
+    """The largest over all outputs; NaN if there is one in the result."""
+    errors = [float(np.abs(a - b).max() / np.abs(a).max()) for a, b in zip(before, after, strict=True)]
+    return float(np.max(errors))
+
+
+def constants(model: onnx.ModelProto) -> Iterator[tuple[Any, ...]]:
+    """Every constant, by value and not by name, for some tools rename them."""
+    tensors = [attribute.t for node in model.graph.node if node.op_type == "Constant" for attribute in node.attribute]
+    for tensor in [*model.graph.initializer, *tensors]:
+        array = numpy_helper.to_array(tensor)
+        yield array.dtype, array.shape, array.tobytes()
+
+
+def norms(model: onnx.ModelProto) -> int:
+    return sum(node.op_type == "BatchNormalization" for node in model.graph.node)
+
+
+def judge(source: Path, target: Path, samples: Array) -> Outcome:
+    """Compare a result with the original."""
+    before, after = onnx.load(source), onnx.load(target)
+    unchanged = not Counter(constants(before)) - Counter(constants(after))
+    expected = outputs(source, samples)
+    try:
+        found = outputs(target, samples[:0])
+        found = outputs(target, samples)
+    except Exception as error:  # noqa: BLE001  (ONNX Runtime has no common base of its exceptions)
+        return Outcome(failure=stage(error), detail=str(error).splitlines()[0])
+    if [array.shape for array in found] != [array.shape for array in expected]:
+        return Outcome(failure="other outputs", detail="the outputs have other shapes")
+    return Outcome(relative_error(expected, found), skipped=unchanged, folded=norms(after) < norms(before))
