@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -285,7 +285,7 @@ def _finish(
     return Rewritten(Path(output), rewriting, statistics, verification)
 
 
-def _feeds(model: Model, dataset: Dataset, batch_size: int | None, limit: int | None) -> Iterator[Feeds]:
+def _feeds(model: Model, dataset: Dataset, batch_size: int | None, limit: int | None) -> Generator[Feeds, None, None]:
     """Batches of a dataset; a model with a fixed batch gets the last sample again to fill the last one."""
     fixed = fixed_batch(input_specs(model))
     with closing(dataset.batches(fixed or batch_size or DEFAULT_BATCH, limit)) as batches:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import reduce
@@ -152,6 +152,14 @@ class Statistics:
             values={value: moments + other.values[value] for value, moments in self.values.items()},
         )
 
+    def check_model(self, digest: str) -> None:
+        """Raise StatisticsError unless they were measured on the model with this digest."""
+        if self.model != digest:
+            raise StatisticsError(
+                f"the statistics were measured on another model (digest {self.model[:12]}, this one {digest[:12]}); "
+                "calibrate this model"
+            )
+
     @classmethod
     def merged(cls, parts: Iterable[Statistics]) -> Statistics:
         """All of these together."""
@@ -186,15 +194,13 @@ class Statistics:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a statistics file, atomically. Raises StatisticsError if it cannot be written."""
         target = Path(path)
+        temporary = target.absolute().parent / f".onnxnorm-{secrets.token_hex(8)}"
         try:
-            handle, temporary = tempfile.mkstemp(prefix=".onnxnorm-", dir=target.absolute().parent)
             try:
-                with os.fdopen(handle, "wb") as stream:
-                    stream.write(self.to_bytes())
+                temporary.write_bytes(self.to_bytes())
                 os.replace(temporary, target)
-            except BaseException:
-                os.unlink(temporary)
-                raise
+            finally:
+                temporary.unlink(missing_ok=True)
         except OSError as error:
             raise StatisticsError(f"cannot write statistics {target}: {error.strerror}") from error
 
@@ -230,15 +236,19 @@ class Statistics:
 
 
 def _moments(row: Mapping[str, Any], arrays: Mapping[str, Floats], index: int) -> Moments:
+    """The moments of one row of the table. Raises ValueError, TypeError or KeyError if they make no sense."""
     parts: dict[str, Any] = {}
-    sizes = set()
+    found: list[Floats] = []
     for part in fields(Moments):
         key = f"{index}.{part.name}"
         if key in arrays:
             parts[part.name] = arrays[key]
-            sizes.add((arrays[key].shape, arrays[key].dtype.str))
+            found.append(arrays[key])
         else:
             parts[part.name] = row[part.name]
-    if len(sizes) != 1:
+    if len({(array.shape, array.dtype.str) for array in found}) != 1 or found[0].ndim != 1 or len(found) != 4:
         raise ValueError(f"the arrays of {row['name']!r} do not fit each other")
-    return Moments(**parts)
+    moments = Moments(**parts)
+    if not (moments.images >= 1 and moments.weight > 0 and all(np.isfinite(array).all() for array in found)):
+        raise ValueError(f"the moments of {row['name']!r} are not those of any images")
+    return moments

@@ -100,6 +100,7 @@ TOOLS = {
     "onnxnorm-power-of-two": Tool("onnxnorm `--power-of-two`", None),
 }
 VARIANTS = {"ppq-level-1": Tool("PPQ level 1", "ppq"), "ppq-threshold-0": Tool("PPQ threshold 0", "ppq")}
+ALL = TOOLS | VARIANTS
 NORMALIZED_TITLE = "filters that onnxnorm normalized"
 
 
@@ -157,12 +158,15 @@ def rescale(tool: str, python: Path, source: Path, target: Path, samples: Path) 
     return lines[-1] if lines else f"exit status {done.returncode}"
 
 
-def outputs(path: Path, samples: Array) -> list[Array]:
-    """Every output for every sample, as ONNX Runtime computes it on the CPU."""
-    session_options = onnxruntime.SessionOptions()
-    session_options.intra_op_num_threads = 1
-    session_options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(path, session_options, providers=["CPUExecutionProvider"])
+def load(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def outputs(session: onnxruntime.InferenceSession, samples: Array) -> list[Array]:
+    """Every output for all samples, which go in one by one."""
     name = session.get_inputs()[0].name
     runs = [session.run(None, {name: sample[np.newaxis]}) for sample in samples]
     return [np.concatenate(arrays).astype(np.float64) for arrays in zip(*runs, strict=True)]
@@ -189,13 +193,147 @@ def norms(model: onnx.ModelProto) -> int:
 def judge(source: Path, target: Path, samples: Array) -> Outcome:
     """Compare a result with the original."""
     before, after = onnx.load(source), onnx.load(target)
-    unchanged = not Counter(constants(before)) - Counter(constants(after))
-    expected = outputs(source, samples)
+    failure = "does not load"
     try:
-        found = outputs(target, samples[:0])
-        found = outputs(target, samples)
-    except Exception as error:  # noqa: BLE001  (ONNX Runtime has no common base of its exceptions)
-        return Outcome(failure=stage(error), detail=str(error).splitlines()[0])
+        session = load(target)
+        failure = "does not run"
+        found = outputs(session, samples)
+    except Exception as error:  # noqa: BLE001  (the exceptions of ONNX Runtime have no base of their own)
+        return Outcome(failure=failure, detail=first_line(error))
+    expected = outputs(load(source), samples)
     if [array.shape for array in found] != [array.shape for array in expected]:
         return Outcome(failure="other outputs", detail="the outputs have other shapes")
+    unchanged = not Counter(constants(before)) - Counter(constants(after))
     return Outcome(relative_error(expected, found), skipped=unchanged, folded=norms(after) < norms(before))
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def samples_for(graph: Graph, seed: int, count: int) -> Array:
+    values = np.random.default_rng(seed).random((count, *SHAPE[1:]))
+    return values.astype(np.float16 if graph.half else np.float32)
+
+
+def run_one(tool: str, python: Path, graph: Graph, work: Path) -> Outcome:
+    """Let a tool rescale a graph, and judge the result."""
+    source, samples = work / f"{graph.name}.onnx", work / f"{graph.name}.npy"
+    folder = work / tool
+    folder.mkdir(exist_ok=True)
+    target = folder / f"{graph.name}.onnx"
+    target.unlink(missing_ok=True)
+    complaint = rescale(tool, python, source, target, samples)
+    print(f"{tool}, {graph.name}: {complaint or 'done'}", file=sys.stderr)
+    if complaint:
+        return Outcome(failure="crash", detail=complaint)
+    return judge(source, target, samples_for(graph, 2, INPUTS))
+
+
+def run_all(
+    tools: Mapping[str, Path], graphs: Sequence[Graph], work: Path, jobs: int
+) -> dict[tuple[str, str], Outcome]:
+    """Every tool on every graph."""
+    work.mkdir(parents=True, exist_ok=True)
+    for graph in graphs:
+        onnx.save(build(graph), work / f"{graph.name}.onnx")
+        np.save(work / f"{graph.name}.npy", samples_for(graph, 1, CALIBRATION))
+    pairs = [(tool, graph) for tool in tools for graph in graphs]
+    with ThreadPoolExecutor(jobs) as pool:
+        outcomes = pool.map(lambda pair: run_one(pair[0], tools[pair[0]], pair[1], work), pairs)
+        return {(tool, graph.name): outcome for (tool, graph), outcome in zip(pairs, outcomes, strict=True)}
+
+
+def normalized(graph: Graph, work: Path) -> str:
+    """How many filters of onnxnorm's result have a mean of 1, measured again on the samples of the calibration."""
+    source, target = work / f"{graph.name}.onnx", work / "onnxnorm" / f"{graph.name}.onnx"
+    if not target.exists():
+        return "-"
+    samples = np.load(work / f"{graph.name}.npy")
+    before, after = (onnxnorm.calibrate(path, samples, provider="cpu", threads=1) for path in (source, target))
+    plan = onnxnorm.plan(source, before)
+    means = np.concatenate([moments.mean for moments in after.values.values()])
+    count = int((np.abs(means - 1) < NORMALIZED).sum())
+    notes = [f"{number} {what}" for number, what in ((plan.tied, "tied"), (plan.dead, "dead")) if number]
+    return f"{count} of {len(means)}" + (f" ({', '.join(notes)})" if notes else "")
+
+
+def table(tools: Sequence[str], graphs: Sequence[Graph], runs: Runs, work: Path) -> list[str]:
+    """One row per graph, one column per tool, and one for how much onnxnorm did."""
+    titles = [ALL[tool].title for tool in tools] + ([NORMALIZED_TITLE] if "onnxnorm" in tools else [])
+    lines = ["| graph | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
+    for graph in graphs:
+        limit = WRONG[np.dtype(np.float16 if graph.half else np.float32)]
+        cells = [runs[tool, graph.name].cell(limit) for tool in tools]
+        cells += [normalized(graph, work)] if "onnxnorm" in tools else []
+        lines.append(f"| {graph.title} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def complaints(tools: Sequence[str], graphs: Sequence[Graph], runs: Runs) -> list[str]:
+    """What the tools, or ONNX Runtime, said where there is no error to tell."""
+    rows = [(tool, graph, runs[tool, graph.name]) for tool in tools for graph in graphs]
+    return [
+        f"- {ALL[tool].title}, {graph.title}: {outcome.failure}, `{outcome.detail}`"
+        for tool, graph, outcome in rows
+        if outcome.failure
+    ]
+
+
+def report(
+    tools: Mapping[str, Path], graphs: Sequence[Graph], runs: Runs, missing: Mapping[str, str], work: Path
+) -> str:
+    """Where and with what this was measured, the table, and what went wrong."""
+    packages = {ENVIRONMENTS[name].package: tools[tool] for tool in tools if (name := ALL[tool].environment)}
+    versions = [f"{package} {version(package, python)}" for package, python in packages.items()]
+    where = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    head = (
+        f"Measured on {date.today().isoformat()} on {where}. {', '.join(versions)}; onnxnorm {onnxnorm.__version__}; "
+        f"outputs computed by ONNX Runtime {onnxruntime.__version__} on the CPU."
+    )
+    lines = [head, "", *table(list(tools), graphs, runs, work)]
+    said = complaints(list(tools), graphs, runs) + [
+        f"- {ENVIRONMENTS[name].package} {why}" for name, why in missing.items()
+    ]
+    return "\n".join([*lines, *(["", "What was said:", "", *said] if said else [])])
+
+
+def write(text: str, path: Path) -> None:
+    """Put the report between its two marks in a document."""
+    document = path.read_text(encoding="utf-8")
+    before, rest = document.split(BEGIN)
+    _, after = rest.split(END)
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tools", nargs="+", choices=ALL, default=list(TOOLS), help="default: all but the variants")
+    names = [graph.name for graph in GRAPHS]
+    parser.add_argument("--graphs", nargs="+", choices=names, default=names, help="default: all")
+    parser.add_argument("--environment", action="append", default=[], metavar="NAME=FOLDER", help="of a tool")
+    parser.add_argument("--create", action="store_true", help="create environments that are missing in build/peers/")
+    parser.add_argument("--python", default=sys.executable, help="the interpreter to create them with")
+    parser.add_argument("--torch", default="torch", help="the requirement for PyTorch (default: %(default)s)")
+    parser.add_argument("--work", type=Path, default=HOME / "work", help="where models go (default: build/peers/work)")
+    parser.add_argument("--jobs", type=int, default=2, help="tools that run at the same time (default: %(default)s)")
+    parser.add_argument("--write", type=Path, help="the document to put the report into")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    wanted = {name for tool in options.tools if (name := ALL[tool].environment)}
+    found, missing = environments(wanted, options)
+    tools = {name: interpreter(ALL[name], found) for name in options.tools if ALL[name].environment not in missing}
+    graphs = [graph for graph in GRAPHS if graph.name in options.graphs]
+    work = options.work.resolve()
+    runs = run_all(tools, graphs, work, options.jobs)
+    text = report(tools, graphs, runs, missing, work)
+    print(text)
+    if options.write:
+        write(text, options.write)
+
+
+if __name__ == "__main__":
+    main()

@@ -51,7 +51,8 @@ def main() -> int:
             before, after = predictions(path, inputs), predictions(out, inputs)
         changed = int((before != after).sum())
         total += changed
-        print(f"| {path.stem} | {(before == labels).mean():.2%} | {(after == labels).mean():.2%} | {changed} |", flush=True)
+        shares = " | ".join(f"{(found == labels).mean():.2%}" for found in (before, after))
+        print(f"| {path.stem} | {shares} | {changed} |", flush=True)
     return 0 if total == 0 else 1
 
 

@@ -2,9 +2,10 @@
 
     python tools/measure_vgg16.py PHOTOS [--calibrate N]
 
-The first N photographs (default 100) calibrate, the others are the ones that outputs are compared on. Means are measured
-again by other code than the library's: all activations leave the runtime and are averaged by NumPy in float64. Prints the
-README's table and one line per claim, and exits with 1 if a claim does not hold. Needs `tools/fetch_models.py` first.
+The first N photographs (default 100) calibrate, the others are the ones that outputs are compared on. Means are
+measured again by other code than the library's: all activations leave the runtime and are averaged by NumPy in float64.
+Prints the README's table and one line per claim, and exits with 1 if a claim does not hold. Needs
+`tools/fetch_models.py` first.
 """
 
 from __future__ import annotations
@@ -90,10 +91,12 @@ def features(given: argparse.Namespace) -> Iterator[Claim]:
     yield Claim("graph the same but for constants' values", str(verdict.graph_identical), verdict.graph_identical)
     verdict = onnxnorm.verify(path, given.work / "features-keep.onnx", other)
     noise = f"{verdict.max_relative_error:.1e}, runtime's own noise {verdict.noise:.1e}"
-    yield Claim("the same with --outputs keep", noise, verdict.max_relative_error <= 1e-5 and kept.verification is not None)
+    holds = verdict.max_relative_error <= 1e-5 and kept.verification is not None
+    yield Claim("the same with --outputs keep", noise, holds)
     exact = onnxnorm.rewrite(path, statistics, given.work / "features-exact.onnx", power_of_two=True)
     assert exact.verification is not None
-    yield Claim("--power-of-two is bit-identical", str(exact.verification.bit_identical), exact.verification.bit_identical)
+    bits = exact.verification.bit_identical
+    yield Claim("--power-of-two is bit-identical", str(bits), bits)
 
 
 def full(given: argparse.Namespace) -> Iterator[Claim]:
@@ -111,9 +114,7 @@ def full(given: argparse.Namespace) -> Iterator[Claim]:
     yield Claim("... and the first dense layer compensated", dense, dense in done.rewriting.changed)
 
 
-def moment_claims(
-    statistics: onnxnorm.Statistics, before: Means, path: Path, inputs: Arrays
-) -> Iterator[Claim]:
+def moment_claims(statistics: onnxnorm.Statistics, before: Means, path: Path, inputs: Arrays) -> Iterator[Claim]:
     """Against the float64 oracle, and for other batch sizes."""
     worst = max(float(np.abs(m.mean / before[value.name] - 1).max()) for value, m in statistics.values.items())
     yield Claim("moments within 1e-5 of the float64 oracle", f"worst {worst:.1e}", worst <= 1e-5)

@@ -3,9 +3,9 @@
     python tools/measure_zoo.py MODELS PHOTOS [--limit N]
 
 Per network: its filters; the share normalized exactly (free), under a tie, and pinned; how many are dead; the standard
-deviation of log10|mean| over live filters before and after, the latter measured again on the rewritten network; the largest
-output error on inputs that did not calibrate, beside the runtime's own noise; and whether power-of-two scales leave the
-same bits. Exits with 1 if any output is wrong.
+deviation of log10|mean| over live filters before and after, the latter measured again on the rewritten network; the
+largest output error on inputs that did not calibrate, beside the runtime's own noise; and whether power-of-two scales
+leave the same bits. Exits with 1 if any output is wrong.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 
 import onnxnorm
+from onnxnorm.api import ImageWords
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.rewriting import Scales
 
 # Preprocessing that the networks were trained with, by the start of their names; the others take RGB/255.
-_OWN = {"efficientnet_lite0": {"preset": "raw", "mean": "127", "std": "128"}}
+_OWN = {"efficientnet_lite0": ImageWords(preset="raw", mean="127", std="128")}
 _OPEN_SIZE = "128x128"
 
 
@@ -56,7 +57,7 @@ def main() -> int:
     parser.add_argument("photos", type=Path, help="folder of photographs")
     parser.add_argument("--limit", type=int, default=64, help="how many photographs calibrate each network")
     given = parser.parse_args()
-    print("| network | filters | free | tied | pinned | dead | log10 spread before | after | error | noise | same bits |")
+    print("| network | filters | free | tied | pinned | dead | log10 spread before | after | error | noise | bits |")
     print("|---|" + "---:|" * 9 + "---|")
     rows = []
     for path in sorted(given.models.glob("*.onnx")):
@@ -88,11 +89,11 @@ def measure(path: Path, photos: Path, limit: int) -> Row:
     )
 
 
-def image_words(path: Path) -> dict[str, str]:
+def image_words(path: Path) -> ImageWords:
     """The options about images for one network."""
-    own = next((words for name, words in _OWN.items() if path.stem.startswith(name)), {"preset": "unit"})
+    words = next((own for name, own in _OWN.items() if path.stem.startswith(name)), ImageWords(preset="unit"))
     (spec,) = input_specs(Model.open(path))
-    return own | ({"size": _OPEN_SIZE} if None in spec.shape[2:] else {})
+    return ImageWords(**words, size=_OPEN_SIZE) if None in spec.shape[2:] else words
 
 
 def spread(scales: Scales, statistics: onnxnorm.Statistics) -> float:

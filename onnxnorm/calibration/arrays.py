@@ -5,8 +5,9 @@ An array has the shape (N, *input shape without batch), in the model's own layou
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,34 @@ import numpy.typing as npt
 from onnxnorm.calibration.batches import Batch
 from onnxnorm.calibration.npy import Rows, open_npy, open_npz
 from onnxnorm.calibration.prefetch import run_ahead
+from onnxnorm.calibration.shards import Indices
 from onnxnorm.errors import DataError
 from onnxnorm.model.inputs import InputSpec
 
-__all__ = ["ArrayFile", "ArrayItem", "array_blocks", "check_fit", "open_arrays"]
+__all__ = ["ArrayFile", "ArrayItem", "Wanted", "array_blocks", "check_fit", "everything", "open_arrays", "stretches"]
 
 ArrayItem = npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]]
 """A batch in memory: (n, *sample) for a model with one input, else input name -> (n, *sample)."""
 
 _BLOCKS_AHEAD = 2
+
+
+# Row numbers are made for a stretch of this many rows at a time.
+_STRETCH = 65536
+
+Wanted = Callable[[int, int], Indices]
+"""The wanted samples among those from start to stop, ascending."""
+
+
+def everything(start: int, stop: int) -> Indices:
+    """All samples are wanted."""
+    return np.arange(start, stop, dtype=np.int64)
+
+
+def stretches(total: int, wanted: Wanted) -> Iterator[Indices]:
+    """The wanted samples of `total`, a stretch at a time."""
+    for start in range(0, total, _STRETCH):
+        yield wanted(start, min(start + _STRETCH, total))
 
 
 @dataclass(frozen=True)
@@ -36,18 +56,25 @@ class ArrayFile:
     dtypes: Mapping[str, np.dtype[Any]]
     total: int
 
-    def blocks(self, size: int, threads: int) -> Generator[Batch, None, None]:  # noqa: ARG002 - one reader is enough
-        """Yield the samples in order, `size` at a time; the next blocks are read meanwhile."""
-        return run_ahead(self._read(size), ahead=_BLOCKS_AHEAD)
+    def blocks(
+        self,
+        size: int,
+        threads: int,  # noqa: ARG002 - one reader is enough
+        wanted: Wanted = everything,
+    ) -> Generator[Batch, None, None]:
+        """Yield the wanted samples in order, `size` at a time; the next blocks are read meanwhile."""
+        return run_ahead(self._read(size, wanted), ahead=_BLOCKS_AHEAD)
 
-    def _read(self, size: int) -> Generator[Batch, None, None]:
-        columns = [rows.blocks(size, self.dtypes[name]) for name, rows in self.rows.items()]
-        start = 0
-        for arrays in zip(*columns, strict=True):
-            count = len(arrays[0])
-            names = tuple(f"{self.path}[{index}]" for index in range(start, start + count))
-            yield Batch(dict(zip(self.rows, arrays, strict=True)), count, names)
-            start += count
+    def _read(self, size: int, wanted: Wanted) -> Generator[Batch, None, None]:
+        chosen = tee(_row_blocks(self.total, size, wanted), len(self.rows) + 1)
+        columns = [
+            rows.blocks(numbers, self.dtypes[name])
+            for (name, rows), numbers in zip(self.rows.items(), chosen[1:], strict=True)
+        ]
+        for numbers, *arrays in zip(chosen[0], *columns, strict=True):
+            indices = tuple(numbers.tolist())
+            names = tuple(f"{self.path}[{index}]" for index in indices)
+            yield Batch(dict(zip(self.rows, arrays, strict=True)), len(indices), names, indices)
 
 
 def open_arrays(path: Path, specs: Sequence[InputSpec]) -> ArrayFile:
@@ -62,16 +89,22 @@ def open_arrays(path: Path, specs: Sequence[InputSpec]) -> ArrayFile:
     return ArrayFile(path, rows, {spec.name: spec.dtype for spec in specs}, _equal_length(lengths, str(path)))
 
 
-def array_blocks(items: Iterable[ArrayItem], specs: Sequence[InputSpec], what: str) -> Generator[Batch, None, None]:
-    """Yield arrays that are in memory, or come from an iterable, one block each.
+def array_blocks(
+    items: Iterable[ArrayItem], specs: Sequence[InputSpec], what: str, wanted: Wanted = everything
+) -> Generator[Batch, None, None]:
+    """Yield the wanted samples of arrays that are in memory, or come from an iterable, one block each.
 
     `what` names them in errors and as the samples' origin.
     """
     start = 0
     for index, item in enumerate(items):
         block = _block(item, specs, f"{what}, batch {index}", (what, start))
+        rows = wanted(start, start + block.count)
         start += block.count
-        yield block
+        if len(rows) == block.count:
+            yield block
+        elif len(rows):
+            yield block.taken(rows - (start - block.count))
 
 
 def check_fit(spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> None:
@@ -95,6 +128,13 @@ def check_fit(spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype[Any], whe
             f"{where}: its dtype is {dtype}, but input {spec.name!r} takes {spec.dtype}; "
             f"preprocess as the model expects, and save with array.astype({str(spec.dtype)!r})"
         )
+
+
+def _row_blocks(total: int, size: int, wanted: Wanted) -> Iterator[Indices]:
+    """Blocks of `size` wanted rows; blocks end where a stretch does."""
+    for rows in stretches(total, wanted):
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]
 
 
 def _same_dtype(found: np.dtype[Any], expected: np.dtype[Any]) -> bool:
@@ -127,7 +167,8 @@ def _block(item: ArrayItem, specs: Sequence[InputSpec], where: str, origin: tupl
         feeds[spec.name] = array if array.dtype == spec.dtype else array.astype(spec.dtype)
     count = _equal_length({name: len(array) for name, array in feeds.items()}, where)
     name, start = origin
-    return Batch(feeds, count, tuple(f"{name}[{index}]" for index in range(start, start + count)))
+    indices = tuple(range(start, start + count))
+    return Batch(feeds, count, tuple(f"{name}[{index}]" for index in indices), indices)
 
 
 def _as_array(value: object, where: str) -> npt.NDArray[Any]:

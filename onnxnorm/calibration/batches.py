@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +27,14 @@ _WAITING_BYTES = 256 * 2**20
 class Batch:
     """Some samples, ready to be fed.
 
-    `feeds` maps each input name to an array `(count, *sample)`; `names` says where each sample came from.
+    `feeds` maps each input name to an array `(count, *sample)`; `names` says where each sample came from, `indices`
+    which it is, counted over all of DATA.
     """
 
     feeds: dict[str, Array]
     count: int
     names: tuple[str, ...]
+    indices: tuple[int, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -43,7 +45,19 @@ class Batch:
         """Return the first `at` samples and the rest, both views."""
         head = {name: array[:at] for name, array in self.feeds.items()}
         tail = {name: array[at:] for name, array in self.feeds.items()}
-        return Batch(head, at, self.names[:at]), Batch(tail, self.count - at, self.names[at:])
+        return (
+            Batch(head, at, self.names[:at], self.indices[:at]),
+            Batch(tail, self.count - at, self.names[at:], self.indices[at:]),
+        )
+
+    def taken(self, rows: npt.NDArray[np.int64]) -> Batch:
+        """Some of the samples, by their numbers in this batch."""
+        feeds = {name: array[rows] for name, array in self.feeds.items()}
+        return Batch(feeds, len(rows), tuple(self.names[i] for i in rows), tuple(self.indices[i] for i in rows))
+
+    def shifted(self, offset: int) -> Batch:
+        """The same, with indices counted from `offset`."""
+        return replace(self, indices=tuple(index + offset for index in self.indices)) if offset else self
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,11 @@ class Skipped:
 
     name: str
     reason: str
+    index: int = field(default=-1, compare=False)
+
+    def shifted(self, offset: int) -> Skipped:
+        """The same, with the index counted from `offset`."""
+        return replace(self, index=self.index + offset) if offset else self
 
 
 @dataclass
@@ -129,4 +148,4 @@ def _joined(blocks: list[Batch]) -> Batch:
     else:
         feeds = {name: np.concatenate([block.feeds[name] for block in blocks]) for name in first.feeds}
     names = tuple(name for block in blocks for name in block.names)
-    return Batch(feeds, len(names), names)
+    return Batch(feeds, len(names), names, tuple(index for block in blocks for index in block.indices))

@@ -17,7 +17,7 @@ import struct
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
@@ -25,6 +25,7 @@ from typing import IO, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from onnxnorm.calibration.shards import Indices
 from onnxnorm.errors import DataError
 
 __all__ = ["Rows", "open_npy", "open_npz"]
@@ -44,8 +45,8 @@ class Rows(Protocol):
     def dtype(self) -> np.dtype[Any]:
         """Dtype as stored: the byte order is the file's, and bfloat16 is 2 void bytes."""
 
-    def blocks(self, size: int, dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
-        """Yield copies (n, *sample) of the rows in order, n = `size` but for the last, in the native `dtype`."""
+    def blocks(self, chosen: Iterable[Indices], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
+        """Yield a copy (n, *sample) for each block of n row numbers, which ascend from block to block, as `dtype`."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,11 @@ class MappedRows:
         """Dtype as stored."""
         return self.header.dtype
 
-    def blocks(self, size: int, dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
-        """Yield copies of the rows, `size` at a time."""
+    def blocks(self, chosen: Iterable[Indices], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
+        """Yield copies of the rows."""
         array = self.mapped()
-        for start in range(0, len(array), size):
-            yield _native(array[start : start + size], dtype)
+        for rows in chosen:
+            yield _native(_taken(array, rows), dtype)
 
     def mapped(self) -> np.memmap[Any, np.dtype[Any]]:
         """Return the memory map of the whole array, read-only."""
@@ -111,12 +112,12 @@ class StreamedRows:
         """Dtype as stored."""
         return self.header.dtype
 
-    def blocks(self, size: int, dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
-        """Yield copies of the rows, `size` at a time."""
+    def blocks(self, chosen: Iterable[Indices], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
+        """Yield copies of the rows."""
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
                 stream.read(self.header.length)
-                blocks = self._read_rows(stream, size) if self.header.order == "C" else self._spilled(stream, size)
+                blocks = self._read_rows(stream, chosen) if self.header.order == "C" else self._spilled(stream, chosen)
                 for block in blocks:
                     yield _native(block, dtype)
         except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
@@ -124,21 +125,25 @@ class StreamedRows:
         except Exception as error:  # Each compression has an error of its own: zlib.error, lzma.LZMAError.
             raise DataError(f"{self.path}: array {self.member!r} cannot be decompressed ({error})") from error
 
-    def _read_rows(self, stream: IO[bytes], size: int) -> Iterator[npt.NDArray[Any]]:
-        count, *sample = self.header.shape
+    def _read_rows(self, stream: IO[bytes], chosen: Iterable[Indices]) -> Iterator[npt.NDArray[Any]]:
+        sample = self.header.shape[1:]
         row = math.prod(sample) * self.header.dtype.itemsize
-        for start in range(0, count, size):
-            rows = min(size, count - start)
-            data = stream.read(rows * row)
-            yield np.frombuffer(data, self.header.dtype).reshape(rows, *sample)
+        at = 0
+        for rows in chosen:
+            pieces = []
+            for start, stop in _runs(rows):
+                _skip(stream, (start - at) * row)
+                pieces.append(stream.read((stop - start) * row))
+                at = stop
+            yield np.frombuffer(b"".join(pieces), self.header.dtype).reshape(len(rows), *sample)
 
-    def _spilled(self, stream: IO[bytes], size: int) -> Iterator[npt.NDArray[Any]]:
+    def _spilled(self, stream: IO[bytes], chosen: Iterable[Indices]) -> Iterator[npt.NDArray[Any]]:
         with tempfile.TemporaryFile() as file:
             shutil.copyfileobj(stream, file, 2**20)
             file.flush()
             array = np.memmap(file, self.header.dtype, "r", 0, self.header.shape, "F")
-            for start in range(0, len(array), size):
-                yield array[start : start + size]
+            for rows in chosen:
+                yield _taken(array, rows)
 
 
 def open_npy(path: Path) -> Rows:
@@ -228,3 +233,21 @@ def _native(rows: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     if rows.dtype.kind == "V":
         return np.array(rows, order="C", subok=False).view(dtype)
     return np.array(rows, dtype, order="C", subok=False)
+
+
+def _taken(array: npt.NDArray[Any], rows: Indices) -> npt.NDArray[Any]:
+    """Those rows of an array, as a view where they are consecutive."""
+    start, stop = int(rows[0]), int(rows[-1]) + 1
+    return array[start:stop] if stop - start == len(rows) else array[rows]
+
+
+def _runs(rows: Indices) -> Iterator[tuple[int, int]]:
+    """The stretches `(start, stop)` of consecutive numbers."""
+    edges = np.flatnonzero(np.diff(rows) != 1) + 1
+    for run in np.split(rows, edges):
+        yield int(run[0]), int(run[-1]) + 1
+
+
+def _skip(stream: IO[bytes], count: int) -> None:
+    while count > 0 and (data := stream.read(min(count, 2**20))):
+        count -= len(data)

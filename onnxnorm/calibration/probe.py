@@ -1,13 +1,13 @@
 """The probe: a throw-away copy of the model that measures inside the runtime and returns `(N, C)` numbers only.
 
 At every site a mean and a maximum over positions become graph outputs; whatever no measurement needs, the classifier
-head for one, is dropped. `GlobalAveragePool` and `GlobalMaxPool` are used where they fit, since the CPU runtime runs them
-in the blocked layout of its convolutions, where ReduceMean would have to reorder each value first.
+head for one, is dropped. `GlobalAveragePool` and `GlobalMaxPool` are used where they fit, since the CPU runtime runs
+them in the blocked layout of its convolutions, where ReduceMean would have to reorder each value first.
 
-A float32 sum over 50,000 positions loses five digits. So a mean is taken in two steps: over windows of `WINDOW` positions
-along every axis, padded with zeros that count, and over the windows. What the padding adds to the divisor is a factor
-known from the shape, and multiplied out in float64. (VGG-16 on photographs: relative error 3e-5 in one step, 1e-6 in
-two.)
+A float32 sum over 50,000 positions loses five digits. So a mean is taken in two steps: over windows of `WINDOW`
+positions along every axis, padded with zeros that count, and over the windows. What the padding adds to the divisor is
+a factor known from the shape, and multiplied out in float64. (VGG-16 on photographs: relative error 3e-5 in one step,
+1e-6 in two.)
 """
 
 from __future__ import annotations

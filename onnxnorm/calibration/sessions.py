@@ -99,11 +99,16 @@ class Session:
         """What it must be fed."""
         return tuple(item.name for item in self.ort.get_inputs())
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What it returns."""
+        return tuple(item.name for item in self.ort.get_outputs())
+
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """All outputs by name; feeds that the session does not take are left out."""
-        names = [item.name for item in self.ort.get_outputs()]
+        names = self.outputs
         try:
-            results = self.ort.run(names, {name: feeds[name] for name in self.inputs})
+            results = self.ort.run(list(names), {name: feeds[name] for name in self.inputs})
         except _REJECTED as error:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
             raise ModelError(f"ONNX Runtime fails on inputs {shapes}: {_first_line(error)}") from error

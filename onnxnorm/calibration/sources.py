@@ -15,13 +15,22 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from onnxnorm.calibration.arrays import ArrayFile, ArrayItem, array_blocks, open_arrays
+from onnxnorm.calibration.arrays import (
+    ArrayFile,
+    ArrayItem,
+    Wanted,
+    array_blocks,
+    everything,
+    open_arrays,
+    stretches,
+)
 from onnxnorm.calibration.batches import Batch, Skipped, regroup
 from onnxnorm.calibration.discovery import DataFile, Found, discover, identity
 from onnxnorm.calibration.image_options import ImageOptions, preprocessing_for
 from onnxnorm.calibration.images import ImageError, quiet_pillow, read_image
 from onnxnorm.calibration.prefetch import available_threads, map_ahead
 from onnxnorm.calibration.preprocessing import Preprocessing
+from onnxnorm.calibration.shards import Selection
 from onnxnorm.errors import DataError, OptionError
 from onnxnorm.model.inputs import InputSpec
 
@@ -41,8 +50,8 @@ class Part(Protocol):
     def total(self) -> int | None:
         """Number of samples, None when only reading will tell."""
 
-    def blocks(self, size: int, threads: int) -> Generator[Batch | Skipped, None, None]:
-        """Yield the samples in order, in blocks of at most about `size`, and what had to be skipped."""
+    def blocks(self, size: int, threads: int, wanted: Wanted = everything) -> Generator[Batch | Skipped, None, None]:
+        """Yield the wanted samples in order, in blocks of at most about `size`, and what had to be skipped."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +67,21 @@ class ImageFiles:
         """Number of candidates."""
         return len(self.files)
 
-    def blocks(self, size: int, threads: int) -> Generator[Batch | Skipped, None, None]:
-        """Yield one block an image, decoded ahead by `threads` threads."""
+    def blocks(self, size: int, threads: int, wanted: Wanted = everything) -> Generator[Batch | Skipped, None, None]:
+        """Yield one block a wanted image, decoded ahead by `threads` threads."""
         ahead = max(size, 2 * threads)
-        with quiet_pillow(), closing(map_ahead(self._sample, self.files, threads=threads, ahead=ahead)) as samples:
+        indices = (int(index) for some in stretches(len(self.files), wanted) for index in some)
+        with quiet_pillow(), closing(map_ahead(self._sample, indices, threads=threads, ahead=ahead)) as samples:
             yield from samples
 
-    def _sample(self, file: DataFile) -> Batch | Skipped:
+    def _sample(self, index: int) -> Batch | Skipped:
+        file = self.files[index]
         name = _printable(file.path)
         try:
             sample = self.preprocessing(read_image(file.path))
         except ImageError as error:
-            return Skipped(name, error.reason)
-        return Batch({self.input_name: sample[None]}, 1, (name,))
+            return Skipped(name, error.reason, index)
+        return Batch({self.input_name: sample[None]}, 1, (name,), (index,))
 
 
 @dataclass(frozen=True)
@@ -81,9 +92,14 @@ class MemoryArrays:
     specs: tuple[InputSpec, ...]
     total: int | None
 
-    def blocks(self, size: int, threads: int) -> Generator[Batch | Skipped, None, None]:  # noqa: ARG002 - no reading
+    def blocks(
+        self,
+        size: int,  # noqa: ARG002 - no reading
+        threads: int,  # noqa: ARG002
+        wanted: Wanted = everything,
+    ) -> Generator[Batch | Skipped, None, None]:
         """Yield the arrays as they come."""
-        yield from array_blocks(self.items, self.specs, "array")
+        yield from array_blocks(self.items, self.specs, "array", wanted)
 
 
 class Dataset:
@@ -134,28 +150,38 @@ class Dataset:
         return identity(self._found.files) if self._found.files else {"files": 0, "bytes": 0, "digest": ""}
 
     def batches(
-        self, batch_size: int, limit: int | None = None, threads: int | None = None
+        self,
+        batch_size: int,
+        limit: int | None = None,
+        threads: int | None = None,
+        selection: Selection | None = None,
     ) -> Generator[Batch, None, None]:
         """Yield batches of `batch_size` samples; those before a change of shape, and the last, may have fewer.
 
-        `limit` counts usable samples. `threads` decode images, by default one a core. The end raises DataError
-        when no sample, or less than half of them, was usable. Closing the generator stops all reading.
+        `limit` counts usable samples, with those that `selection` says are done. `threads` decode images, by default
+        one a core. The end raises DataError when no sample, or less than half of them, was usable. Closing the
+        generator stops all reading.
         """
         for option, value in (("--batch-size", batch_size), ("--limit", limit), ("--threads", threads)):
             if value is not None and value < 1:
                 raise OptionError(f"{option} {value} must be at least 1")
-        return self._batches(batch_size, limit, threads or available_threads())
+        return self._batches(batch_size, limit, threads or available_threads(), selection or Selection())
 
-    def _batches(self, batch_size: int, limit: int | None, threads: int) -> Generator[Batch, None, None]:
-        with closing(self._usable(batch_size, limit, threads)) as usable:
+    def _batches(
+        self, batch_size: int, limit: int | None, threads: int, selection: Selection
+    ) -> Generator[Batch, None, None]:
+        with closing(self._usable(batch_size, limit, threads, selection)) as usable:
             yield from regroup(usable, batch_size)
 
-    def _usable(self, size: int, limit: int | None, threads: int) -> Generator[Batch, None, None]:
+    def _usable(self, size: int, limit: int | None, threads: int, selection: Selection) -> Generator[Batch, None, None]:
         """Yield the first `limit` usable samples, in blocks, and record what is skipped on the way."""
-        good = 0
+        good = selection.measured
         bad: list[Skipped] = []
-        with closing(self._blocks(size, threads)) as blocks:
-            for block in blocks:
+        with closing(self._blocks(size, threads, selection)) as blocks:
+            while limit is None or good < limit:
+                block = next(blocks, None)
+                if block is None:
+                    break
                 if isinstance(block, Skipped):
                     bad.append(block)
                     self._skipped[block.name] = block
@@ -163,14 +189,15 @@ class Dataset:
                 kept = block if limit is None or good + block.count <= limit else block.split(limit - good)[0]
                 good += kept.count
                 yield kept
-                if good == limit:
-                    break
-        _check_enough(good, bad)
+        check_enough(good, bad, selection)
 
-    def _blocks(self, size: int, threads: int) -> Generator[Batch | Skipped, None, None]:
+    def _blocks(self, size: int, threads: int, selection: Selection) -> Generator[Batch | Skipped, None, None]:
+        offset = 0
         for part in self._parts:
-            with closing(part.blocks(size, threads)) as blocks:
-                yield from blocks
+            with closing(part.blocks(size, threads, _shifted(selection, offset))) as blocks:
+                for block in blocks:
+                    yield block.shifted(offset)
+            offset += part.total or 0
 
 
 def open_data(data: Data, specs: Sequence[InputSpec], options: ImageOptions | None = None) -> Dataset:
@@ -237,14 +264,23 @@ def _peeked(data: Any) -> tuple[object, Iterable[Any]]:
     raise DataError("DATA is empty; give images, folders, .npy or .npz files")
 
 
-def _check_enough(good: int, bad: Sequence[Skipped]) -> None:
-    if good >= max(len(bad), 1):
+def _shifted(selection: Selection, offset: int) -> Wanted:
+    """The selection for a part whose first sample has the index `offset`."""
+    return lambda start, stop: selection.among(start + offset, stop + offset) - offset
+
+
+def check_enough(good: int, bad: Sequence[Skipped], selection: Selection) -> None:
+    """Raise DataError when no sample, or less than half of them, could be used."""
+    if good >= max(len(bad) + selection.unusable, 1):
         return
+    if not bad and selection.shard.count > 1:
+        raise DataError(f"shard {selection.shard} holds no sample: DATA has fewer than shards; use fewer shards")
     if not bad:
         raise DataError("DATA held no sample; an iterable that can be read only once must be made anew for each run")
     reasons = "; ".join(f"{item.name}: {item.reason}" for item in bad[:_REASONS_SHOWN])
     more = f"; and {len(bad) - _REASONS_SHOWN} more" if len(bad) > _REASONS_SHOWN else ""
-    raise DataError(f"{len(bad)} of {good + len(bad)} samples cannot be used: {reasons}{more}")
+    count = len(bad) + selection.unusable
+    raise DataError(f"{count} of {good + count} samples cannot be used: {reasons}{more}")
 
 
 def _printable(path: Path) -> str:

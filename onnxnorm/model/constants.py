@@ -1,7 +1,8 @@
 """Where constants live, and which of them a rewrite may change.
 
 A constant is an initializer, the value of a `Constant` node, or computed from other constants by a node (`Cast`,
-`Transpose`, `DequantizeLinear`, ...). Only the first two hold bytes to edit, and not all of those: `fixed` says why not.
+`Transpose`, `DequantizeLinear`, ...). Only the first two hold bytes to edit, and not all of those: `fixed` says why
+not.
 
 * An initializer that is also a graph input may be replaced by the caller. (Before IR version 4 every initializer had to
   be listed as an input, and runtimes treat those as constants: so do we.)

@@ -23,10 +23,10 @@ from google.protobuf.message import DecodeError, EncodeError
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from onnxnorm.errors import ModelError
+from onnxnorm.errors import ModelError, OptionError
 from onnxnorm.model.wire import RAW_DATA, Bulk, Span, fill, strip
 
-__all__ = ["CHUNK", "Model", "ModelLike", "Stored", "tensor_dtype"]
+__all__ = ["CHUNK", "Model", "ModelLike", "Stored", "check_target", "tensor_dtype"]
 
 CHUNK = 1 << 22  # bytes handled at a time
 
@@ -113,7 +113,9 @@ class Model:
 
     def to_proto(self) -> onnx.ModelProto:
         """The whole model in memory."""
-        return onnx.ModelProto.FromString(self.to_bytes())
+        proto = onnx.ModelProto()
+        proto.ParseFromString(self.to_bytes())
+        return proto
 
     def to_bytes(self) -> bytes:
         """The whole model, serialized, external data included. Raises ModelError over protobuf's 2 GB."""
@@ -223,6 +225,18 @@ _PACKED = {
 }
 
 
+def check_target(target: str | os.PathLike[str]) -> None:
+    """Raise OptionError unless a file can be written there: told before the work is done rather than after."""
+    path = Path(target)
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise OptionError(f"cannot write {path}: the folder {folder} does not exist; make it first")
+    if path.is_dir():
+        raise OptionError(f"cannot write {path}: it is a folder; give the name of a file")
+    if not os.access(folder, os.W_OK):
+        raise OptionError(f"cannot write {path}: the folder {folder} is not writable; choose another")
+
+
 def tensor_dtype(data_type: int) -> np.dtype[np.generic]:
     """The NumPy dtype of an ONNX element type (ml_dtypes for bfloat16 and smaller)."""
     return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type))
@@ -281,7 +295,8 @@ def _external(proto: onnx.ModelProto, path: Path | None, where: str) -> dict[int
             raise ModelError(f"{where}: {tensor.name!r} needs {size} bytes, its external data says {length}")
         if offset < 0 or offset + length > len(files[location]):
             raise ModelError(
-                f"{where}: {tensor.name!r} ends at byte {offset + length} of {location}, which has {len(files[location])}"
+                f"{where}: {tensor.name!r} ends at byte {offset + length} of {location}, "
+                f"which has {len(files[location])}"
             )
         stored[index] = Stored(files[location][offset : offset + length], offset)
     return stored

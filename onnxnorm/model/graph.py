@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-import numpy as np
 import onnx
 
 from onnxnorm.errors import ModelError
-from onnxnorm.model.constants import Constant, stored_constants
+from onnxnorm.model.constants import Constant
 from onnxnorm.model.files import Model, tensor_dtype
 from onnxnorm.model.inputs import InputSpec
 

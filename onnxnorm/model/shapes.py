@@ -1,9 +1,9 @@
 """Concrete shapes of all values, and what small integer computations of the graph come to.
 
 `read_graph` is the one way from a Model to a Graph. It runs ONNX shape inference once over the whole graph, then goes
-through the nodes in order and closes the gaps: a node whose inputs are all constant (and `Shape`, which reads no values)
-yields a computed constant, evaluated by ONNX's reference implementation when somebody asks for its values; a node whose
-output has no shape yet is inferred again, with those constants at hand.
+through the nodes in order and closes the gaps: a node whose inputs are all constant (and `Shape`, which reads no
+values) yields a computed constant, evaluated by ONNX's reference implementation when somebody asks for its values; a
+node whose output has no shape yet is inferred again, with those constants at hand.
 """
 
 from __future__ import annotations

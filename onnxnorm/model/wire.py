@@ -1,9 +1,10 @@
 """An ONNX file is a small graph and many megabytes of weights: take the two apart, and put them together again.
 
-Parsing a model with protobuf copies every weight, and changing one leaves the old bytes in memory as well. So the weights
-never go through protobuf here. `strip` reads the serialized ModelProto and returns it *without* the bulky data of its
-initializers (the skeleton, which protobuf parses in no time) beside the place of each piece of data in the file.
-`fill` is its inverse: it serializes a skeleton as chunks of bytes, with the data of its initializers put back.
+Parsing a model with protobuf copies every weight, and changing one leaves the old bytes in memory as well. So the
+weights never go through protobuf here. `strip` reads the serialized ModelProto and returns it *without* the bulky
+data of its initializers (the skeleton, which protobuf parses in no time) beside the place of each piece of data in
+the file. `fill` is its inverse: it serializes a skeleton as chunks of bytes, with the data of its initializers put
+back.
 
 Invariant: parsing `fill(skeleton, strip's data)` gives the ModelProto that parsing the original gives.
 
@@ -43,10 +44,15 @@ class Bulk(Protocol):
     """Data of one initializer, to be written: its field, its length in bytes, and the bytes in chunks."""
 
     @property
-    def field(self) -> int: ...
+    def field(self) -> int:
+        """Number of the TensorProto field."""
+
     @property
-    def length(self) -> int: ...
-    def chunks(self) -> Iterable[bytes | memoryview]: ...
+    def length(self) -> int:
+        """Size in bytes."""
+
+    def chunks(self) -> Iterable[bytes | memoryview]:
+        """The bytes."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.errors import StatisticsError
+from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.rewriting.constants import Clone, apply_edits
@@ -56,11 +56,7 @@ def rewrite_model(
     Raises StatisticsError if the statistics were measured on another model.
     """
     digest = model.digest()
-    if statistics.model != digest:
-        raise StatisticsError(
-            f"the statistics were measured on another model (digest {statistics.model[:12]}, this one {digest[:12]}); "
-            "calibrate this model"
-        )
+    statistics.check_model(digest)
     graph = read_graph(model, statistics.shapes)
     found = trace(graph, outputs)
     layers = find_layers(found, filters)
@@ -75,12 +71,27 @@ def rewrite_model(
 
 
 def output_scales(model: Model) -> dict[str, NDArray[np.float64]]:
-    """The recorded scales of graph outputs, by name, each an array that broadcasts against the output."""
+    """The recorded scales of graph outputs, by name, each an array that broadcasts against the output.
+
+    Raises ModelError if the record is damaged.
+    """
     for entry in model.proto.metadata_props:
         if entry.key == OUTPUTS_KEY:
-            recorded = json.loads(entry.value)
-            return {name: np.asarray(item["scales"]).reshape(item["shape"]) for name, item in recorded.items()}
+            return _read_output_scales(entry.value)
     return {}
+
+
+def _read_output_scales(text: str) -> dict[str, NDArray[np.float64]]:
+    try:
+        recorded = {
+            name: np.asarray(item["scales"], np.float64).reshape(item["shape"])
+            for name, item in json.loads(text).items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"the model's metadata {OUTPUTS_KEY!r} is damaged ({error!r}); rewrite it again") from error
+    if not all((np.isfinite(scales) & (scales > 0)).all() for scales in recorded.values()):
+        raise ModelError(f"the model's metadata {OUTPUTS_KEY!r} holds scales that are not positive; rewrite it again")
+    return recorded
 
 
 def _output_scales(found: Trace, scales: Scales) -> dict[str, NDArray[np.float64]]:

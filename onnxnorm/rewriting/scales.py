@@ -1,10 +1,10 @@
 """Which scale: one per group, so that the statistic of its filters comes to the target.
 
 A group with one measured channel reaches the target exactly. Filters that are tied share one scale: the geometric mean
-of their statistics comes to the target, and what remains apart is reported as their spread. Scales are positive, so where
-a non-linearity with a negative side leaves a negative mean, that comes to minus the target. A filter is dead if its mean
-does not stand out from the rounding noise of its layer (`eps` times the largest channel's). Dead filters have no say;
-where all filters of a group are dead its scale stays 1.
+of their statistics comes to the target, and what remains apart is reported as their spread. Scales are positive, so
+where a non-linearity with a negative side leaves a negative mean, that comes to minus the target. A filter is dead if
+its mean does not stand out from the rounding noise of its layer (`eps` times the largest channel's). Dead filters have
+no say; where all filters of a group are dead its scale stays 1.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def choose_scales(
 
 def _per_group(trace: Trace, sites: list[tuple[Ids, Floats, NDArray[np.bool_]]], target: float) -> Floats:
     """The scale of every group, from the slots, statistics and dead flags of every site."""
-    groups = np.concatenate([trace.groups.of[slots[~dead]] for slots, _, dead in sites])
-    live = np.abs(np.concatenate([statistic[~dead] for _, statistic, dead in sites]))
+    groups = np.concatenate([np.empty(0, np.int64), *(trace.groups.of[slots[~dead]] for slots, _, dead in sites)])
+    live = np.abs(np.concatenate([np.empty(0), *(statistic[~dead] for _, statistic, dead in sites)]))
     members = np.bincount(groups, minlength=trace.groups.count)
     logs = np.bincount(groups, np.log(target / live), minlength=trace.groups.count)
     scale = np.exp(np.divide(logs, members, out=np.zeros(trace.groups.count), where=members > 0))

@@ -6,9 +6,9 @@ output has `s = 1`.
 
 **Algorithm.**
 
-1. A *slot* is one unknown scale. Every value carries an integer array of slot ids, of the value's rank, with size 1 on
-   each axis along which the scale does not vary: `(1, C, 1, 1)` for an NCHW activation. NumPy's broadcasting is the rule
-   of propagation (`slots`).
+1. A *slot* is one unknown scale. Every value carries an integer array of slot ids, of the value's rank, with size 1
+   on each axis along which the scale does not vary: `(1, C, 1, 1)` for an NCHW activation. NumPy's broadcasting is
+   the rule of propagation (`slots`).
 2. The *walk* visits the nodes in order and asks the law of each operator (`operators/`), which hands slots on, makes
    fresh ones, ties them, pins them to 1, or relates three of them as a product; and which says how the node's constants
    depend on them: an *edit*, `new = old * scale[times] / scale[over]` (`walk`). An operator without a law is a barrier:

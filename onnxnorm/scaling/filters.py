@@ -2,8 +2,9 @@
 
 From a filter's own output a breadth-first search goes through operators that keep its channel (BatchNormalization,
 constants added or multiplied, the Add of a residual block, pooling, ...) to the first non-linearity; the filter is
-measured by the mean behind that. Where it meets a mixing operator, an operator that rearranges channels or a graph output
-before, it is measured by the mean absolute value of its own output, behind its BatchNormalization and constants.
+measured by the mean behind that. Where it meets a mixing operator, an operator that rearranges channels or a graph
+output before, it is measured by the mean absolute value of its own output, behind its BatchNormalization and
+constants.
 """
 
 from __future__ import annotations

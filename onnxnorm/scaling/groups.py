@@ -36,7 +36,7 @@ class Groups:
 
     def is_pinned(self, slots: Ids) -> NDArray[np.bool_]:
         """Whether each slot must keep scale 1."""
-        return (self.pinned[self.of[slots]] >= 0) | (slots == ZERO)
+        return np.asarray((self.pinned[self.of[slots]] >= 0) | (slots == ZERO))
 
     def reasons(self, slots: Ids) -> list[Barrier]:
         """Why these slots are pinned: the first barrier of each group among them, without repeats."""

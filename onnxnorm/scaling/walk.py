@@ -1,7 +1,8 @@
 """The walk: from a graph to slots for every value, edits for constants, and the groups.
 
-Nodes are visited once, in order. Constants are not visited; a law meets them as operands. After the walk, a constant that
-is also read by a node whose law does not edit it must keep its values, so everything that it depends on is pinned.
+Nodes are visited once, in order. Constants are not visited; a law meets them as operands. After the walk, a constant
+that is also read by a node whose law does not edit it must keep its values, so everything that it depends on is
+pinned.
 """
 
 from __future__ import annotations

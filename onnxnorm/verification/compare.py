@@ -3,15 +3,18 @@
 Two measures, both relative to magnitudes and not to single elements, which may be zero:
 
 * the whole output: `max|a - b| / max|a|` must not exceed the tolerance;
-* every channel by itself: `max|a - b|` within the channel must not exceed `CHANNEL_SLACK` times the tolerance, relative to
-  the channel's own magnitude. It catches a wrong channel that is too small to show in the whole. What lies below a floor,
-  three times the runtime's own noise on the whole output and at least a few units in its last place, is not an error.
+* every channel by itself: `max|a - b|` within the channel must not exceed `CHANNEL_SLACK` times the tolerance, relative
+  to the channel's own magnitude. It catches a wrong channel that is too small to show in the whole. What lies below a
+  floor, three times the runtime's own noise on the whole output and at least a few units in its last place, is not an
+  error.
 
-So a channel that is 1 % off is rejected at the tolerance of float32, down to a few ten-thousandths of the largest magnitude.
+So a channel that is 1 % off is rejected at the tolerance of float32, down to a few ten-thousandths of the largest
+magnitude. Channels lie on axis 1 or on the last one; an output does not say which, so both are looked at.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,24 +36,31 @@ Floats = NDArray[np.float64]
 class Comparison:
     """How far `b` is from `a`, over any number of samples: `one + another` is the comparison of both together.
 
-    `errors` and `magnitudes` have shape `(channels,)`: the largest |a - b| and |a| of each channel.
+    `errors` and `magnitudes` hold the largest |a - b| and |a| of each channel, an array `(channels,)` per axis of `axes`.
     """
 
-    errors: Floats = field(repr=False)
-    magnitudes: Floats = field(repr=False)
+    axes: tuple[int, ...]
+    errors: tuple[Floats, ...] = field(repr=False)
+    magnitudes: tuple[Floats, ...] = field(repr=False)
     error_squares: float
     squares: float
     bit_identical: bool
     dtype: np.dtype[Any]
 
     def __add__(self, other: Comparison) -> Comparison:
-        """Both together; a number of channels that changes between samples is treated as one channel."""
-        errors, magnitudes = (self.errors, other.errors), (self.magnitudes, other.magnitudes)
-        if self.errors.shape != other.errors.shape:
-            errors, magnitudes = (_all(part) for part in errors), (_all(part) for part in magnitudes)  # type: ignore[assignment]
+        """Both together; along an axis whose size changes between samples there are no channels."""
+        mine, theirs = (dict(zip(c.axes, zip(c.errors, c.magnitudes, strict=True), strict=True)) for c in (self, other))
+        axes = [axis for axis in mine if axis in theirs and mine[axis][0].shape == theirs[axis][0].shape]
+        errors = [np.maximum(mine[axis][0], theirs[axis][0]) for axis in axes]
+        magnitudes = [np.maximum(mine[axis][1], theirs[axis][1]) for axis in axes]
+        if not axes:
+            axes = [-1]
+            errors = [_all([*self.errors, *other.errors])]
+            magnitudes = [_all([*self.magnitudes, *other.magnitudes])]
         return Comparison(
-            np.maximum(*errors),
-            np.maximum(*magnitudes),
+            tuple(axes),
+            tuple(errors),
+            tuple(magnitudes),
             self.error_squares + other.error_squares,
             self.squares + other.squares,
             self.bit_identical and other.bit_identical,
@@ -58,9 +68,19 @@ class Comparison:
         )
 
     @property
+    def largest_error(self) -> float:
+        """`max|a - b|`."""
+        return float(_all(self.errors)[0])
+
+    @property
+    def magnitude(self) -> float:
+        """`max|a|`."""
+        return float(_all(self.magnitudes)[0])
+
+    @property
     def max_relative_error(self) -> float:
         """`max|a - b| / max|a|`."""
-        return float(_ratio(self.errors.max(initial=0.0), self.magnitudes.max(initial=0.0)))
+        return float(_ratio(self.largest_error, self.magnitude))
 
     @property
     def relative_rms_error(self) -> float:
@@ -68,21 +88,26 @@ class Comparison:
         return float(_ratio(np.sqrt(self.error_squares), np.sqrt(self.squares)))
 
     @property
-    def worst_channel(self) -> tuple[int, float]:
-        """Index and error of the channel that is furthest off for its own magnitude; (-1, 0) if there are none."""
-        if not self.errors.size:
-            return -1, 0.0
-        ratios = _ratio(self.errors, self.magnitudes)
-        index = int(np.argmax(ratios))
-        return index, float(ratios[index])
+    def worst_channel(self) -> tuple[int, int, float]:
+        """Axis, index and error of the channel that is furthest off for its own magnitude; (-1, -1, 0) without any."""
+        worst = (-1, -1, 0.0)
+        for axis, errors, magnitudes in zip(self.axes, self.errors, self.magnitudes, strict=True):
+            ratios = _ratio(errors, magnitudes)
+            if ratios.size and ratios.max() >= worst[2]:
+                worst = (axis, int(np.argmax(ratios)), float(ratios.max()))
+        return worst
 
     def within(self, tolerance: float, noise: float = 0.0) -> bool:
         """Whether the two are the same up to `tolerance`; `noise` is the runtime's own `max_relative_error`."""
         if not self.max_relative_error <= tolerance:
             return False
-        floor = max(3 * noise, _FLOOR_UNITS * units_in_last_place(self.dtype)) * self.magnitudes.max(initial=0.0)
-        allowed = np.maximum(CHANNEL_SLACK * tolerance * self.magnitudes, min(floor, np.inf))
-        return bool((self.errors <= (allowed if tolerance > 0 else 0.0)).all())
+        if tolerance == 0:
+            return self.largest_error == 0
+        floor = max(3 * noise, _FLOOR_UNITS * units_in_last_place(self.dtype)) * self.magnitude
+        return all(
+            bool((errors <= np.maximum(CHANNEL_SLACK * tolerance * magnitudes, floor)).all())
+            for errors, magnitudes in zip(self.errors, self.magnitudes, strict=True)
+        )
 
 
 def units_in_last_place(dtype: np.dtype[Any]) -> float:
@@ -98,21 +123,22 @@ def default_tolerance(dtype: np.dtype[Any]) -> float:
     return _TOLERANCE_UNITS * units_in_last_place(dtype)
 
 
-def compare(a: NDArray[Any], b: NDArray[Any], axis: int = 1) -> Comparison:
-    """Compare the original's `a` with `b`; channels are along `axis`. NaN and infinity match only themselves."""
+def compare(a: NDArray[Any], b: NDArray[Any]) -> Comparison:
+    """Compare the original's `a` with `b`. NaN and infinity match only themselves; axis 0 is the batch."""
     if a.shape != b.shape or a.dtype.kind in "OSU":
         same = a.shape == b.shape and bool((a == b).all())
         wrong = np.full(1, 0.0 if same else np.inf)
-        return Comparison(wrong, np.ones(1), float(wrong[0]), 1.0, same, np.dtype(np.int64))
+        return Comparison((-1,), (wrong,), (np.ones(1),), float(wrong[0]), 1.0, same, np.dtype(np.int64))
     x, y = a.astype(np.float64), b.astype(np.float64)
     with np.errstate(invalid="ignore"):
         error = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, np.abs(x - y))
     error = np.where(np.isnan(error), np.inf, error)
     magnitude = np.where(np.isfinite(x), np.abs(x), 0.0)
-    others = tuple(k for k in range(x.ndim) if k != axis) if x.ndim > axis else None
+    axes = tuple(dict.fromkeys((1, x.ndim - 1))) if x.ndim > 1 else (-1,)
     return Comparison(
-        errors=np.atleast_1d(error.max(axis=others, initial=0.0)),
-        magnitudes=np.atleast_1d(magnitude.max(axis=others, initial=0.0)),
+        axes=axes,
+        errors=tuple(_along(error, axis) for axis in axes),
+        magnitudes=tuple(_along(magnitude, axis) for axis in axes),
         error_squares=float((error**2).sum()),
         squares=float((magnitude**2).sum()),
         bit_identical=a.dtype == b.dtype and a.tobytes() == b.tobytes(),
@@ -120,12 +146,18 @@ def compare(a: NDArray[Any], b: NDArray[Any], axis: int = 1) -> Comparison:
     )
 
 
-def _all(part: Floats) -> Floats:
-    return part.max(initial=0.0).reshape(1)
+def _along(values: Floats, axis: int) -> Floats:
+    """The largest per channel of an axis; of all, shape `(1,)`, for axis -1."""
+    others = tuple(k for k in range(values.ndim) if k != axis)
+    return np.atleast_1d(np.asarray(values.max(axis=others, initial=0.0), np.float64))
+
+
+def _all(parts: Sequence[Floats]) -> Floats:
+    return np.full(1, max(float(part.max(initial=0.0)) for part in parts))
 
 
 def _ratio(error: Any, magnitude: Any) -> Floats:
     """error / magnitude, where 0 / 0 is 0 and x / 0 is infinite."""
     error, magnitude = np.asarray(error, np.float64), np.asarray(magnitude, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(error == 0, 0.0, error / magnitude)
+        return np.asarray(np.where(error == 0, 0.0, error / magnitude), np.float64)

@@ -34,7 +34,7 @@ def random_feeds(
     while done < samples:
         like = ranges if ranges and len(feeds) % 2 == 0 else {}
         feeds.append({spec.name: _random(generator, spec, shapes[spec.name], like.get(spec.name)) for spec in specs})
-        done += max(1, *(shapes[spec.name][0] for spec in specs if shapes[spec.name])) if specs else samples
+        done += max((shapes[spec.name][0] for spec in specs if shapes[spec.name]), default=1) if specs else samples
     return feeds
 
 

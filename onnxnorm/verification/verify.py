@@ -8,7 +8,7 @@ says so.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class OutputVerdict:
     max_relative_error: float
     relative_rms_error: float
     bit_identical: bool
+    worst_axis: int
     worst_channel: int
     worst_channel_error: float
     noise: float
@@ -50,7 +51,11 @@ class Verification:
     outputs: dict[str, OutputVerdict]
     samples: int
     graph_identical: bool
-    noise: float = field(default=0.0)
+
+    @property
+    def noise(self) -> float:
+        """The runtime's own noise: the original against itself with graph optimizations on and off."""
+        return max(verdict.noise for verdict in self.outputs.values())
 
     def __str__(self) -> str:
         name, worst = max(self.outputs.items(), key=lambda item: (not item[1].same, item[1].max_relative_error))
@@ -60,14 +65,21 @@ class Verification:
         errors += f"the runtime's own noise {worst.noise:.1e})"
         if self.same:
             return f"the same function: outputs differ by at most {errors} on {self.samples} samples"
-        return (
-            f"not the same function: output {name!r} differs by {errors}; channel {worst.worst_channel} "
-            f"is off by {worst.worst_channel_error:.1e} of its own magnitude"
-        )
+        channel = f"; channel {worst.worst_channel} (of axis {worst.worst_axis}) is off by " if worst.worst_axis > 0 else ""
+        channel += f"{worst.worst_channel_error:.1e} of its own magnitude" if channel else ""
+        return f"not the same function: output {name!r} differs by {errors}{channel}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as `verify --json` prints it."""
-        return vars(self) | {"outputs": {name: vars(verdict) for name, verdict in self.outputs.items()}}
+        return {
+            "same": self.same,
+            "max_relative_error": self.max_relative_error,
+            "relative_rms_error": self.relative_rms_error,
+            "bit_identical": self.bit_identical,
+            "outputs": {name: vars(verdict) for name, verdict in self.outputs.items()},
+            "samples": self.samples,
+            "graph_identical": self.graph_identical,
+        }
 
 
 def verify_models(
@@ -81,21 +93,21 @@ def verify_models(
 ) -> Verification:
     """Compare the two on all feeds. `scales` are those of graph outputs that were not kept.
 
-    Raises DataError without feeds, ModelError if a model does not run or their outputs have other names.
+    Raises DataError without feeds, ModelError if a model does not run or has other inputs or outputs than the other.
     """
     if tolerance is not None and not tolerance >= 0:
         raise OptionError(f"the tolerance must not be negative, as {tolerance:g} is")
     runtime = runtime or Runtime()
     plain, other = runtime.session(original), runtime.session(rewritten)
     unoptimized = runtime.session(original, optimize=False)
+    _check_same_names("inputs", plain.inputs, other.inputs)
+    _check_same_names("outputs", plain.outputs, other.outputs)
     pairs: dict[str, Comparison] = {}
     noises: dict[str, Comparison] = {}
     samples = 0
     for feed in feeds:
         samples += _batch(feed)
         expected, got, noisy = plain.run(feed), other.run(feed), unoptimized.run(feed)
-        if list(expected) != list(got):
-            raise ModelError(f"the models have other outputs: {', '.join(expected)} and {', '.join(got)}")
         for name, array in expected.items():
             restored = _restored(got[name], (scales or {}).get(name))
             _add(pairs, name, compare(array, restored))
@@ -111,8 +123,15 @@ def verify_models(
         outputs=verdicts,
         samples=samples,
         graph_identical=same_graph(original, rewritten),
-        noise=max(verdict.noise for verdict in verdicts.values()),
     )
+
+
+def _check_same_names(what: str, original: tuple[str, ...], rewritten: tuple[str, ...]) -> None:
+    if original != rewritten:
+        raise ModelError(
+            f"the {what} of the two models have other names: {', '.join(original)} in the original, "
+            f"{', '.join(rewritten)} in the other; give a model and its own rewritten version"
+        )
 
 
 def _batch(feed: Feeds) -> int:
@@ -121,7 +140,14 @@ def _batch(feed: Feeds) -> int:
 
 def _restored(array: NDArray[Any], scale: NDArray[np.float64] | None) -> NDArray[Any]:
     """An output with its scales taken out again, in its own dtype."""
-    return array if scale is None else (array.astype(np.float64) / scale).astype(array.dtype)
+    if scale is None:
+        return array
+    try:
+        return (array.astype(np.float64) / scale).astype(array.dtype)
+    except ValueError:
+        raise ModelError(
+            f"the recorded scales of an output have shape {scale.shape}, the output {array.shape}; rewrite again"
+        ) from None
 
 
 def _add(found: dict[str, Comparison], name: str, more: Comparison) -> None:
@@ -129,13 +155,15 @@ def _add(found: dict[str, Comparison], name: str, more: Comparison) -> None:
 
 
 def _verdict(pair: Comparison, noise: float, tolerance: float | None) -> OutputVerdict:
-    limit = max(default_tolerance(pair.dtype), 3 * noise) if tolerance is None else tolerance
-    channel, channel_error = pair.worst_channel
+    heard = noise if np.isfinite(noise) else 0.0  # no noise excuses every error
+    limit = max(default_tolerance(pair.dtype), 3 * heard) if tolerance is None else tolerance
+    axis, channel, channel_error = pair.worst_channel
     return OutputVerdict(
-        same=pair.within(limit, noise),
+        same=pair.within(limit, heard),
         max_relative_error=pair.max_relative_error,
         relative_rms_error=pair.relative_rms_error,
         bit_identical=pair.bit_identical,
+        worst_axis=axis,
         worst_channel=channel,
         worst_channel_error=channel_error,
         noise=noise,

@@ -77,7 +77,7 @@ ROIS = {"rois": np.float32([[0, 0, 3, 3], [1, 0, 5, 4], [2, 1, 3, 5]]), "of": [0
 
 
 @pytest.mark.parametrize("mode", ["avg", "max"])
-@pytest.mark.parametrize("opset", [10, 16, 22])
+@pytest.mark.parametrize("opset", [10, 16])
 def test_roi_align(opset: int, mode: str) -> None:
     body = f'b = RoiAlign<mode="{mode}", output_height=2, output_width=3, sampling_ratio=2>(a, rois, of)'
     holds(between(body, constants=ROIS, opset=opset), {"a": 4, "b": 4})
@@ -106,11 +106,6 @@ def test_where_a_grid_points_keeps_its_scale() -> None:
 def test_columns_to_image() -> None:
     constants = {"size": [4, 4], "block": [2, 2]}
     holds(between("b = Col2Im(a, size, block)", (2, 12, 9), constants), {"a": 3, "b": 3})
-
-
-def resize(scales: list[float] | None, sizes: list[int] | None = None) -> tuple[str, dict[str, Any]]:
-    constants: dict[str, Any] = {} if scales is None else {"k": np.float32(scales)}
-    return "k" if scales is not None else "", constants | ({} if sizes is None else {"s": sizes})
 
 
 @pytest.mark.parametrize("opset", [11, 13, 18, 19])
@@ -146,7 +141,8 @@ def test_resize_by_sizes(opset: int, mode: str) -> None:
         s = Shape(a) \n n = Slice(s, i0, i2) \n t = Concat<axis=0>(n, hw) \n b = Resize<mode="{mode}">(a, roi, none, t)
     """
     constants = {"roi": np.empty(0, np.float32), "none": np.empty(0, np.float32), "i0": [0], "i2": [2], "hw": [9, 8]}
-    holds(between(body, constants=constants, opset=opset), {"a": 4, "b": 4})
+    tail = "none" if opset == 11 else None  # whose shape inference does not tell the channels
+    holds(between(body, constants=constants, opset=opset, tail=tail), {"a": 4, "b": 4})
 
 
 def test_resize_by_axes() -> None:

@@ -48,5 +48,8 @@ def _joined(visit: Visit, operands: list[Operand]) -> Outcome:
         joined = visit.solid(joined)
     for operand in constants:
         assert operand.constant is not None
+        if not operand.constant.nonzero().any():
+            visit.keep(operand)
+            continue
         visit.edit(operand, times=visit.spread(joined, operand.constant))
     return joined

@@ -1,11 +1,12 @@
 """Operators that normalize.
 
-BatchNormalization is a scale and a shift by constants; both its scales are free, while the variance stays as it is, since
-the epsilon beside it would make its scaling inexact::
+BatchNormalization is a scale and a shift by constants; both its scales are free, while the variance stays as it is,
+since the epsilon beside it would make its scaling inexact::
 
     scale' = scale * s_out / s_in        mean' = mean * s_in        B' = B * s_out
 
-The others divide by a statistic of their own input, with an epsilon: the input must keep its scale, the output is free::
+The others divide by a statistic of their own input, with an epsilon: the input must keep its scale, the output is
+free::
 
     scale' = scale * s_out        B' = B * s_out
 """

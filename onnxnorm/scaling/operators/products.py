@@ -1,8 +1,8 @@
 """Multiplication and division.
 
-By a constant: nothing changes. Of two activations: the scale of the result is the product of two scales. If one of them is
-pinned, the other passes through; otherwise the smaller operand, the gate, is pinned. Which it is, is known only when
-the walk is over: the law states the product, and `groups.solve` decides.
+By a constant: nothing changes. Of two activations: the scale of the result is the product of two scales. If one of
+them is pinned, the other passes through; otherwise the smaller operand, the gate, is pinned. Which it is, is known
+only when the walk is over: the law states the product, and `groups.solve` decides.
 """
 
 from __future__ import annotations

@@ -1,0 +1,116 @@
+"""Which samples: every one has an index, its place in DATA (a file, or a row of an array), counted from 0.
+
+A shard I/N takes the indices I, I + N, I + 2N, ...: shards with one N are disjoint and together are everything, whatever
+is in the files. `Ranges` says compactly which indices are done, in places along the shard: 0, 1, 2, ... A run that goes
+through its data in order has one range; what waits for a full batch, or is still out at another worker, makes a few gaps.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxnorm.errors import OptionError
+
+__all__ = ["Indices", "Ranges", "Selection", "Shard"]
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The part `index` of `count` parts."""
+
+    index: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or not 0 <= self.index < self.count:
+            raise OptionError(f"--shard {self} does not exist; of N shards the first is 0/N and the last is N-1/N")
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Return the shard that `"I/N"` names."""
+        found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+        if not found:
+            raise OptionError(f"--shard {text!r} is not of the form I/N, such as 0/4 for the first of four")
+        return cls(int(found[1]), int(found[2]))
+
+    def size(self, total: int) -> int:
+        """How many of `total` samples belong to it."""
+        return len(range(self.index, total, self.count))
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """A set of integers as disjoint ranges `(start, stop)`, ascending and not touching."""
+
+    spans: tuple[tuple[int, int], ...] = ()
+
+    def __len__(self) -> int:
+        return sum(stop - start for start, stop in self.spans)
+
+    def __contains__(self, place: int) -> bool:
+        at = bisect_right(self.spans, (place, place)) - 1
+        if at + 1 < len(self.spans) and self.spans[at + 1][0] == place:
+            return True
+        return at >= 0 and place < self.spans[at][1]
+
+    def with_spans(self, spans: Iterable[tuple[int, int]]) -> Ranges:
+        """The union with other ranges."""
+        merged: list[tuple[int, int]] = []
+        for start, stop in sorted([*self.spans, *spans]):
+            if merged and start <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
+            elif start < stop:
+                merged.append((start, stop))
+        return Ranges(tuple(merged))
+
+    def with_places(self, places: Iterable[int]) -> Ranges:
+        """The union with single integers."""
+        return self.with_spans((place, place + 1) for place in places)
+
+    def gaps(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Ranges of `[start, stop)` that are not in this set, ascending."""
+        for begin, end in self.spans:
+            if start < min(begin, stop):
+                yield start, min(begin, stop)
+            start = max(start, end)
+        if start < stop:
+            yield start, stop
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The samples of a shard that are not done yet.
+
+    `done` are places along the shard. `measured` and `unusable` count the samples that are done, and bear on `--limit`.
+    """
+
+    shard: Shard = Shard()
+    done: Ranges = Ranges()
+    measured: int = 0
+    unusable: int = 0
+
+    def among(self, start: int, stop: int) -> Indices:
+        """The wanted indices in `[start, stop)`, ascending."""
+        count, first = self.shard.count, self.shard.index
+        low, high = (max(0, -(-(edge - first) // count)) for edge in (start, stop))
+        parts = [np.arange(a, b, dtype=np.int64) for a, b in self.done.gaps(low, high)]
+        return np.concatenate(parts) * count + first if parts else np.empty(0, np.int64)
+
+    def place(self, index: int) -> int:
+        """Where along the shard an index is."""
+        return (index - self.shard.index) // self.shard.count
+
+    def size(self, total: int) -> int:
+        """How many of `total` samples belong to the shard, done or not."""
+        return self.shard.size(total)

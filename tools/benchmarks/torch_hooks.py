@@ -1,0 +1,95 @@
+"""The script that people write with PyTorch: forward hooks behind the activations, their means per channel summed up.
+
+Runs alone, in an interpreter that has torch, onnx and numpy: `python torch_hooks.py ARGUMENTS`. The network is built from
+the weights in the ONNX file, layer by layer; it must be a chain. Reports like the tasks in `workers`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+
+ACTIVATIONS = (torch.nn.ReLU, torch.nn.LeakyReLU)
+
+
+def network(path: str) -> Any:
+    """The chain of layers in an ONNX file."""
+    graph = onnx.load(path).graph
+    held = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in graph.initializer}
+    return torch.nn.Sequential(*(layer(node, held) for node in graph.node)).eval()
+
+
+def layer(node: onnx.NodeProto, held: dict[str, Any]) -> Any:
+    """One node as a module."""
+    attributes = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+    weights = [held[name] for name in node.input if name in held]
+    if node.op_type == "Conv":
+        return conv(weights, attributes)
+    if node.op_type == "BatchNormalization":
+        return batch_norm(weights, attributes.get("epsilon", 1e-5))
+    if node.op_type == "Gemm":
+        return dense(weights, attributes.get("transB", 0))
+    if node.op_type == "MaxPool":
+        return torch.nn.MaxPool2d(attributes["kernel_shape"], attributes["strides"])
+    simple = {"Relu": torch.nn.ReLU, "Flatten": torch.nn.Flatten}
+    if node.op_type == "LeakyRelu":
+        return torch.nn.LeakyReLU(attributes.get("alpha", 0.01))
+    return simple[node.op_type]()
+
+
+def conv(weights: list[Any], attributes: dict[str, Any]) -> Any:
+    outputs, inputs, *kernel = weights[0].shape
+    pads = attributes.get("pads", [0, 0, 0, 0])
+    module = torch.nn.Conv2d(inputs, outputs, kernel, attributes.get("strides", 1), tuple(pads[:2]))
+    return filled(module, weight=weights[0], bias=weights[1])
+
+
+def dense(weights: list[Any], transposed: int) -> Any:
+    weight = weights[0] if transposed else weights[0].T.contiguous()
+    return filled(torch.nn.Linear(weight.shape[1], weight.shape[0]), weight=weight, bias=weights[1])
+
+
+def batch_norm(weights: list[Any], epsilon: float) -> Any:
+    names = ("weight", "bias", "running_mean", "running_var")
+    return filled(torch.nn.BatchNorm2d(len(weights[0]), epsilon), **dict(zip(names, weights, strict=True)))
+
+
+def filled(module: Any, **weights: Any) -> Any:
+    module.load_state_dict(weights, strict=False)
+    return module
+
+
+def main(given: dict[str, Any]) -> None:
+    torch.set_num_threads(given["threads"])
+    rows = np.load(given["arrays"])[: given["images"]]
+    begun = time.perf_counter()
+    model = network(given["model"])
+    sums: dict[int, Any] = {}
+
+    def hook(module: Any, _: Any, output: Any) -> None:
+        if output.dim() == 4:
+            found = output.mean(dim=(2, 3)).double().sum(dim=0)
+            sums[id(module)] = sums.get(id(module), 0) + found
+
+    for module in model:
+        if isinstance(module, ACTIVATIONS):
+            module.register_forward_hook(hook)
+    first = None
+    with torch.inference_mode():
+        for start in range(0, len(rows), given["batch"]):
+            model(torch.from_numpy(rows[start : start + given["batch"]]))
+            first = first or time.perf_counter()
+    ended = time.perf_counter()
+    running = (ended - (first or begun)) / (given["images"] - given["batch"])
+    print(json.dumps({"ms": running * 1000, "seconds": ended - begun, "images": given["images"]}))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
