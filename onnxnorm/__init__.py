@@ -28,7 +28,7 @@ from onnxnorm.errors import (
 from onnxnorm.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from onnxnorm.api import Rewritten, calibrate, merge, normalize, plan, rewrite, verify
+    from onnxnorm.api import Rewritten, calibrate, merge, normalize, plan, restore, rewrite, verify
     from onnxnorm.scaling.plan import Plan
     from onnxnorm.statistics import Statistics
     from onnxnorm.verification.verify import Verification
@@ -51,6 +51,7 @@ __all__ = [
     "merge",
     "normalize",
     "plan",
+    "restore",
     "rewrite",
     "verify",
 ]
@@ -64,6 +65,7 @@ _HOMES = {
     "merge": "onnxnorm.api",
     "normalize": "onnxnorm.api",
     "plan": "onnxnorm.api",
+    "restore": "onnxnorm.api",
     "rewrite": "onnxnorm.api",
     "verify": "onnxnorm.api",
 }

@@ -1,8 +1,8 @@
 """What calibration hands to rewriting: mergeable moments of per-image means, as plain data, and their file.
 
 For channel c of a measured value, image i contributes its mean `m[i, c]` over the positions of that image, with a
-weight `w[i]`: the number of positions, so that the weighted mean is the mean over all images *and positions*. Kept are
-sums only, in float64, so that batches, shards and runs add up in any order::
+weight `w[i]`: the number of positions, so that the weighted mean is the mean over all images *and positions* (or 1, so
+that all images count the same). Kept are sums only, in float64, so that batches, shards and runs add up in any order::
 
     mean = Σ w m / Σ w          variance of the mean = n / (n - 1) * Σ w² (m - mean)² / (Σ w)²
 
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from onnxnorm.errors import StatisticsError
+from onnxnorm.provenance import Prints, joined_prints, joined_sources
 
-__all__ = ["Moments", "Statistics", "Value"]
+__all__ = ["Moments", "Statistics", "Value", "Weighting"]
 
 FORMAT = "1"
+Weighting = Literal["position", "image"]
 Floats = NDArray[np.float64]
+
+_NOISE = float(np.finfo(np.float32).eps)
+_SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,12 @@ class Moments:
         return self.total / self.weight
 
     @property
+    def live(self) -> NDArray[np.bool_]:
+        """Which channels have a mean that stands out from the rounding noise of the largest one, and from 0."""
+        size = np.abs(self.mean)
+        return np.asarray(size > max(_NOISE * size.max(initial=0.0), _SMALLEST))
+
+    @property
     def standard_error(self) -> Floats:
         """Standard error of the mean per channel; NaN for a single image."""
         if self.images < 2:
@@ -111,6 +122,8 @@ class Statistics:
 
     `model` is the digest of the model, `shapes` the input shapes of one sample, `filters` which layers were measured,
     `inputs` describes where the images came from and how they were preprocessed, `skipped` lists name and reason.
+    `weighting` says what each image counts for: its positions, or one. `complete` is False after an interruption.
+    `files` are fingerprints of the files by the digest of their source.
     """
 
     model: str
@@ -120,10 +133,14 @@ class Statistics:
     inputs: Mapping[str, Any]
     skipped: tuple[tuple[str, str], ...]
     values: Mapping[Value, Moments] = field(repr=False)
+    weighting: Weighting = "position"
+    complete: bool = True
+    files: Mapping[str, Prints] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
         channels = sum(moments.channels for moments in self.values.values())
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        skipped += "" if self.complete else " (incomplete: the run was interrupted)"
         return f"statistics of {channels:,} channels in {len(self.values)} values over {self.images:,} images{skipped}"
 
     @property
@@ -137,18 +154,20 @@ class Statistics:
             ("model", self.model, other.model),
             ("preprocessing", self.inputs.get("preprocessing"), other.inputs.get("preprocessing")),
             ("filters", self.filters, other.filters),
+            ("weighting", self.weighting, other.weighting),
             ("measured values", set(self.values), set(other.values)),
         ):
             if mine != theirs:
                 raise StatisticsError(f"these statistics differ in their {name}, so they cannot be merged")
-        sources = [*self.inputs.get("sources", []), *other.inputs.get("sources", [])]
-        repeated = [item for index, item in enumerate(sources) if item in sources[:index]]
-        if repeated:
-            raise StatisticsError(f"images would be counted twice: {repeated[0]} is in more than one of the statistics")
+        sources = joined_sources(
+            self.inputs.get("sources", []), other.inputs.get("sources", []), self.files, other.files
+        )
         return replace(
             self,
             inputs=dict(self.inputs) | {"sources": sources},
             skipped=self.skipped + other.skipped,
+            complete=self.complete and other.complete,
+            files=joined_prints(self.files, other.files),
             values={value: moments + other.values[value] for value, moments in self.values.items()},
         )
 
@@ -167,7 +186,7 @@ class Statistics:
 
     def to_bytes(self) -> bytes:
         """The contents of a statistics file (safetensors)."""
-        arrays: dict[str, Floats] = {}
+        arrays: dict[str, NDArray[Any]] = {f"files.{i}": prints for i, prints in enumerate(self.files.values())}
         table = []
         for index, (value, moments) in enumerate(self.values.items()):
             numbers = {"name": value.name, "measure": value.measure}
@@ -183,11 +202,14 @@ class Statistics:
             "model": self.model,
             "version": self.version,
             "filters": self.filters,
+            "weighting": self.weighting,
+            "complete": self.complete,
             "images": self.images,
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
             "inputs": self.inputs,
             "skipped": self.skipped,
             "values": table,
+            "files": list(self.files),
         }
         return save(arrays, {"onnxnorm": json.dumps(header)})
 
@@ -226,6 +248,9 @@ class Statistics:
                     Value(row["name"], row["measure"]): _moments(row, arrays, index)
                     for index, row in enumerate(header["values"])
                 },
+                weighting=header.get("weighting", "position"),
+                complete=header.get("complete", True),
+                files={digest: arrays[f"files.{index}"] for index, digest in enumerate(header.get("files", []))},
             )
         except FileNotFoundError:
             raise StatisticsError(f"statistics {path} do not exist; make them with onnxnorm calibrate") from None
@@ -246,7 +271,9 @@ def _moments(row: Mapping[str, Any], arrays: Mapping[str, Floats], index: int) -
             found.append(arrays[key])
         else:
             parts[part.name] = row[part.name]
-    if len({(array.shape, array.dtype.str) for array in found}) != 1 or found[0].ndim != 1 or len(found) != 4:
+    wanted = sum(part.type == "Floats" for part in fields(Moments))
+    kinds = {(array.ndim, len(array), array.dtype.str) for array in found if array.ndim}
+    if len(found) != wanted or len(kinds) != 1 or found[0].ndim != 1 or found[0].dtype != np.float64:
         raise ValueError(f"the arrays of {row['name']!r} do not fit each other")
     moments = Moments(**parts)
     if not (moments.images >= 1 and moments.weight > 0 and all(np.isfinite(array).all() for array in found)):

@@ -17,12 +17,17 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 Array = NDArray[Any]
 Shape = tuple[int | str | None, ...]
 
-__all__ = ["Array", "Shape", "between", "feeds", "inferred", "model", "rand"]
+__all__ = ["Array", "Shape", "between", "feeds", "floats", "inferred", "model", "rand"]
 
 
 def rand(*shape: int, seed: int = 0, dtype: DTypeLike = np.float32) -> Array:
     """Normally distributed numbers."""
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def floats(values: Any) -> Array:
+    """Numbers as float32."""
+    return np.asarray(values, np.float32)
 
 
 def model(
@@ -77,11 +82,13 @@ def between(
     branches: int = 1,
     outputs: Sequence[str] = (),
     tail: str | None = None,
+    batch: str | None = None,
 ) -> onnx.ModelProto:
-    """`body` reads `a` of this shape and writes `b`; both stand next to a layer with weights, `b` before the output `z`.
+    """`body` reads `a` of this shape and writes `b`; both stand next to a layer with weights, `b` before output `z`.
 
     Rank 2 and less is mixed by MatMul, more by 1x1 convolutions. With `branches` there are `a`, `a2`, `a3`, ..., each
-    from a layer of its own. `outputs` are further graph outputs, `tail="none"` makes `b` itself an output.
+    from a layer of its own. `outputs` are further graph outputs, `tail="none"` makes `b` itself an output. `batch`
+    leaves the number of samples open, under this name.
     """
     held = dict(constants or {})
     front = []
@@ -99,7 +106,7 @@ def between(
     def build(end: str, output: str) -> onnx.ModelProto:
         return model(
             "\n".join([*front, body, end]),
-            {"x": source, **(inputs or {})},
+            {"x": (batch or source[0], *source[1:]), **(inputs or {})},
             held,
             (output, *outputs),
             opset=opset,
@@ -128,7 +135,7 @@ def feeds(proto: onnx.ModelProto, seed: int = 5, **sizes: int) -> dict[str, Arra
         if value.name in initialized:
             continue
         tensor = value.type.tensor_type
-        shape = [dim.dim_value or sizes.get(dim.dim_param, 1) for dim in tensor.shape.dim]
+        shape = [dim.dim_value or sizes.get(dim.dim_param, 2) for dim in tensor.shape.dim]
         dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
         array = rand(*shape, seed=seed + index)
         found[value.name] = (array * 3).astype(dtype) if dtype.kind in "iu" else array.astype(dtype)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-
 from graphs import feeds
 from scales_check import Checked, check_scales
 
@@ -40,7 +39,9 @@ def holds(
     if scales is not None:
         wanted = {"a": scales} if isinstance(scales, int) else dict(scales)
         assert {value: free_scales(checked, value) for value in wanted} == wanted, reasons(checked, *wanted)
-    assert any(np.nan_to_num(np.abs(array.astype(np.float64))).max(initial=0) > 0 for array in checked.expected.values())
+    assert any(
+        np.nan_to_num(np.abs(array.astype(np.float64))).max(initial=0) > 0 for array in checked.expected.values()
+    )
     return checked
 
 

@@ -1,4 +1,4 @@
-"""Compare tools that rescale a network without changing its function: do they really not change it?
+"""Compare tools that promise to rescale a network without changing its function.
 
 Builds the small graphs of peers/graphs.py, lets every tool rescale each of them by its own entry point and with its
 own defaults (peers/rescale.py), each in a process and a virtual environment of its own, and runs original and result
@@ -17,6 +17,7 @@ import os
 import platform
 import subprocess
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,7 @@ CALIBRATION, INPUTS = 64, 8  # samples: as many to calibrate on, as many others 
 WRONG = {np.dtype(np.float32): 1e-4, np.dtype(np.float16): 1e-2}  # a relative error above this is no rounding
 NORMALIZED = 0.01  # a filter is normalized if its mean is as close as this to 1
 TIMEOUT_S = 300
+DETAIL = 200  # characters of a message
 
 Array = NDArray[Any]
 Runs = Mapping[tuple[str, str], "Outcome"]
@@ -108,8 +110,8 @@ def create(name: str, python: str, torch: str) -> Path:
     """Create a tool's virtual environment."""
     folder, environment = HOME / name, ENVIRONMENTS[name]
     print(f"creating {folder.relative_to(ROOT)}", file=sys.stderr)
-    subprocess.run([python, "-m", "venv", folder], check=True)
-    pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet"]
+    subprocess.run([python, "-m", "venv", str(folder)], check=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
     if environment.torch:  # first, so that the CPU build is not replaced
         subprocess.run([*pip, torch], check=True)
     subprocess.run([*pip, *environment.requirements], check=True)
@@ -145,7 +147,7 @@ def version(name: str, python: Path) -> str:
 
 def rescale(tool: str, python: Path, source: Path, target: Path, samples: Path) -> str:
     """Run one tool on one graph; what it says if it fails."""
-    command = [python, RESCALE, tool, source, target, samples]
+    command = [*map(str, (python, RESCALE)), tool, *map(str, (source, target, samples))]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, cwd=target.parent
@@ -155,7 +157,7 @@ def rescale(tool: str, python: Path, source: Path, target: Path, samples: Path) 
     if done.returncode == 0:
         return "" if target.exists() else "no model was written"
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    return lines[-1] if lines else f"exit status {done.returncode}"
+    return first_line(lines[-1]) if lines else f"exit status {done.returncode}"
 
 
 def load(path: Path) -> onnxruntime.InferenceSession:
@@ -165,16 +167,17 @@ def load(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def outputs(session: onnxruntime.InferenceSession, samples: Array) -> list[Array]:
-    """Every output for all samples, which go in one by one."""
+def outputs(session: onnxruntime.InferenceSession, samples: Array) -> dict[str, Array]:
+    """Every output by name, for all samples, which go in one by one."""
     name = session.get_inputs()[0].name
     runs = [session.run(None, {name: sample[np.newaxis]}) for sample in samples]
-    return [np.concatenate(arrays).astype(np.float64) for arrays in zip(*runs, strict=True)]
+    names = [output.name for output in session.get_outputs()]
+    return {name: np.concatenate(arrays).astype(np.float64) for name, *arrays in zip(names, *runs, strict=True)}
 
 
-def relative_error(before: Sequence[Array], after: Sequence[Array]) -> float:
+def relative_error(before: Mapping[str, Array], after: Mapping[str, Array]) -> float:
     """The largest over all outputs; NaN if there is one in the result."""
-    errors = [float(np.abs(a - b).max() / np.abs(a).max()) for a, b in zip(before, after, strict=True)]
+    errors = [float(np.abs(array - after[name]).max() / np.abs(array).max()) for name, array in before.items()]
     return float(np.max(errors))
 
 
@@ -199,16 +202,17 @@ def judge(source: Path, target: Path, samples: Array) -> Outcome:
         failure = "does not run"
         found = outputs(session, samples)
     except Exception as error:  # noqa: BLE001  (the exceptions of ONNX Runtime have no base of their own)
-        return Outcome(failure=failure, detail=first_line(error))
+        return Outcome(failure=failure, detail=first_line(str(error).replace(f"{target.parent}{os.sep}", "")))
     expected = outputs(load(source), samples)
-    if [array.shape for array in found] != [array.shape for array in expected]:
-        return Outcome(failure="other outputs", detail="the outputs have other shapes")
+    shapes, found_shapes = ({name: array.shape for name, array in values.items()} for values in (expected, found))
+    if shapes != found_shapes:
+        return Outcome(failure="other outputs", detail=f"{found_shapes} instead of {shapes}")
     unchanged = not Counter(constants(before)) - Counter(constants(after))
     return Outcome(relative_error(expected, found), skipped=unchanged, folded=norms(after) < norms(before))
 
 
-def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def first_line(text: str) -> str:
+    return textwrap.shorten(text.strip().splitlines()[0], DETAIL, placeholder=" ...")
 
 
 def samples_for(graph: Graph, seed: int, count: int) -> Array:
@@ -245,17 +249,17 @@ def run_all(
 
 
 def normalized(graph: Graph, work: Path) -> str:
-    """How many filters of onnxnorm's result have a mean of 1, measured again on the samples of the calibration."""
+    """How many filters onnxnorm brought to a mean of 1, measured again on the samples of the calibration."""
     source, target = work / f"{graph.name}.onnx", work / "onnxnorm" / f"{graph.name}.onnx"
     if not target.exists():
         return "-"
     samples = np.load(work / f"{graph.name}.npy")
     before, after = (onnxnorm.calibrate(path, samples, provider="cpu", threads=1) for path in (source, target))
     plan = onnxnorm.plan(source, before)
-    means = np.concatenate([moments.mean for moments in after.values.values()])
-    count = int((np.abs(means - 1) < NORMALIZED).sum())
+    old, new = (np.concatenate([moments.mean for moments in found.values.values()]) for found in (before, after))
+    count = int(((np.abs(new - 1) < NORMALIZED) & (new != old)).sum())
     notes = [f"{number} {what}" for number, what in ((plan.tied, "tied"), (plan.dead, "dead")) if number]
-    return f"{count} of {len(means)}" + (f" ({', '.join(notes)})" if notes else "")
+    return f"{count} of {len(new)}" + (f" ({', '.join(notes)})" if notes else "")
 
 
 def table(tools: Sequence[str], graphs: Sequence[Graph], runs: Runs, work: Path) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Literal
 from onnxnorm.calibration.images import image_extensions
 from onnxnorm.errors import DataError
 
-__all__ = ["DataFile", "Found", "discover", "identity"]
+__all__ = ["DataFile", "Found", "discover", "identity", "order_digest"]
 
 Kind = Literal["image", "array"]
 _ARRAY_EXTENSIONS = frozenset({".npy", ".npz"})
@@ -69,6 +69,14 @@ def identity(files: Sequence[DataFile]) -> dict[str, int | str]:
         "bytes": sum(size for _, size in entries),
         "digest": f"sha256:{digest.hexdigest()}",
     }
+
+
+def order_digest(files: Sequence[DataFile]) -> str:
+    """Return a digest over the names in their order, on which the indices of samples rest."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(os.fsencode(file.name) + b"\n")
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _single(path: Path, pictures: frozenset[str]) -> DataFile:

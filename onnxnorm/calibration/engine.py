@@ -1,90 +1,73 @@
-"""The local engine: images → batches → session → moments.
+"""The journey of a calibration: engine → measured → state → statistics.
 
-`Calibration` holds what one run needs; `step` measures one batch and is pure but for the session, so that any engine
-can call it anywhere and add up what it returns.
+An engine measures the samples that a `Job` names, in any order and anywhere, and yields a `Measured` now and then: the
+local one after every batch, the Ray one after every chunk. `calibrate_model` adds them up. Its `State` is replaced as a
+whole after each, so that at any moment, Ctrl-C included, moments and done samples belong together; that is what
+checkpoints hold, and what an interrupted run leaves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
-from onnxnorm.calibration.batches import Batch
+from onnxnorm.calibration.enough import Enough, Looks
 from onnxnorm.calibration.image_options import ImageOptions
-from onnxnorm.calibration.probe import Probe, make_probe
-from onnxnorm.calibration.sessions import Runtime, Session
-from onnxnorm.calibration.sources import Data, Dataset, open_data
+from onnxnorm.calibration.jobs import Job, State
+from onnxnorm.calibration.resume import Checkpoint
+from onnxnorm.calibration.sessions import Runtime
+from onnxnorm.calibration.shards import Selection, Shard
+from onnxnorm.calibration.sources import Data, open_data
+from onnxnorm.calibration.steps import Calibration, Measured, filled, fixed_batch, prepare, ranges_of, sample_of
 from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
-from onnxnorm.model.inputs import InputSpec
-from onnxnorm.model.shapes import read_graph
-from onnxnorm.scaling import find_layers, trace
-from onnxnorm.scaling.filters import FilterKind, sites_of
-from onnxnorm.statistics import Moments, Statistics, Value
-from onnxnorm.version import VERSION
+from onnxnorm.scaling.filters import FilterKind
+from onnxnorm.statistics import Moments, Statistics, Value, Weighting
 
-__all__ = ["DEFAULT_BATCH", "Enough", "Progress", "calibrate_model", "filled", "fixed_batch"]
+__all__ = [
+    "DEFAULT_BATCH",
+    "EngineName",
+    "Enough",
+    "Interrupted",
+    "Job",
+    "Progress",
+    "calibrate_model",
+    "filled",
+    "fixed_batch",
+    "measure_here",
+    "prepare",
+]
 
 DEFAULT_BATCH = 8
+EngineName = Literal["local", "ray"]
 
-Totals = dict[Value, Moments]
+# What a verification without images takes its random inputs from need not be exact.
+_SAMPLED = 64
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a calibration is: images measured, of how many (None: not known), and the moments so far."""
+    """How far a calibration is: images measured, of how many (None: not known), and the moments so far.
+
+    `resumed` is how many of them an earlier run had measured.
+    """
 
     done: int
     total: int | None
     values: Mapping[Value, Moments] = field(repr=False)
+    resumed: int = 0
 
 
-@dataclass(frozen=True)
-class Enough:
-    """Stop when the relative standard error is at most `tolerance` for the share `share` of live filters."""
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after at least one image; `statistics` is what was measured until then, marked incomplete."""
 
-    tolerance: float
-    share: float = 0.95
-    at_least: int = 32
-
-    def __post_init__(self) -> None:
-        if not self.tolerance > 0:
-            raise OptionError(f"--tolerance {self.tolerance:g} must be positive")
-        if not 0 < self.share <= 1:
-            raise OptionError(f"--tolerance-share {self.share:g} must lie in (0, 1]")
-
-    def reached(self, values: Mapping[Value, Moments]) -> bool:
-        """Whether these moments are exact enough."""
-        if min(moments.images for moments in values.values()) < self.at_least:
-            return False
-        errors = np.concatenate([m.standard_error[m.mean != 0] / np.abs(m.mean[m.mean != 0]) for m in values.values()])
-        return bool(errors.size == 0 or np.mean(errors <= self.tolerance) >= self.share)
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """One run's model, probe and session."""
-
-    model: Model
-    specs: tuple[InputSpec, ...]
-    probe: Probe
-    session: Session
-    shapes: Callable[[tuple[tuple[str, tuple[int, ...]], ...]], Mapping[str, tuple[int, ...]]] = field(repr=False)
-
-    def step(self, batch: Batch) -> Totals:
-        """Moments of one batch. A model with a fixed batch is fed the last sample again to fill it, uncounted."""
-        size = fixed_batch(self.specs) or batch.count
-        feeds = {name: filled(array, size) for name, array in batch.feeds.items()}
-        results = self.session.run(feeds)
-        shapes = self.shapes(tuple((name, array.shape) for name, array in feeds.items()))
-        return self.probe.moments(results, batch.names, size, shapes)
+    def __init__(self, statistics: Statistics) -> None:
+        super().__init__(f"interrupted after {statistics.images:,} images")
+        self.statistics = statistics
 
 
 def calibrate_model(
@@ -96,103 +79,116 @@ def calibrate_model(
     limit: int | None = None,
     runtime: Runtime | None = None,
     filters: FilterKind = "conv",
+    weighting: Weighting = "position",
     enough: Enough | None = None,
+    shard: Shard | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    engine: EngineName = "local",
+    workers: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Statistics:
     """Measure every filter of a model on images or arrays.
 
-    `batch_size` defaults to the model's own where it is fixed, else 8; `limit` counts usable samples.
-    Raises DataError, ModelError, OptionError or ProviderError.
+    `batch_size` defaults to the model's own where it is fixed, else 8; `limit` counts usable samples. `checkpoint` is
+    written every few seconds, for the caller to remove once the statistics are safe; with `resume` the run starts from
+    it, if it is there.
+    Raises DataError, ModelError, OptionError, ProviderError or StatisticsError; on Ctrl-C Interrupted.
     """
-    runtime = runtime or Runtime()
-    dataset = open_data(data, input_specs(model), images)
-    fixed = fixed_batch(input_specs(model))
+    if weighting not in get_args(Weighting):
+        raise OptionError(f"--weighting {weighting!r} is unknown; choose one of {', '.join(get_args(Weighting))}")
+    specs = input_specs(model)
+    job = Job(
+        model=model,
+        dataset=open_data(data, specs, images),
+        selection=Selection(shard or Shard()),
+        batch_size=_checked_batch(batch_size, fixed_batch(specs)),
+        limit=limit,
+        runtime=runtime or Runtime(),
+        filters=filters,
+        weighting=weighting,
+    )
+    state = State()
+    points = None if checkpoint is None else Checkpoint(checkpoint, job.run())
+    if points is not None and resume:
+        job, state = _resumed(job, points)
+    elif points is not None:
+        points.set_aside()
+    elif resume:
+        raise OptionError("--resume needs a checkpoint to resume from")
+    already = state.images
+    looks = Looks(enough) if enough is not None else None
+    try:
+        with closing(_engine(job, engine, workers)) as found:
+            for measured in found:
+                state = state.after(measured, job.selection)
+                if points is not None and state.totals and points.due():
+                    points.write(state.statistics(job, complete=False, sources=False), state.done)
+                if progress is not None:
+                    progress(Progress(state.images, job.total, state.totals, already))
+                if looks is not None and state.totals and looks.enough(state.totals):
+                    break
+        return state.statistics(job, complete=True)
+    except KeyboardInterrupt:
+        if not state.images:
+            raise
+        if points is not None:
+            points.write(state.statistics(job, complete=False, sources=False), state.done)
+        raise Interrupted(state.statistics(job, complete=False)) from None
+
+
+def measure_here(job: Job) -> Generator[Measured, None, None]:
+    """The local engine: images → batches → session → moments, decoding beside inference."""
+    calibration: Calibration | None = None
+    told = images = 0
+    fixed = fixed_batch(input_specs(job.model))
+    with closing(job.dataset.batches(job.batch_size, job.limit, job.runtime.threads, job.selection)) as batches:
+        for batch in batches:
+            shapes = sample_of(batch, fixed)
+            calibration = calibration or prepare(job.model, shapes, job.filters, job.runtime, job.weighting)
+            skipped = tuple(job.dataset.skipped_after(told))
+            told += len(skipped)
+            yield Measured(
+                totals=calibration.step(batch),
+                images=batch.count,
+                indices=(*batch.indices, *(item.index for item in skipped)),
+                skipped=skipped,
+                shapes=shapes,
+                ranges=ranges_of(batch) if images < _SAMPLED else {},
+            )
+            images += batch.count
+    skipped = tuple(job.dataset.skipped_after(told))
+    if skipped:
+        yield Measured({}, 0, tuple(item.index for item in skipped), skipped)
+
+
+def _engine(job: Job, name: EngineName, workers: int | None) -> Generator[Measured, None, None]:
+    if name == "local":
+        if workers is not None:
+            raise OptionError("--workers is for --engine ray; the local engine has --threads")
+        return measure_here(job)
+    if name == "ray":
+        from onnxnorm.calibration.ray_engine import measure_on_ray
+
+        return measure_on_ray(job, workers)
+    raise OptionError(f"--engine {name!r} is unknown; choose one of {', '.join(get_args(EngineName))}")
+
+
+def _resumed(job: Job, points: Checkpoint) -> tuple[Job, State]:
+    """The job that is left of a run, and what its checkpoint holds."""
+    if not job.dataset.identity()["digest"]:
+        raise OptionError("--resume needs DATA that are files: arrays in memory are not known again")
+    found = points.read()
+    if found is None:
+        return job, State()
+    state = State.resumed(*found)
+    if job.limit is not None and state.images > job.limit:
+        raise OptionError(f"{points.path} has {state.images:,} images already, more than --limit {job.limit}")
+    selection = replace(job.selection, done=state.done, measured=state.images, unusable=len(state.skipped))
+    return replace(job, selection=selection), state
+
+
+def _checked_batch(batch_size: int | None, fixed: int | None) -> int:
     if fixed is not None and batch_size not in {None, fixed}:
         raise OptionError(f"--batch-size {batch_size} does not fit the model, whose batch is fixed to {fixed}")
-    size = batch_size or fixed or DEFAULT_BATCH
-    totals: Totals = {}
-    ranges: dict[str, _Range] = {}
-    shapes: dict[str, tuple[int, ...]] = {}
-    calibration: Calibration | None = None
-    total = dataset.total if limit is None or dataset.total is None else min(limit, dataset.total)
-    done = 0
-    with closing(dataset.batches(size, limit, runtime.threads)) as batches:
-        for batch in batches:
-            if calibration is None:
-                shapes = {name: (fixed or 1, *array.shape[1:]) for name, array in batch.feeds.items()}
-                calibration = prepare(model, shapes, filters, runtime)
-            _note_ranges(ranges, batch, done)
-            totals = _added(totals, calibration.step(batch))
-            done += batch.count
-            if progress is not None:
-                progress(Progress(done, total, totals))
-            if enough is not None and enough.reached(totals):
-                break
-    return Statistics(
-        model=model.digest(),
-        version=VERSION,
-        filters=filters,
-        shapes=shapes,
-        inputs=_described(dataset, ranges),
-        skipped=tuple((item.name, item.reason) for item in dataset.skipped),
-        values=totals,
-    )
-
-
-def prepare(model: Model, shapes: Mapping[str, tuple[int, ...]], filters: FilterKind, runtime: Runtime) -> Calibration:
-    """Trace a model for inputs of these shapes, build its probe and open the session."""
-    graph = read_graph(model, shapes)
-    probe = make_probe(model, graph, sites_of(find_layers(trace(graph), filters)))
-
-    @lru_cache(maxsize=64)
-    def shapes_for(inputs: tuple[tuple[str, tuple[int, ...]], ...]) -> Mapping[str, tuple[int, ...]]:
-        return read_graph(model, dict(inputs)).shapes
-
-    return Calibration(model, input_specs(model), probe, runtime.session(probe.proto, probe.folder), shapes_for)
-
-
-def fixed_batch(specs: tuple[InputSpec, ...]) -> int | None:
-    """The batch size that a model's inputs demand, if they do."""
-    return next((spec.shape[0] for spec in specs if spec.shape and spec.shape[0] is not None), None)
-
-
-def filled(array: NDArray[Any], size: int) -> NDArray[Any]:
-    """A batch `(n, ...)` with its last sample repeated until there are `size`."""
-    missing = size - len(array)
-    return array if missing <= 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
-
-
-def _added(totals: Totals, found: Totals) -> Totals:
-    return {value: totals[value] + moments for value, moments in found.items()} if totals else found
-
-
-@dataclass(frozen=True)
-class _Range:
-    mean: float
-    std: float
-    low: float
-    high: float
-
-
-# What a verification without images takes its random inputs from need not be exact.
-_SAMPLED = 64
-
-
-def _note_ranges(ranges: dict[str, _Range], batch: Batch, done: int) -> None:
-    if done >= _SAMPLED:
-        return
-    for name, array in batch.feeds.items():
-        x = np.asarray(array, np.float64)
-        found = _Range(float(x.mean()), float(x.std()), float(x.min()), float(x.max()))
-        known = ranges.get(name, found)
-        ranges[name] = _Range(known.mean, known.std, min(known.low, found.low), max(known.high, found.high))
-
-
-def _described(dataset: Dataset, ranges: Mapping[str, _Range]) -> dict[str, Any]:
-    preprocessing = dataset.preprocessing
-    return {
-        "data": dataset.describe(),
-        "sources": [dataset.identity()] if dataset.identity()["digest"] else [],
-        "preprocessing": preprocessing.to_json() if preprocessing else None,
-        "ranges": {name: vars(found) for name, found in ranges.items()},
-    }
+    return batch_size or fixed or DEFAULT_BATCH

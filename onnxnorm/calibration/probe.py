@@ -26,7 +26,7 @@ from onnxnorm.errors import DataError, ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph
 from onnxnorm.scaling.filters import Site
-from onnxnorm.statistics import Moments, Value
+from onnxnorm.statistics import Moments, Value, Weighting
 
 __all__ = ["Probe", "make_probe"]
 
@@ -35,12 +35,13 @@ WINDOW = 16
 
 @dataclass(frozen=True)
 class Tap:
-    """A measured site, and the outputs of the probe that hold its mean and its maximum."""
+    """A measured site, and the outputs of the probe that hold its mean, its maximum and, if only running tells, its shape."""
 
     site: Site
     mean: str
     largest: str
     windowed: bool
+    shape: str = ""
 
     def correction(self, shape: tuple[int, ...]) -> float:
         """The factor from the probe's mean to the mean over positions, for a value of this shape."""
@@ -64,6 +65,7 @@ class Probe:
         names: Sequence[str],
         batch: int,
         shapes: Mapping[str, tuple[int, ...]],
+        weighting: Weighting = "position",
     ) -> dict[Value, Moments]:
         """Moments of the samples `names`, the first of a batch of `batch`, for values of these shapes.
 
@@ -72,7 +74,7 @@ class Probe:
         found = {}
         count = len(names)
         for tap in self.taps:
-            shape = shapes[tap.site.value]
+            shape = tuple(results[tap.shape].tolist()) if tap.shape else shapes[tap.site.value]
             means = _rows(results[tap.mean], batch, tap.site.value)[:count].astype(np.float64) * tap.correction(shape)
             largest = _rows(results[tap.largest], batch, tap.site.value)[:count]
             positions = int(np.prod(shape, dtype=np.int64)) // (shape[tap.site.axis] * batch)
@@ -83,7 +85,7 @@ class Probe:
                     "and its preprocessing, or leave it out"
                 )
             found[Value(tap.site.value, tap.site.measure)] = Moments.of(
-                means.mean(axis=1), largest.max(axis=1), np.full(count, positions)
+                means.mean(axis=1), largest.max(axis=1), np.full(count, positions if weighting == "position" else 1)
             )
         return found
 
@@ -99,7 +101,8 @@ def make_probe(model: Model, graph: Graph, sites: Sequence[Site]) -> Probe:
     surgeon.outputs = []
     taps = []
     for index, site in enumerate(sites):
-        tap = Tap(site, f"onnxnorm_mean_{index}", f"onnxnorm_max_{index}", _pools(graph, site))
+        shape = "" if site.value in graph.shapes else f"onnxnorm_shape_{index}"
+        tap = Tap(site, f"onnxnorm_mean_{index}", f"onnxnorm_max_{index}", _pools(graph, site), shape)
         _add_tap(surgeon, tensors[site.value], graph, tap)
         taps.append(tap)
     surgeon.cleanup(remove_unused_graph_inputs=True).toposort()
@@ -110,12 +113,25 @@ def make_probe(model: Model, graph: Graph, sites: Sequence[Site]) -> Probe:
 
 def _pools(graph: Graph, site: Site) -> bool:
     """Whether the pooling operators fit: channels on axis 1, positions behind, and a type that they are written for."""
-    rank, dtype = len(graph.shapes[site.value]), graph.types[site.value]
+    rank, dtype = _form(graph, site)
     return site.axis == 1 and rank >= 3 and dtype != onnx.TensorProto.DOUBLE
 
 
+def _form(graph: Graph, site: Site) -> tuple[int, int]:
+    """Rank and element type of a value: behind an unknown operator, those of the weight of the layer that makes it."""
+    if site.value in graph.shapes:
+        return len(graph.shapes[site.value]), graph.types[site.value]
+    layer = next(node for node in graph.nodes if site.value in node.outputs)
+    weight = graph.constants[layer.inputs[1]]
+    return len(weight.shape), onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)
+
+
 def _add_tap(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: Tap) -> None:
-    rank, dtype = len(graph.shapes[tap.site.value]), graph.types[tap.site.value]
+    rank, dtype = _form(graph, tap.site)
+    if tap.shape:
+        shape = _append(surgeon, "Shape", value, tap.shape, {})
+        shape.dtype = np.dtype(np.int64)
+        surgeon.outputs.append(shape)
     if dtype not in {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}:
         value = _append(surgeon, "Cast", value, f"{tap.mean}_float", {"to": onnx.TensorProto.FLOAT})
     if tap.site.measure == "mean_abs":

@@ -1,8 +1,9 @@
 """Which samples: every one has an index, its place in DATA (a file, or a row of an array), counted from 0.
 
-A shard I/N takes the indices I, I + N, I + 2N, ...: shards with one N are disjoint and together are everything, whatever
-is in the files. `Ranges` says compactly which indices are done, in places along the shard: 0, 1, 2, ... A run that goes
-through its data in order has one range; what waits for a full batch, or is still out at another worker, makes a few gaps.
+A shard I/N takes the indices I, I + N, I + 2N, ...: shards with one N are disjoint and together are everything,
+whatever is in the files. `Ranges` says compactly which are done, by their places along the shard: 0, 1, 2, ... A run
+that goes through its data in order has one range; what waits for a full batch, or is still out at another worker, makes
+a few gaps.
 """
 
 from __future__ import annotations
@@ -80,9 +81,11 @@ class Ranges:
 
     def gaps(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Ranges of `[start, stop)` that are not in this set, ascending."""
-        for begin, end in self.spans:
-            if start < min(begin, stop):
-                yield start, min(begin, stop)
+        for begin, end in self.spans[max(0, bisect_right(self.spans, (start, start)) - 1) :]:
+            if begin >= stop:
+                break
+            if start < begin:
+                yield start, begin
             start = max(start, end)
         if start < stop:
             yield start, stop
@@ -102,15 +105,19 @@ class Selection:
 
     def among(self, start: int, stop: int) -> Indices:
         """The wanted indices in `[start, stop)`, ascending."""
-        count, first = self.shard.count, self.shard.index
-        low, high = (max(0, -(-(edge - first) // count)) for edge in (start, stop))
-        parts = [np.arange(a, b, dtype=np.int64) for a, b in self.done.gaps(low, high)]
-        return np.concatenate(parts) * count + first if parts else np.empty(0, np.int64)
+        parts = [np.arange(a, b, dtype=np.int64) for a, b in self.done.gaps(*self._places(start, stop))]
+        return np.concatenate([np.empty(0, np.int64), *parts]) * self.shard.count + self.shard.index
 
     def place(self, index: int) -> int:
         """Where along the shard an index is."""
         return (index - self.shard.index) // self.shard.count
 
-    def size(self, total: int) -> int:
-        """How many of `total` samples belong to the shard, done or not."""
-        return self.shard.size(total)
+    def has_done(self, start: int, stop: int) -> bool:
+        """Whether a sample of the shard in `[start, stop)` is done."""
+        low, high = self._places(start, stop)
+        return sum(end - begin for begin, end in self.done.gaps(low, high)) < high - low
+
+    def _places(self, start: int, stop: int) -> tuple[int, int]:
+        """The places along the shard of the indices in `[start, stop)`."""
+        low, high = (max(0, -(-(edge - self.shard.index) // self.shard.count)) for edge in (start, stop))
+        return low, high

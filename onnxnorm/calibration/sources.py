@@ -8,27 +8,17 @@ listed; everything else that is wrong is an error.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from itertools import chain, groupby
-from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from itertools import chain, groupby, islice
+from typing import Any, TypeAlias
 
-from onnxnorm.calibration.arrays import (
-    ArrayFile,
-    ArrayItem,
-    Wanted,
-    array_blocks,
-    everything,
-    open_arrays,
-    stretches,
-)
+from onnxnorm.calibration.arrays import ArrayFile, ArrayItem, Wanted, array_blocks, open_arrays
 from onnxnorm.calibration.batches import Batch, Skipped, regroup
-from onnxnorm.calibration.discovery import DataFile, Found, discover, identity
+from onnxnorm.calibration.discovery import DataFile, Found, discover, identity, order_digest
 from onnxnorm.calibration.image_options import ImageOptions, preprocessing_for
-from onnxnorm.calibration.images import ImageError, quiet_pillow, read_image
-from onnxnorm.calibration.prefetch import available_threads, map_ahead
+from onnxnorm.calibration.parts import ImageFiles, MemoryArrays, Part
+from onnxnorm.calibration.prefetch import available_threads
 from onnxnorm.calibration.preprocessing import Preprocessing
 from onnxnorm.calibration.shards import Selection
 from onnxnorm.errors import DataError, OptionError
@@ -41,65 +31,6 @@ Data: TypeAlias = PathLike | ArrayItem | Iterable[PathLike] | Iterable[ArrayItem
 """A path or several; an array (N, *sample) or a dict of them by input name; an iterable of those, each a batch."""
 
 _REASONS_SHOWN = 3
-
-
-class Part(Protocol):
-    """A stretch of the data; `total` is the number of its samples, where that is known ahead."""
-
-    @property
-    def total(self) -> int | None:
-        """Number of samples, None when only reading will tell."""
-
-    def blocks(self, size: int, threads: int, wanted: Wanted = everything) -> Generator[Batch | Skipped, None, None]:
-        """Yield the wanted samples in order, in blocks of at most about `size`, and what had to be skipped."""
-
-
-@dataclass(frozen=True)
-class ImageFiles:
-    """Consecutive image files: one sample each."""
-
-    files: tuple[DataFile, ...]
-    input_name: str
-    preprocessing: Preprocessing
-
-    @property
-    def total(self) -> int:
-        """Number of candidates."""
-        return len(self.files)
-
-    def blocks(self, size: int, threads: int, wanted: Wanted = everything) -> Generator[Batch | Skipped, None, None]:
-        """Yield one block a wanted image, decoded ahead by `threads` threads."""
-        ahead = max(size, 2 * threads)
-        indices = (int(index) for some in stretches(len(self.files), wanted) for index in some)
-        with quiet_pillow(), closing(map_ahead(self._sample, indices, threads=threads, ahead=ahead)) as samples:
-            yield from samples
-
-    def _sample(self, index: int) -> Batch | Skipped:
-        file = self.files[index]
-        name = _printable(file.path)
-        try:
-            sample = self.preprocessing(read_image(file.path))
-        except ImageError as error:
-            return Skipped(name, error.reason, index)
-        return Batch({self.input_name: sample[None]}, 1, (name,), (index,))
-
-
-@dataclass(frozen=True)
-class MemoryArrays:
-    """Arrays in memory, or an iterable of them: one block an item."""
-
-    items: Iterable[ArrayItem]
-    specs: tuple[InputSpec, ...]
-    total: int | None
-
-    def blocks(
-        self,
-        size: int,  # noqa: ARG002 - no reading
-        threads: int,  # noqa: ARG002
-        wanted: Wanted = everything,
-    ) -> Generator[Batch | Skipped, None, None]:
-        """Yield the arrays as they come."""
-        yield from array_blocks(self.items, self.specs, "array", wanted)
 
 
 class Dataset:
@@ -126,6 +57,10 @@ class Dataset:
         """The images that could not be used, in the order in which they were met."""
         return list(self._skipped.values())
 
+    def skipped_after(self, count: int) -> Iterator[Skipped]:
+        """Yield what was skipped after the first `count`."""
+        return islice(self._skipped.values(), count, None) if count < len(self._skipped) else iter(())
+
     @property
     def ignored(self) -> int:
         """Number of files in the folders that are neither images nor arrays."""
@@ -148,6 +83,24 @@ class Dataset:
     def identity(self) -> dict[str, int | str]:
         """Return `files`, `bytes` and a `digest` over names and sizes; nothing is read. No digest without files."""
         return identity(self._found.files) if self._found.files else {"files": 0, "bytes": 0, "digest": ""}
+
+    def order(self) -> str:
+        """Return a digest over the order of the files."""
+        return order_digest(self._found.files)
+
+    def used(self, selection: Selection) -> Iterator[DataFile]:
+        """Yield the files with samples that `selection` says are done, but for those that were skipped."""
+        skipped = {item.index for item in self._skipped.values()}
+        start = 0
+        for file, count in zip(self._found.files, self._counts(), strict=True):
+            if start not in skipped and selection.has_done(start, start + count):
+                yield file
+            start += count
+
+    def _counts(self) -> Iterator[int]:
+        """Samples in each file."""
+        for part in self._parts:
+            yield from [1] * len(part.files) if isinstance(part, ImageFiles) else [part.total or 0]
 
     def batches(
         self,
@@ -281,8 +234,3 @@ def check_enough(good: int, bad: Sequence[Skipped], selection: Selection) -> Non
     more = f"; and {len(bad) - _REASONS_SHOWN} more" if len(bad) > _REASONS_SHOWN else ""
     count = len(bad) + selection.unusable
     raise DataError(f"{count} of {good + count} samples cannot be used: {reasons}{more}")
-
-
-def _printable(path: Path) -> str:
-    """Return the path with bytes that are not UTF-8 replaced, so that it can be written anywhere."""
-    return os.fsencode(path).decode("utf-8", "replace")

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import sys
 import traceback
-from typing import Annotated
+from typing import Any
 
 import typer
 
-from onnxnorm.cli import calibrate, merge, normalize, plan, rewrite, verify
+from onnxnorm.cli import calibrate, merge, normalize, plan, restore, rewrite, verify
+from onnxnorm.cli.options import Version
 from onnxnorm.errors import OnnxnormError
-from onnxnorm.version import VERSION
 
 __all__ = ["app", "main"]
+
+_INTERRUPTED = 130
+_STOPPED = "interrupted; nothing was written"
 
 app = typer.Typer(
     name="onnxnorm",
@@ -25,47 +28,52 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (calibrate, merge, plan, rewrite, verify, normalize):
+for command in (calibrate, merge, plan, rewrite, verify, normalize, restore):
     app.command(command.NAME)(getattr(command, command.NAME))
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        print(f"onnxnorm {VERSION}")  # noqa: T201 - what was asked for
-        raise typer.Exit
-
-
 @app.callback()
-def root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
+def root(version: Version = False) -> None:
     """Rescale a convolutional network so that every filter's mean activation is 1 and its output stays the same."""
     del version
 
 
 def main() -> None:
     """Run the command line; never shows a traceback unless --verbose is given."""
-    verbose = bool({"-v", "--verbose"} & set(sys.argv[1:]))
+    verbose = any(word == "--verbose" or (word[:1] == "-" != word[1:2] and "v" in word) for word in sys.argv[1:])
     try:
-        app()
-    except OnnxnormError as error:
-        code = error.exit_code
-        message = f"error: {error}"
+        code = app(prog_name="onnxnorm", standalone_mode=False) or 0
+        message = _STOPPED if code == _INTERRUPTED else ""
+    except Exception as error:  # noqa: BLE001 - every error ends here, bugs too, and is told in a line or two
+        code, message = _told(error)
+        if verbose:
+            traceback.print_exception(error)
     except KeyboardInterrupt:
-        code, message = 130, "interrupted; nothing was written"
-    except BrokenPipeError:
-        code, message = 1, "error: standard output was closed"
-    except Exception as error:  # noqa: BLE001 - the last resort: a bug, told in one line
-        code = 1
-        message = (
-            f"error: onnxnorm failed unexpectedly ({type(error).__name__}: {error}); this is a bug, please report it"
-        )
-        message += "" if verbose else " with the output of --verbose"
-    else:
-        return
-    if verbose:
-        traceback.print_exc()
-    sys.stderr.write(message + "\n")
+        code, message = _INTERRUPTED, _STOPPED
+    if message:
+        sys.stderr.write(message + "\n")
     sys.exit(code)
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    """Exit code and message."""
+    if isinstance(error, OnnxnormError):
+        return error.exit_code, f"error: {error}"
+    if hasattr(error, "format_message"):
+        return _misused(error)
+    if isinstance(error, typer.Abort):
+        return _INTERRUPTED, _STOPPED
+    if isinstance(error, BrokenPipeError):
+        return 1, "error: standard output was closed"
+    what = f"error: onnxnorm failed unexpectedly ({type(error).__name__}: {error})"
+    return 1, f"{what}; this is a bug, please report it with the output of --verbose"
+
+
+def _misused(error: Any) -> tuple[int, str]:
+    """What the parser of the command line rejects: exit code 1 for a value, 2 for anything else."""
+    text = error.format_message().strip().rstrip(".").replace("Value error, ", "")
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return 2, text
+    context = getattr(error, "ctx", None)
+    code = 1 if type(error) is typer.BadParameter else 2
+    return code, f"error: {text}; see {context.command_path if context else 'onnxnorm'} --help"

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from onnxnorm import api
+from onnxnorm.calibration.engine import Interrupted
+from onnxnorm.calibration.enough import Errors, forecast
 from onnxnorm.cli import options as o
+from onnxnorm.cli.certainty import WORST_SHOWN, Clock, forecast_text, tell_stop
 from onnxnorm.cli.terminal import Terminal
+from onnxnorm.model.files import check_target
 from onnxnorm.statistics import Statistics
 
 __all__ = ["NAME", "calibrate", "image_words", "tell_statistics"]
 
 NAME = "calibrate"
 _SKIPPED_SHOWN = 5
+_INTERRUPTED = 130
 
 
 def calibrate(
@@ -37,31 +39,67 @@ def calibrate(
     tolerance: o.Tolerance = None,
     tolerance_share: o.ToleranceShare = 0.95,
     filters: o.FilterChoice = "conv",
+    weighting: o.WeightingChoice = "position",
+    resume: o.Resume = False,
+    shard: o.ShardChoice = None,
+    engine: o.EngineChoice = "local",
+    workers: o.Workers = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
+    version: o.Version = False,
 ) -> None:
     """Measure the mean activation of every filter on images, and write it to STATS."""
+    del version
     terminal = Terminal(quiet, verbose, json)
-    start = time.perf_counter()
-    with terminal.bar("measuring") as progress:
-        statistics = api.calibrate(
-            model,
-            list(data),
-            batch_size=batch_size,
-            limit=limit,
-            provider=provider,
-            threads=threads,
-            filters=filters,
-            tolerance=tolerance,
-            tolerance_share=tolerance_share,
-            progress=progress,
-            **image_words(preset, size, resize, mean, std, channels, layout),
-        )
+    check_target(output)
+    partial = output.with_name(output.name + ".partial")
+    _tell_partial(terminal, partial, resume)
+    clock = Clock(terminal)
+    try:
+        with terminal.bar("measuring") as progress:
+            statistics = api.calibrate(
+                model,
+                list(data),
+                batch_size=batch_size,
+                limit=limit,
+                provider=provider,
+                threads=threads,
+                filters=filters,
+                weighting=weighting,
+                tolerance=tolerance,
+                tolerance_share=tolerance_share,
+                shard=shard,
+                checkpoint=partial,
+                resume=resume,
+                engine=engine,
+                workers=workers,
+                progress=clock.watching(progress),
+                **image_words(preset, size, resize, mean, std, channels, layout),
+            )
+    except Interrupted as stop:
+        stop.statistics.save(output)
+        tell_statistics(terminal, stop.statistics, clock.seconds(stop.statistics.images))
+        terminal.say(f"interrupted: what was measured is in {output}; the same command with --resume goes on")
+        terminal.show_json(summary(stop.statistics) | {"output": str(output)})
+        raise SystemExit(_INTERRUPTED) from None
     statistics.save(output)
-    tell_statistics(terminal, statistics, time.perf_counter() - start)
+    partial.unlink(missing_ok=True)
+    tell_statistics(terminal, statistics, clock.seconds(statistics.images))
+    if tolerance is not None:
+        tell_stop(terminal, statistics, tolerance, tolerance_share)
     terminal.say(f"next: onnxnorm rewrite {model} --stats {output} -o {_suggested(model)}")
     terminal.show_json(summary(statistics) | {"output": str(output)})
+
+
+def _tell_partial(terminal: Terminal, partial: Path, resume: bool) -> None:
+    if partial.exists() and not resume:
+        terminal.say(
+            f"an unfinished run is set aside as {partial.name}.old; to continue it instead, stop, give it back the "
+            f"name {partial.name}, and use --resume"
+        )
+    elif resume and not partial.exists():
+        terminal.say(f"there is no {partial}, so this run starts from the beginning")
 
 
 def image_words(
@@ -86,38 +124,32 @@ def tell_statistics(terminal: Terminal, statistics: Statistics, seconds: float |
         from onnxnorm.calibration.preprocessing import Preprocessing
 
         terminal.show(f"images as {Preprocessing.from_json(preprocessing).describe()}")
-    errors = relative_errors(statistics)
-    if errors.size:
-        median, most, worst = np.quantile(errors, [0.5, 0.95, 1.0])
-        terminal.show(
-            f"relative standard error of the means: {median:.1%} at the median, {most:.1%} at 95 %, "
-            f"{worst:.1%} at worst"
-        )
+    errors = Errors.of(statistics.values)
+    if errors.relative.size:
+        terminal.show(f"relative standard error of the means: {errors}", forecast_text(errors))
     for name, reason in statistics.skipped[:_SKIPPED_SHOWN]:
         terminal.say(f"skipped {name}: {reason}")
     if len(statistics.skipped) > _SKIPPED_SHOWN:
         terminal.say(f"... and {len(statistics.skipped) - _SKIPPED_SHOWN} more, all named in the statistics file")
 
 
-def relative_errors(statistics: Statistics) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Relative standard errors of all live channels, where there are two images or more."""
-    found = [np.empty(0)]
-    for moments in statistics.values.values():
-        live = moments.mean != 0
-        if moments.images > 1:
-            found.append(moments.standard_error[live] / np.abs(moments.mean[live]))
-    return np.concatenate(found)
-
-
 def summary(statistics: Statistics) -> dict[str, Any]:
     """What `--json` prints about statistics."""
-    errors = relative_errors(statistics)
-    quantiles = np.quantile(errors, [0.5, 0.95, 1.0]).tolist() if errors.size else [None] * 3
+    errors = Errors.of(statistics.values)
     return {
         "model": statistics.model,
         "images": statistics.images,
+        "complete": statistics.complete,
+        "weighting": statistics.weighting,
         "channels": sum(moments.channels for moments in statistics.values.values()),
-        "relative_standard_error": dict(zip(("median", "p95", "max"), quantiles, strict=True)),
+        "relative_standard_error": {
+            name: errors.quantile(share) for name, share in (("median", 0.5), ("p95", 0.95), ("max", 1.0))
+        },
+        "least_certain": [
+            {"name": value.name, "channel": channel, "relative_standard_error": error}
+            for value, channel, error in errors.worst(WORST_SHOWN)
+        ],
+        "forecast": [item.to_json() for item in forecast(errors)],
         "skipped": [{"name": name, "reason": reason} for name, reason in statistics.skipped],
         "values": [
             {

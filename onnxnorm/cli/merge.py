@@ -23,8 +23,10 @@ def merge(
     json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
+    version: o.Version = False,
 ) -> None:
     """Add up statistics of one model over different images."""
+    del version
     terminal = Terminal(quiet, verbose, json)
     merged = api.merge(list(stats))
     merged.save(output)

@@ -32,6 +32,7 @@ def normalize(
     tolerance_share: o.ToleranceShare = 0.95,
     filters: o.FilterChoice = "conv",
     statistic: o.StatisticChoice = "mean",
+    strength: o.Strength = 1.0,
     target: o.Target = 1.0,
     power_of_two: o.PowerOfTwo = False,
     outputs: o.OutputChoice = "keep",
@@ -39,15 +40,18 @@ def normalize(
     tolerance_output: o.ToleranceOutput = None,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
+    version: o.Version = False,
 ) -> None:
     """Calibrate, rewrite and verify in one go."""
-    del statistic
+    del version
     terminal = Terminal(quiet, verbose)
     with terminal.bar("measuring") as progress:
         done = api.normalize(
             model,
             list(data),
             output,
+            statistic=statistic,
+            strength=strength,
             target=target,
             power_of_two=power_of_two,
             outputs=outputs,
@@ -63,5 +67,6 @@ def normalize(
             progress=progress,
             **image_words(preset, size, resize, mean, std, channels, layout),
         )
-    tell_statistics(terminal, done.statistics)
-    tell_rewritten(terminal, done, target)
+    if done.statistics is not None:
+        tell_statistics(terminal, done.statistics)
+    tell_rewritten(terminal, done)

@@ -7,16 +7,20 @@ from typing import Annotated, Literal
 
 import typer
 
+from onnxnorm.version import VERSION
+
 __all__ = [
     "BatchSize",
     "Channels",
     "DataPaths",
+    "EngineChoice",
     "FilterChoice",
     "Json",
     "LayoutChoice",
     "Limit",
     "Mean",
     "ModelPath",
+    "OptionalStats",
     "OutPath",
     "OutputChoice",
     "PowerOfTwo",
@@ -24,10 +28,13 @@ __all__ = [
     "Provider",
     "Quiet",
     "ResizeChoice",
+    "Resume",
+    "ShardChoice",
     "Size",
     "StatisticChoice",
     "StatsPath",
     "Std",
+    "Strength",
     "Target",
     "Threads",
     "Tolerance",
@@ -35,6 +42,9 @@ __all__ = [
     "ToleranceShare",
     "Verbose",
     "Verify",
+    "Version",
+    "WeightingChoice",
+    "Workers",
 ]
 
 _IMAGES, _RUN, _WHAT = "Images", "Running", "What is normalized"
@@ -46,6 +56,16 @@ DataPaths = Annotated[
 OutPath = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Where to write.", show_default=False)]
 StatsPath = Annotated[
     Path, typer.Option("--stats", metavar="STATS", help="Statistics from onnxnorm calibrate.", show_default=False)
+]
+
+OptionalStats = Annotated[
+    Path | None,
+    typer.Option(
+        "--stats",
+        metavar="STATS",
+        help="Statistics from onnxnorm calibrate; --statistic weights and bn need none.",
+        show_default=False,
+    ),
 ]
 
 Preset = Annotated[
@@ -115,12 +135,52 @@ ToleranceShare = Annotated[
     typer.Option("--tolerance-share", metavar="Q", help="... for this share of live filters.", rich_help_panel=_RUN),
 ]
 
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on where an interrupted run of this command stopped.", rich_help_panel=_RUN),
+]
+ShardChoice = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Every N-th sample, from the I-th on (counted from 0); onnxnorm merge puts shards together.",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+]
+EngineChoice = Annotated[
+    Literal["local", "ray"], typer.Option("--engine", help="ray: on a Ray cluster.", rich_help_panel=_RUN)
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Of --engine ray. Default: as many as there is room for.", show_default=False, rich_help_panel=_RUN
+    ),
+]
+
+WeightingChoice = Annotated[
+    Literal["position", "image"],
+    typer.Option(
+        "--weighting", help="What counts the same: each position, or each image however large.", rich_help_panel=_WHAT
+    ),
+]
 FilterChoice = Annotated[
     Literal["conv", "all"],
     typer.Option("--filters", help="conv: convolutions. all: dense layers too.", rich_help_panel=_WHAT),
 ]
 StatisticChoice = Annotated[
-    Literal["mean"], typer.Option("--statistic", help="What is brought to the target.", rich_help_panel=_WHAT)
+    Literal["mean", "rms", "max", "weights", "bn"],
+    typer.Option(
+        "--statistic",
+        help="What is brought to the target. mean, rms (after calibrate --measure rms), max: of activations. Without "
+        "images: weights (balance of the weights before and behind), bn (means that BatchNormalizations imply).",
+        rich_help_panel=_WHAT,
+    ),
+]
+Strength = Annotated[
+    float,
+    typer.Option(metavar="A", help="The power that it is raised to; 0.5 goes half the way.", rich_help_panel=_WHAT),
 ]
 Target = Annotated[float, typer.Option(metavar="T", help="What it is brought to.", rich_help_panel=_WHAT)]
 PowerOfTwo = Annotated[
@@ -151,3 +211,14 @@ ToleranceOutput = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show tracebacks.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"onnxnorm {VERSION}")  # noqa: T201 - what was asked for
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+]

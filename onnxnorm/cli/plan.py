@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from onnxnorm import api
-from onnxnorm.calibration.image_options import parsed_size
 from onnxnorm.cli import options as o
 from onnxnorm.cli.terminal import Terminal
 from onnxnorm.report import plan_tables
@@ -29,10 +28,12 @@ def plan(
     json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
+    version: o.Version = False,
 ) -> None:
     """Say which filters can be normalized, which share a scale, and why others cannot. Runs nothing."""
+    del version
     terminal = Terminal(quiet, verbose, json)
-    found = api.plan(model, stats, filters=filters, outputs=outputs, size=parsed_size(size) if size else None)
+    found = api.plan(model, stats, filters=filters, outputs=outputs, size=size)
     terminal.show(*plan_tables(found))
     if stats is None:
         terminal.say(f"next: onnxnorm calibrate {model} PHOTOS -o stats.safetensors")

@@ -1,4 +1,4 @@
-"""`onnxnorm rewrite MODEL --stats STATS -o OUT`."""
+"""`onnxnorm rewrite MODEL [--stats STATS] -o OUT`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from onnxnorm import api
 from onnxnorm.cli import options as o
 from onnxnorm.cli.terminal import Terminal
 from onnxnorm.report import layer_table
+from onnxnorm.rewriting import Rewriting, sidecar_path
 
 __all__ = ["NAME", "rewrite", "summary", "tell_rewritten"]
 
@@ -19,9 +20,10 @@ _CLONES_SHOWN = 5
 
 def rewrite(
     model: o.ModelPath,
-    stats: o.StatsPath,
     output: o.OutPath,
+    stats: o.OptionalStats = None,
     statistic: o.StatisticChoice = "mean",
+    strength: o.Strength = 1.0,
     target: o.Target = 1.0,
     power_of_two: o.PowerOfTwo = False,
     outputs: o.OutputChoice = "keep",
@@ -33,15 +35,18 @@ def rewrite(
     json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
+    version: o.Version = False,
 ) -> None:
-    """Scale constants so that every filter's mean activation is the target; verify, then write."""
-    del statistic
+    """Scale constants so that every filter's statistic, by default its mean, is the target; verify, then write."""
+    del version
     terminal = Terminal(quiet, verbose, json)
     with terminal.status("rewriting and verifying"):
         done = api.rewrite(
             model,
             stats,
             output,
+            statistic=statistic,
+            strength=strength,
             target=target,
             power_of_two=power_of_two,
             outputs=outputs,
@@ -51,19 +56,22 @@ def rewrite(
             provider=provider,
             threads=threads,
         )
-    tell_rewritten(terminal, done, target)
+    tell_rewritten(terminal, done)
     terminal.say(f"next: onnxnorm verify {model} {output} OTHER-PHOTOS")
     terminal.show_json(summary(done))
 
 
-def tell_rewritten(terminal: Terminal, done: api.Rewritten, target: float) -> None:
+def tell_rewritten(terminal: Terminal, done: api.Rewritten) -> None:
     """The table of layers, what is special, and the verdict."""
     if not terminal.quiet:
-        terminal.show(layer_table(done.rewriting.scales, target), "")
+        terminal.show(layer_table(done.rewriting.scales, done.rewriting.statistic), "")
     terminal.show(str(done.plan))
-    negative = sum(int((layer.after[~layer.dead & ~layer.pinned] < 0).sum()) for layer in done.rewriting.scales.layers)
-    if negative:
-        terminal.say(f"{negative:,} filters have a negative mean: scales are positive, so it is minus the target now")
+    for layer in done.rewriting.scales.layers:
+        if layer.dead.any():
+            numbers = ", ".join(map(str, np.flatnonzero(layer.dead).tolist()))
+            terminal.show(f"dead in {layer.layer.node}, their scale stays 1: {numbers}")
+    for note in _notes(done.rewriting):
+        terminal.show(note)
     clones = done.rewriting.clones
     for clone in clones[:_CLONES_SHOWN]:
         terminal.say(f"constant {clone.constant!r} is shared; {clone.node!r} now reads its own copy, {clone.clone!r}")
@@ -73,20 +81,76 @@ def tell_rewritten(terminal: Terminal, done: api.Rewritten, target: float) -> No
         terminal.say(f"the scales of output {name!r} are too many to be recorded in the model")
     terminal.show(f"verdict: {done.verification}" if done.verification else "verdict: not verified")
     terminal.show(f"written to {done.path}")
+    if done.rewriting.sidecar is not None and done.path is not None:
+        terminal.show(f"the scales, too many for the model's metadata, to {sidecar_path(done.path)}")
+
+
+def _notes(rewriting: Rewriting) -> list[str]:
+    """What is worth knowing about the scales."""
+    scales, notes = rewriting.scales, []
+    low, high = scales.span
+    if rewriting.previous:
+        before = f"{rewriting.previous.get('statistic', '?')} to {rewriting.previous.get('target', '?')}"
+        notes.append(
+            f"already normalized on {before}; scales now between {low:.4g} and {high:.4g}{_uncertainty(rewriting)}"
+        )
+    if scales.unknown:
+        notes.append(f"{scales.unknown:,} filters keep scale 1: their {rewriting.statistic} is not known")
+    negative = sum(int((layer.after[layer.live & ~layer.pinned] < 0).sum()) for layer in scales.layers)
+    if negative:
+        notes.append(f"{negative:,} filters have a negative mean: scales are positive, so it is minus the target now")
+    if rewriting.power_of_two:
+        notes.append(
+            "every scale is a power of two: a free filter comes within 0.71 to 1.41 of what it would exactly be"
+        )
+    if scales.limited:
+        notes.append(
+            f"{scales.limited:,} filters have a scale nearer to 1 than that, since a weight or bias would have left the "
+            "normal range of its type, and lost bits"
+        )
+    worst = rewriting.rounding.worst
+    if worst is not None and worst[1] > 0:
+        notes.append(f"rounding changed no weight or bias by more than {worst[1]:.1e} of it ({worst[0]})")
+    return notes
+
+
+def _uncertainty(rewriting: Rewriting) -> str:
+    """How far from 1 scales may be by chance: the relative standard errors of the statistics."""
+    parts = [
+        layer.standard_error[layer.live] / np.abs(layer.statistic[layer.live]) for layer in rewriting.scales.layers
+    ]
+    errors = np.concatenate([np.empty(0), *parts])
+    errors = errors[np.isfinite(errors)]
+    if not errors.size:
+        return ""
+    return f" (standard error of the statistics {np.median(errors):.1%} at the median, {errors.max():.1%} at worst)"
 
 
 def summary(done: api.Rewritten) -> dict[str, Any]:
     """What `--json` prints about a rewrite."""
+    rewriting = done.rewriting
+    worst = rewriting.rounding.worst
+    sidecar = sidecar_path(done.path) if rewriting.sidecar is not None and done.path is not None else None
     return {
         "output": str(done.path),
+        "statistic": rewriting.statistic,
+        "strength": rewriting.strength,
+        "target": rewriting.target,
+        "power_of_two": rewriting.power_of_two,
         "filters": done.plan.filters,
         "free": done.plan.free,
         "tied": done.plan.tied,
         "pinned": done.plan.pinned,
         "dead": done.plan.dead,
-        "changed": list(done.rewriting.changed),
-        "clones": [vars(clone) for clone in done.rewriting.clones],
-        "outputs": {name: array.reshape(-1).tolist() for name, array in done.rewriting.outputs.items()},
+        "unknown": rewriting.scales.unknown,
+        "limited": rewriting.scales.limited,
+        "scales": dict(zip(("min", "max"), rewriting.scales.span, strict=True)),
+        "scales_file": None if sidecar is None else str(sidecar),
+        "changed": list(rewriting.changed),
+        "clones": [vars(clone) for clone in rewriting.clones],
+        "outputs": {name: array.reshape(-1).tolist() for name, array in rewriting.outputs.items()},
+        "rounding": None if worst is None else {"constant": worst[0], "max_relative_error": worst[1]},
+        "previous": dict(rewriting.previous) or None,
         "layers": [
             {
                 "node": layer.layer.node,
@@ -95,14 +159,20 @@ def summary(done: api.Rewritten) -> dict[str, Any]:
                 "filters": layer.layer.channels,
                 "before": _quantiles(layer.statistic),
                 "after": _quantiles(layer.after),
+                "scale": _quantiles(layer.scale),
                 "dead": np.flatnonzero(layer.dead).tolist(),
+                "limited": np.flatnonzero(layer.limited).tolist(),
                 "pinned": int(layer.pinned.sum()),
             }
-            for layer in done.rewriting.scales.layers
+            for layer in rewriting.scales.layers
         ],
         "verification": done.verification.to_json() if done.verification else None,
     }
 
 
-def _quantiles(values: Any) -> dict[str, float]:
-    return {"min": float(np.min(values)), "median": float(np.median(values)), "max": float(np.max(values))}
+def _quantiles(values: Any) -> dict[str, float | None]:
+    """Of the values that are known."""
+    known = values[~np.isnan(values)]
+    if not known.size:
+        return {"min": None, "median": None, "max": None}
+    return {"min": float(known.min()), "median": float(np.median(known)), "max": float(known.max())}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,8 +17,11 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from onnxnorm.calibration import Progress
+from onnxnorm.calibration.enough import Errors
 
 __all__ = ["Terminal"]
+
+_REFRESH = 0.5
 
 
 class _Rate(ProgressColumn):
@@ -65,13 +69,19 @@ class Terminal:
             MofNCompleteColumn(),
             _Rate(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[errors]}"),
         )
         hidden = self.quiet or not self.err.is_terminal
         with Bar(*columns, console=self.err, disable=hidden, speed_estimate_period=120) as bar:
-            task = bar.add_task(title, total=None)
+            task = bar.add_task(title, total=None, errors="")
+            shown = 0.0
 
             def update(progress: Progress) -> None:
+                nonlocal shown
                 bar.update(task, completed=progress.done, total=progress.total)
+                if not hidden and time.monotonic() - shown >= _REFRESH:
+                    shown = time.monotonic()
+                    bar.update(task, errors=_errors(progress))
 
             yield update
 
@@ -83,6 +93,15 @@ class Terminal:
             return
         with self.err.status(title):
             yield
+
+
+def _errors(progress: Progress) -> str:
+    """How exact the means are by now."""
+    errors = Errors.of(progress.values)
+    if not errors.relative.size:
+        return ""
+    median, most, worst = (errors.quantile(share) for share in (0.5, 0.95, 1.0))
+    return f"error {median:.1%}, 95 %: {most:.1%}, worst {worst:.1%}"
 
 
 def _width(stream: Any) -> int | None:

@@ -11,6 +11,7 @@ from onnxnorm import api
 from onnxnorm.cli import options as o
 from onnxnorm.cli.calibrate import image_words
 from onnxnorm.cli.terminal import Terminal
+from onnxnorm.report import fp16_tables
 
 __all__ = ["NAME", "verify"]
 
@@ -24,6 +25,9 @@ def verify(
         list[Path] | None,
         typer.Argument(metavar="[DATA...]", help="What to feed; without it, seeded random inputs.", show_default=False),
     ] = None,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="Show the headroom in float16, and what float16 does to the outputs.")
+    ] = False,
     preset: o.Preset = None,
     size: o.Size = None,
     resize: o.ResizeChoice = "shortest",
@@ -39,14 +43,17 @@ def verify(
     json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
+    version: o.Version = False,
 ) -> None:
     """Say whether two models compute the same function and have the same graph. Exit code 3 if not the function."""
+    del version
     terminal = Terminal(quiet, verbose, json)
     with terminal.status("verifying"):
         found = api.verify(
             original,
             rewritten,
             list(data) if data else None,
+            fp16=fp16,
             batch_size=batch_size,
             limit=limit,
             tolerance_output=tolerance_output,
@@ -57,6 +64,8 @@ def verify(
     terminal.show(f"verdict: {found}")
     graph = "the same but for constants' values" if found.graph_identical else "not the same"
     terminal.show(f"graph: {graph}")
+    if found.fp16:
+        terminal.show(*fp16_tables(found.fp16.to_json()))
     terminal.show_json(found.to_json())
     if not found.same:
         raise typer.Exit(3)

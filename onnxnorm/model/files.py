@@ -8,7 +8,6 @@ Two kinds of bulky data look alike from here on: data inside the model file, and
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 import shutil
 import tempfile
@@ -24,32 +23,12 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from onnxnorm.errors import ModelError, OptionError
-from onnxnorm.model.wire import RAW_DATA, Bulk, Span, fill, strip
+from onnxnorm.model.stored import Stored, mapped
+from onnxnorm.model.wire import Bulk, Span, fill, strip
 
-__all__ = ["CHUNK", "Model", "ModelLike", "Stored", "check_target", "tensor_dtype"]
-
-CHUNK = 1 << 22  # bytes handled at a time
+__all__ = ["Model", "ModelLike", "Stored", "check_target", "tensor_dtype"]
 
 ModelLike = str | os.PathLike[str] | onnx.ModelProto
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Data of an initializer as it lies in a file, `offset` bytes from its start: little-endian, in row-major order."""
-
-    buffer: memoryview
-    offset: int
-    field: int = RAW_DATA
-
-    @property
-    def length(self) -> int:
-        """Size in bytes."""
-        return len(self.buffer)
-
-    def chunks(self) -> Iterator[memoryview]:
-        """The bytes, a few megabytes at a time."""
-        for start in range(0, len(self.buffer), CHUNK):
-            yield self.buffer[start : start + CHUNK]
 
 
 @dataclass(frozen=True)
@@ -69,7 +48,7 @@ class Model:
         if isinstance(source, Model):
             return source
         path = None if isinstance(source, onnx.ModelProto) else Path(source)
-        buffer = _serialized(source) if isinstance(source, onnx.ModelProto) else _mapped(Path(source))
+        buffer = _serialized(source) if isinstance(source, onnx.ModelProto) else mapped(Path(source))
         where = f"model {path}" if path else "the ModelProto"
         try:
             skeleton, spans = strip(buffer)
@@ -259,18 +238,6 @@ def _serialized(proto: onnx.ModelProto) -> memoryview:
         ) from error
 
 
-def _mapped(path: Path) -> memoryview:
-    try:
-        with path.open("rb") as stream:
-            if os.fstat(stream.fileno()).st_size == 0:
-                return memoryview(b"")
-            return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
-    except FileNotFoundError:
-        raise ModelError(f"model {path} does not exist") from None
-    except OSError as error:
-        raise ModelError(f"model {path} cannot be read: {error.strerror}") from error
-
-
 def _inline(buffer: memoryview, span: Span) -> Stored:
     return Stored(buffer[span.offset : span.offset + span.length], span.offset, span.field)
 
@@ -287,7 +254,7 @@ def _external(proto: onnx.ModelProto, path: Path | None, where: str) -> dict[int
         entries = _entries(tensor)
         location = entries.get("location", "")
         if location not in files:
-            files[location] = _mapped(_inside(path.parent, location, where))
+            files[location] = mapped(_inside(path.parent, location, where))
         size = int(np.prod(tensor.dims, dtype=np.int64)) * tensor_dtype(tensor.data_type).itemsize
         offset = int(entries.get("offset", 0))
         length = int(entries.get("length", size))

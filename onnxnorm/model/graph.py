@@ -79,7 +79,8 @@ class Node:
 class Graph:
     """The main graph, for one concrete shape of every input.
 
-    `shapes` and `types` (ONNX element types) lack the values that nothing is known of.
+    `shapes` and `types` (ONNX element types) lack the values that nothing is known of. `batched` lists the axes of a
+    value whose size depends on how many samples there are, where the model leaves that open.
     """
 
     nodes: tuple[Node, ...]
@@ -89,6 +90,7 @@ class Graph:
     shapes: Mapping[str, tuple[int, ...]]
     types: Mapping[str, int]
     readers: Mapping[str, tuple[Reader, ...]]
+    batched: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def ordered_nodes(model: Model) -> tuple[Node, ...]:

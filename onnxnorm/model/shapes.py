@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ __all__ = ["evaluate", "read_graph", "sample_shapes"]
 
 # Same inputs, other outputs: never constant.
 _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+# Functions that ONNX cannot infer through, whose output has the shape of their first input.
+_SAME_SHAPE = {"GroupNormalization"}
 _SMALL = 1 << 16  # elements; larger constants are not handed to shape inference
 
 DEFAULT_SIZE = 224
@@ -57,6 +60,7 @@ def read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
     """Read a model for inputs of these shapes. Raises ModelError if the graph is not legal."""
     nodes = ordered_nodes(model)
     known_shapes, types = _infer_whole(model, shapes)
+    batched = _batched(model, shapes, dict(known_shapes))
     constants = stored_constants(model)
     for constant in constants.values():
         known_shapes[constant.name] = constant.shape
@@ -69,7 +73,7 @@ def read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
                     known_shapes.setdefault(name, shape)
         constants.update(_computed(node, known_shapes, types, constants))
     outputs = tuple(value.name for value in model.proto.graph.output)
-    return Graph(nodes, input_specs(model), outputs, constants, known_shapes, types, readers_of(nodes))
+    return Graph(nodes, input_specs(model), outputs, constants, known_shapes, types, readers_of(nodes), batched)
 
 
 def evaluate(node: Node, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -77,7 +81,10 @@ def evaluate(node: Node, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any
     feeds = [onnx.helper.make_tensor_value_info(name, _elem_type(array), None) for name, array in inputs.items()]
     wanted = [name for name in node.outputs if name]
     results = [onnx.helper.make_tensor_value_info(name, 0, None) for name in wanted]
-    graph = onnx.helper.make_graph([node.proto], "one node", feeds, results)
+    proto = onnx.NodeProto()
+    proto.CopyFrom(node.proto)
+    proto.domain = node.domain
+    graph = onnx.helper.make_graph([proto], "one node", feeds, results)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", node.opset)])
     return [np.asarray(result) for result in ReferenceEvaluator(model).run(wanted, dict(inputs))]
 
@@ -89,16 +96,18 @@ def _elem_type(array: NDArray[Any]) -> int:
 def _infer_whole(
     model: Model, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
-    """ONNX shape inference for concrete inputs; what the file claims about inner values counts only where it is silent."""
+    """ONNX shape inference for concrete inputs; the file's own claims about inner values count only where it is silent."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     for value in proto.graph.input:
         if value.name in shapes:
             _set_shape(value, shapes[value.name])
     claimed = {value.name: value for value in (*model.proto.graph.value_info, *model.proto.graph.output)}
+    sizes = _named_sizes(model, shapes)
     del proto.graph.value_info[:]
     for value in proto.graph.output:
         value.type.tensor_type.ClearField("shape")
+    _shorten_domain(proto)
     try:
         proto = shape_inference.infer_shapes(proto, data_prop=True)
     except shape_inference.InferenceError as error:
@@ -110,25 +119,75 @@ def _infer_whole(
         _note(name, value.type, found, types)
     for name, value in claimed.items():
         if name not in found:
-            _note(name, value.type, found, types)
+            _note(name, value.type, found, types, sizes)
     return found, types
 
 
-def _note(name: str, kind: onnx.TypeProto, shapes: dict[str, tuple[int, ...]], types: dict[str, int]) -> None:
+def _named_sizes(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """What the symbolic dimensions of the graph's inputs (`N`, `height`) come to."""
+    return {
+        dim.dim_param: size
+        for value in model.proto.graph.input
+        for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False)
+        if dim.dim_param
+    }
+
+
+def _shorten_domain(proto: onnx.ModelProto) -> None:
+    """Write ONNX's own domain as shape inference wants it: it does not know it by its long name."""
+    for opset in proto.opset_import:
+        opset.domain = "" if opset.domain == "ai.onnx" else opset.domain
+    graphs = [proto.graph]
+    while graphs:
+        for node in graphs.pop().node:
+            if node.domain == "ai.onnx":
+                node.domain = ""
+            for attribute in node.attribute:
+                graphs.extend([*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])])
+
+
+def _batched(
+    model: Model, shapes: Mapping[str, tuple[int, ...]], before: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """The axes of every value whose size changes with one more sample, as far as shape inference tells."""
+    more = {spec.name for spec in input_specs(model) if spec.shape and spec.shape[0] is None and shapes.get(spec.name)}
+    if not more:
+        return {}
+    grown = {name: (shape[0] + 1, *shape[1:]) if name in more else shape for name, shape in shapes.items()}
+    try:
+        after, _ = _infer_whole(model, grown)
+    except ModelError:
+        return {}  # it takes one sample only, whatever it says
+    changed = {
+        name: tuple(axis for axis, (a, b) in enumerate(zip(shape, after[name], strict=False)) if a != b)
+        for name, shape in before.items()
+        if name in after
+    }
+    return {name: axes for name, axes in changed.items() if axes}
+
+
+def _note(
+    name: str,
+    kind: onnx.TypeProto,
+    shapes: dict[str, tuple[int, ...]],
+    types: dict[str, int],
+    sizes: Mapping[str, int] = MappingProxyType({}),
+) -> None:
     if not kind.HasField("tensor_type"):
         return
     if kind.tensor_type.elem_type:
         types[name] = kind.tensor_type.elem_type
-    shape = _shape_of(kind)
+    shape = _shape_of(kind, sizes)
     if shape is not None:
         shapes[name] = shape
 
 
-def _shape_of(kind: onnx.TypeProto) -> tuple[int, ...] | None:
+def _shape_of(kind: onnx.TypeProto, sizes: Mapping[str, int] = MappingProxyType({})) -> tuple[int, ...] | None:
+    """The shape, if every dimension is a number or has a known name."""
     if not kind.tensor_type.HasField("shape"):
         return None
-    dims = kind.tensor_type.shape.dim
-    return tuple(d.dim_value for d in dims) if all(d.HasField("dim_value") for d in dims) else None
+    dims = [d.dim_value if d.HasField("dim_value") else sizes.get(d.dim_param) for d in kind.tensor_type.shape.dim]
+    return None if None in dims else tuple(d for d in dims if d is not None)
 
 
 def _set_shape(value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> None:
@@ -162,7 +221,8 @@ def _infer_node(
         found = shape_inference.infer_node_outputs(schema, node.proto, kinds, data, opset_imports=opsets)
     except (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
         return {}  # the operator cannot tell; a value without a shape is treated as unknown
-    return {name: (kind.tensor_type.elem_type, _shape_of(kind)) for name, kind in found.items()}
+    like = shapes.get(node.inputs[0]) if node.proto.op_type in _SAME_SHAPE else None
+    return {name: (kind.tensor_type.elem_type, _shape_of(kind) or like) for name, kind in found.items()}
 
 
 def _computed(

@@ -16,30 +16,29 @@ __all__ = ["layer_table", "plan_tables"]
 _SHOWN_BARRIERS = 8
 
 
-def layer_table(scales: Scales, target: float) -> Table:
-    """Per layer: the mean of its filters before and after, and what could not be normalized."""
+def layer_table(scales: Scales, statistic: str = "mean") -> Table:
+    """Per layer: the statistic of its filters before and after, and what could not be normalized."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("layer", "measured at"):
         table.add_column(name, overflow="fold")
-    for name in ("filters", "mean before: min", "median", "max", "after: min", "max", "s.e.", "dead", "pinned"):
+    for name in ("filters", f"{statistic} before: min", "median", "max", "after: min", "max", "s.e.", "dead", "pinned"):
         table.add_column(name, justify="right", no_wrap=True)
     for layer in scales.layers:
-        table.add_row(*_layer_row(layer, target))
+        table.add_row(*_layer_row(layer))
     return table
 
 
-def _layer_row(layer: LayerScales, target: float) -> list[str]:
-    live = ~layer.dead
+def _layer_row(layer: LayerScales) -> list[str]:
+    live = layer.live
     after = layer.after[live & ~layer.pinned]
     errors = layer.standard_error[live] / np.abs(layer.statistic[live]) if live.any() else np.empty(0)
     known = errors[np.isfinite(errors)]
-    del target
     return [
         layer.layer.node,
         layer.layer.site.value + (" (abs)" if layer.layer.site.measure == "mean_abs" else ""),
         f"{layer.layer.channels:,}",
         *_spread(layer.statistic),
-        *((_number(after.min()), _number(after.max())) if after.size else ("-", "-")),
+        *((_number(float(after.min())), _number(float(after.max()))) if after.size else ("-", "-")),
         f"{np.median(known):.0%}" if known.size else "-",
         str(int(layer.dead.sum())) if layer.dead.any() else "",
         str(int(layer.pinned.sum())) if layer.pinned.any() else "",
@@ -47,11 +46,14 @@ def _layer_row(layer: LayerScales, target: float) -> list[str]:
 
 
 def _spread(values: NDArray[np.float64]) -> tuple[str, str, str]:
-    return _number(values.min()), _number(np.median(values)), _number(values.max())
+    known = values[~np.isnan(values)]
+    if not known.size:
+        return "-", "-", "-"
+    return _number(float(known.min())), _number(float(np.median(known))), _number(float(known.max()))
 
 
-def _number(value: float | np.floating[NDArray[np.generic]] | np.float64) -> str:  # type: ignore[type-var]
-    return f"{float(value):.4g}"
+def _number(value: float) -> str:
+    return f"{value:.4g}"
 
 
 def plan_tables(plan: Plan) -> Sequence[Table | str]:

@@ -1,7 +1,32 @@
-"""Which scale, and putting it into the constants."""
+"""Which scale, putting it into the constants, and taking it out again."""
 
 from onnxnorm.rewriting.constants import Clone
+from onnxnorm.rewriting.factors import Factor, Rounding
+from onnxnorm.rewriting.measured import STATISTICS, WITHOUT_IMAGES, Measured, Statistic, measure
+from onnxnorm.rewriting.record import PREFIX, output_scales, sidecar_path, write_sidecar
+from onnxnorm.rewriting.restore import Restored, restore_model
 from onnxnorm.rewriting.rewrite import Rewriting, rewrite_model
-from onnxnorm.rewriting.scales import LayerScales, Scales, choose_scales
+from onnxnorm.rewriting.scales import LayerScales, Scales, choose_scales, count_dead
 
-__all__ = ["Clone", "LayerScales", "Rewriting", "Scales", "choose_scales", "rewrite_model"]
+__all__ = [
+    "PREFIX",
+    "STATISTICS",
+    "WITHOUT_IMAGES",
+    "Clone",
+    "Factor",
+    "LayerScales",
+    "Measured",
+    "Restored",
+    "Rewriting",
+    "Rounding",
+    "Scales",
+    "Statistic",
+    "choose_scales",
+    "count_dead",
+    "measure",
+    "output_scales",
+    "restore_model",
+    "rewrite_model",
+    "sidecar_path",
+    "write_sidecar",
+]

@@ -15,13 +15,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import Constant
-from onnxnorm.model.files import CHUNK, Model, Stored
+from onnxnorm.model.files import Model, Stored
 from onnxnorm.model.wire import RAW_DATA, Bulk
+from onnxnorm.rewriting.factors import Factor, Rounding
 from onnxnorm.scaling import Edit
 
-__all__ = ["Clone", "apply_edits"]
+__all__ = ["Applied", "Clone", "Scaled", "apply_edits", "put", "rows_of"]
 
 Floats = NDArray[np.float64]
 
@@ -39,54 +39,13 @@ class Clone:
 
 
 @dataclass(frozen=True)
-class Factor:
-    """`new = old * times / over`; float64 arrays that broadcast against the constant."""
-
-    times: Floats
-    over: Floats
-
-    @property
-    def changes(self) -> bool:
-        """Whether anything is multiplied by something else than 1."""
-        return (
-            bool((self.times != self.over).any())
-            if self.times.shape == self.over.shape
-            else bool((self.times != 1).any() or (self.over != 1).any())
-        )
-
-    def __eq__(self, other: object) -> bool:
-        """Whether both multiply by the same numbers, elementwise."""
-        return (
-            isinstance(other, Factor)
-            and bool(np.all(self.times == other.times))
-            and bool(np.all(self.over == other.over))
-        )
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def apply(self, values: NDArray[np.generic], name: str) -> NDArray[np.generic]:
-        """Scaled values in their own dtype. Raises ModelError if they leave its range."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            scaled = (values.astype(np.float64) * self.times / self.over).astype(values.dtype)
-        if not np.isfinite(scaled).all() and np.isfinite(values).all():
-            raise ModelError(
-                f"constant {name!r} would overflow {values.dtype}; choose a smaller --target, or rewrite the "
-                "float32 model"
-            )
-        return scaled
-
-    def rows(self, start: int, stop: int) -> Factor:
-        """The part for rows `[start, stop)` of the constant's first axis."""
-        return Factor(*(part[start:stop] if part.shape[0] > 1 else part for part in (self.times, self.over)))
-
-
-@dataclass(frozen=True)
 class Scaled:
-    """Bulky data that is scaled as it is written."""
+    """Bulky data that is scaled as it is written; `rounding` learns what that costs."""
 
     stored: Stored
     constant: Constant
     factor: Factor = field(repr=False)
+    rounding: Rounding = field(repr=False)
     field: int = RAW_DATA
 
     @property
@@ -96,41 +55,80 @@ class Scaled:
 
     def chunks(self) -> Iterator[memoryview]:
         """The scaled bytes, a few rows at a time."""
-        values = np.frombuffer(self.stored.buffer, self.constant.dtype).reshape(self.constant.shape)
-        row = max(1, values.nbytes // max(1, len(values)))
-        step = max(1, CHUNK // row)
-        for start in range(0, len(values), step):
-            part = self.factor.rows(start, start + step).apply(values[start : start + step], self.constant.name)
-            yield np.ascontiguousarray(part).data.cast("B")
+        for start, values in self.stored.rows(self.constant.dtype, self.constant.shape):
+            part = self.factor.rows(start, start + len(values)).apply(values, self.constant.name, self.rounding)
+            yield memoryview(np.ascontiguousarray(part).view(np.uint8).reshape(-1))
 
 
-def apply_edits(
-    model: Model, edits: Sequence[Edit], of_slot: Floats
-) -> tuple[Model, tuple[str, ...], tuple[Clone, ...]]:
-    """A model with its constants scaled, the names of those that changed, and the clones that were needed.
+@dataclass(frozen=True)
+class Applied:
+    """A model with its constants scaled, by which factor each constant (and clone) was, and the clones needed."""
 
-    `of_slot` has shape `(slots,)`.
-    """
+    model: Model
+    factors: dict[str, Factor] = field(repr=False)
+    clones: tuple[Clone, ...]
+    rounding: Rounding = field(repr=False)
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Names of the constants that changed."""
+        copies = {clone.clone for clone in self.clones}
+        return tuple(name for name in self.factors if name not in copies)
+
+
+def apply_edits(model: Model, edits: Sequence[Edit], of_slot: Floats) -> Applied:
+    """Scale the constants of a model. `of_slot` has shape `(slots,)`."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     bulks: dict[int, Bulk] = dict(model.bulks)
-    changed: list[str] = []
+    rounding = Rounding()
+    factors: dict[str, Factor] = {}
     clones: list[Clone] = []
     by_name: dict[str, list[Edit]] = {}
     for edit in edits:
         by_name.setdefault(edit.constant.name, []).append(edit)
     for name, same in by_name.items():
         (first, _), *others = _variants(same, of_slot)
-        if first.changes:
-            _put(proto, bulks, model, same[0].constant, first)
-            changed.append(name)
         for factor, readers in others:
-            clone = _add_clone(proto, bulks, model, same[0].constant, factor)
+            clone = _add_clone(proto, bulks, model, same[0].constant, factor, rounding)
+            factors[clone] = factor
             for edit in readers:
                 node = proto.graph.node[edit.reader.node]
                 node.input[edit.reader.input] = clone
                 clones.append(Clone(name, clone, node.name or node.output[0]))
-    return Model(proto, bulks, model.path), tuple(changed), tuple(clones)
+        if first.changes:
+            put(proto, bulks, model, same[0].constant, first, rounding)
+            factors[name] = first
+    return Applied(Model(proto, bulks, model.path), factors, tuple(clones), rounding)
+
+
+def rows_of(model: Model, constant: Constant) -> Iterator[tuple[int, NDArray[np.generic]]]:
+    """The values of a constant, a few rows at a time, each part with the index of its first row."""
+    stored = model.bulks.get(constant.index) if constant.home == "initializer" else None
+    if isinstance(stored, Stored):
+        yield from stored.rows(constant.dtype, constant.shape)
+    elif constant.size:
+        yield 0, np.atleast_1d(constant.values())
+
+
+def put(
+    proto: onnx.ModelProto,
+    bulks: dict[int, Bulk],
+    model: Model,
+    constant: Constant,
+    factor: Factor,
+    rounding: Rounding,
+) -> None:
+    """Scale a constant where it lives."""
+    if constant.home == "initializer":
+        stored = model.bulks.get(constant.index)
+        if isinstance(stored, Stored):
+            bulks[constant.index] = Scaled(stored, constant, factor, rounding, stored.field)
+            return
+        tensor = proto.graph.initializer[constant.index]
+    else:
+        tensor = proto.graph.node[constant.index].attribute[0].t
+    _store(tensor, factor.apply(constant.values(), constant.name, rounding))
 
 
 def _variants(edits: list[Edit], of_slot: Floats) -> list[tuple[Factor, list[Edit]]]:
@@ -170,20 +168,14 @@ def _factor(edit: Edit, of_slot: Floats) -> Factor:
     return Factor(scales(edit.times), scales(edit.over))
 
 
-def _put(proto: onnx.ModelProto, bulks: dict[int, Bulk], model: Model, constant: Constant, factor: Factor) -> None:
-    """Scale a constant where it lives."""
-    if constant.home == "initializer":
-        stored = model.bulks.get(constant.index)
-        if isinstance(stored, Stored):
-            bulks[constant.index] = Scaled(stored, constant, factor, stored.field)
-            return
-        tensor = proto.graph.initializer[constant.index]
-    else:
-        tensor = proto.graph.node[constant.index].attribute[0].t
-    _store(tensor, factor.apply(constant.values(), constant.name))
-
-
-def _add_clone(proto: onnx.ModelProto, bulks: dict[int, Bulk], model: Model, constant: Constant, factor: Factor) -> str:
+def _add_clone(
+    proto: onnx.ModelProto,
+    bulks: dict[int, Bulk],
+    model: Model,
+    constant: Constant,
+    factor: Factor,
+    rounding: Rounding,
+) -> str:
     """Append a scaled copy of a constant as a new initializer; returns its name."""
     taken = {tensor.name for tensor in proto.graph.initializer} | {v.name for v in proto.graph.input}
     taken |= {name for node in proto.graph.node for name in (*node.input, *node.output)}
@@ -192,9 +184,10 @@ def _add_clone(proto: onnx.ModelProto, bulks: dict[int, Bulk], model: Model, con
     tensor = proto.graph.initializer.add(name=name, data_type=data_type, dims=constant.shape)
     stored = model.bulks.get(constant.index) if constant.home == "initializer" else None
     if isinstance(stored, Stored):
-        bulks[len(proto.graph.initializer) - 1] = Scaled(stored, constant, factor)
+        bulks[len(proto.graph.initializer) - 1] = Scaled(stored, constant, factor, rounding)
     else:
-        tensor.raw_data = numpy_helper.from_array(factor.apply(constant.values(), constant.name)).raw_data
+        values = factor.apply(constant.values(), constant.name, rounding)
+        tensor.raw_data = numpy_helper.from_array(values).raw_data
     if proto.ir_version < 4:  # every initializer had to be listed as an input
         proto.graph.input.append(onnx.helper.make_tensor_value_info(name, data_type, constant.shape))
     return name

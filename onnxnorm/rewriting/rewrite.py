@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.errors import ModelError
+from onnxnorm.errors import StatisticsError
 from onnxnorm.model.files import Model
-from onnxnorm.model.shapes import read_graph
-from onnxnorm.rewriting.constants import Clone, apply_edits
+from onnxnorm.model.graph import input_specs
+from onnxnorm.model.shapes import read_graph, sample_shapes
+from onnxnorm.rewriting.constants import Clone, Scaled, apply_edits
+from onnxnorm.rewriting.factors import Rounding
+from onnxnorm.rewriting.measured import measure, needs_images
+from onnxnorm.rewriting.powers import powers_of_two
+from onnxnorm.rewriting.record import OUTPUTS_RECORDED, Record, read_entries, recorded, write_entries
 from onnxnorm.rewriting.scales import Scales, choose_scales
 from onnxnorm.scaling import Plan, Trace, find_layers, make_plan, trace
 from onnxnorm.scaling.filters import FilterKind
@@ -20,18 +25,16 @@ from onnxnorm.scaling.walk import Outputs
 from onnxnorm.statistics import Statistics
 from onnxnorm.version import VERSION
 
-__all__ = ["PREFIX", "Rewriting", "output_scales", "rewrite_model"]
-
-PREFIX = "onnxnorm."
-OUTPUTS_KEY = f"{PREFIX}outputs"
-
-# Scales of graph outputs up to this many numbers are recorded in the model's metadata.
-_RECORDED = 1 << 16
+__all__ = ["Rewriting", "rewrite_model"]
 
 
 @dataclass(frozen=True)
 class Rewriting:
-    """A rewritten model, what was done to it, and the scales of graph outputs where those were not kept."""
+    """A rewritten model, what was done to it, and the scales of graph outputs where those were not kept.
+
+    `entries` is its provenance, `previous` that of the model before (empty if that was not a rewritten one), `sidecar`
+    the record of the scales if it has to go into a file of its own.
+    """
 
     model: Model = field(repr=False)
     plan: Plan
@@ -40,88 +43,110 @@ class Rewriting:
     clones: tuple[Clone, ...]
     outputs: dict[str, NDArray[np.float64]] = field(repr=False)
     unrecorded: tuple[str, ...]
+    entries: Mapping[str, str] = field(repr=False)
+    previous: Mapping[str, str] = field(repr=False)
+    sidecar: bytes | None = field(repr=False)
+    noted: Rounding = field(repr=False)
+
+    @property
+    def statistic(self) -> str:
+        """What was brought to the target."""
+        return self.entries["statistic"]
+
+    @property
+    def strength(self) -> float:
+        """The power that it was raised to."""
+        return float(self.entries["strength"])
+
+    @property
+    def target(self) -> float:
+        """What it was brought to."""
+        return float(self.entries["target"])
+
+    @property
+    def power_of_two(self) -> bool:
+        """Whether every scale is a power of two."""
+        return self.entries["power_of_two"] == "true"
+
+    @property
+    def rounding(self) -> Rounding:
+        """What rounding cost each constant that changed; those that were not written yet are scaled for that."""
+        for bulk in self.model.bulks.values():
+            if isinstance(bulk, Scaled) and bulk.constant.name not in self.noted.of:
+                for _ in bulk.chunks():
+                    pass
+        return self.noted
 
 
 def rewrite_model(
     model: Model,
-    statistics: Statistics,
+    statistics: Statistics | None,
     *,
+    statistic: str = "mean",
+    strength: float = 1.0,
     target: float = 1.0,
     power_of_two: bool = False,
     outputs: Outputs = "keep",
     filters: FilterKind = "conv",
 ) -> Rewriting:
-    """Scale the constants of a model so that every filter's mean activation is `target`.
+    """Scale the constants of a model so that every filter's statistic (to the power `strength`) is `target`.
 
-    Raises StatisticsError if the statistics were measured on another model.
+    Raises StatisticsError if the statistic needs statistics and there are none, or none of this model.
     """
     digest = model.digest()
-    statistics.check_model(digest)
-    graph = read_graph(model, statistics.shapes)
-    found = trace(graph, outputs)
+    previous = read_entries(model)
+    if statistics is not None and needs_images(statistic):
+        _check(statistics, digest, previous)
+    else:
+        statistics = None
+    shapes = statistics.shapes if statistics else sample_shapes(input_specs(model))
+    found = trace(read_graph(model, shapes), outputs)
     layers = find_layers(found, filters)
-    scales = choose_scales(found, layers, statistics, target=target, power_of_two=power_of_two)
-    rewritten, changed, clones = apply_edits(model, found.edits, scales.of_slot)
+    measured = measure(statistic, model, found, layers, statistics)
+    scales = choose_scales(found, layers, measured, target=target, strength=strength)
+    if power_of_two:
+        scales = powers_of_two(model, found, scales)
+    applied = apply_edits(model, found.edits, scales.of_slot)
     scaled_outputs = _output_scales(found, scales)
-    recorded = {name: array for name, array in scaled_outputs.items() if array.size <= _RECORDED}
-    _record(rewritten, _provenance(digest, statistics, target, power_of_two), recorded)
-    plan = make_plan(found, layers, scales.dead)
-    unrecorded = tuple(name for name in scaled_outputs if name not in recorded)
-    return Rewriting(rewritten, plan, scales, changed, clones, scaled_outputs, unrecorded)
+    short = {name: array for name, array in scaled_outputs.items() if array.size <= OUTPUTS_RECORDED}
+    entries = {
+        "version": VERSION,
+        "statistic": statistic,
+        "strength": repr(float(strength)),
+        "target": repr(float(target)),
+        "power_of_two": str(power_of_two).lower(),
+        "original": digest,
+    }
+    if statistics is not None:
+        entries["statistics"] = hashlib.sha256(statistics.to_bytes()).hexdigest()
+        entries["images"] = str(statistics.images)
+    more, sidecar = recorded(Record.of(applied.factors, applied.clones), short, previous)
+    entries |= more
+    write_entries(applied.model.proto, entries)
+    return Rewriting(
+        model=applied.model,
+        plan=make_plan(found, layers, scales.dead),
+        scales=scales,
+        changed=applied.changed,
+        clones=applied.clones,
+        outputs=scaled_outputs,
+        unrecorded=tuple(name for name in scaled_outputs if name not in short),
+        entries=entries,
+        previous=previous,
+        sidecar=sidecar,
+        noted=applied.rounding,
+    )
 
 
-def output_scales(model: Model) -> dict[str, NDArray[np.float64]]:
-    """The recorded scales of graph outputs, by name, each an array that broadcasts against the output.
-
-    Raises ModelError if the record is damaged.
-    """
-    for entry in model.proto.metadata_props:
-        if entry.key == OUTPUTS_KEY:
-            return _read_output_scales(entry.value)
-    return {}
-
-
-def _read_output_scales(text: str) -> dict[str, NDArray[np.float64]]:
-    try:
-        recorded = {
-            name: np.asarray(item["scales"], np.float64).reshape(item["shape"])
-            for name, item in json.loads(text).items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"the model's metadata {OUTPUTS_KEY!r} is damaged ({error!r}); rewrite it again") from error
-    if not all((np.isfinite(scales) & (scales > 0)).all() for scales in recorded.values()):
-        raise ModelError(f"the model's metadata {OUTPUTS_KEY!r} holds scales that are not positive; rewrite it again")
-    return recorded
+def _check(statistics: Statistics, digest: str, previous: Mapping[str, str]) -> None:
+    if statistics.model != digest and statistics.model == previous.get("original"):
+        raise StatisticsError(
+            "this model was rewritten already, and the statistics were measured on the one before; "
+            "calibrate this model, or rewrite that one"
+        )
+    statistics.check_model(digest)
 
 
 def _output_scales(found: Trace, scales: Scales) -> dict[str, NDArray[np.float64]]:
     arrays = {name: scales.of_slot[found.ids[name]] for name in found.graph.outputs if name in found.ids}
     return {name: array for name, array in arrays.items() if (array != 1).any()}
-
-
-def _provenance(digest: str, statistics: Statistics, target: float, power_of_two: bool) -> dict[str, str]:
-    return {
-        "version": VERSION,
-        "statistic": "mean",
-        "target": repr(target),
-        "power_of_two": str(power_of_two).lower(),
-        "original": digest,
-        "statistics": hashlib.sha256(statistics.to_bytes()).hexdigest(),
-        "images": str(statistics.images),
-    }
-
-
-def _record(model: Model, provenance: dict[str, str], outputs: dict[str, NDArray[np.float64]]) -> None:
-    """Put the provenance into the metadata, in place of what an earlier rewrite left there."""
-    kept = [entry for entry in model.proto.metadata_props if not entry.key.startswith(PREFIX)]
-    copies = [(entry.key, entry.value) for entry in kept]
-    del model.proto.metadata_props[:]
-    for key, value in copies:
-        model.proto.metadata_props.add(key=key, value=value)
-    for key, value in provenance.items():
-        model.proto.metadata_props.add(key=PREFIX + key, value=value)
-    if outputs:
-        recorded = {
-            name: {"shape": array.shape, "scales": array.reshape(-1).tolist()} for name, array in outputs.items()
-        }
-        model.proto.metadata_props.add(key=OUTPUTS_KEY, value=json.dumps(recorded))

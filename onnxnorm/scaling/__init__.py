@@ -1,8 +1,8 @@
-"""The law of scales: which channels of a network may be rescaled, which must share a scale, and how constants follow.
+"""The law of scales: which channels may be rescaled, which must share a scale, and how constants follow.
 
-**Invariant.** Write `v' = s ⊙ v` for a value of the rewritten network, with one scale `s > 0` per channel. The rewritten
-network computes the original function exactly when every operator keeps that equation true and every graph input and
-output has `s = 1`.
+**Invariant.** Write `v' = s ⊙ v` for a value of the rewritten network, with one scale `s > 0` per channel. The
+rewritten network computes the original function exactly when every operator keeps that equation true and every graph
+input and output has `s = 1`.
 
 **Algorithm.**
 

@@ -130,7 +130,7 @@ def _own(graph: Graph, consumers: dict[str, list[Node]], value: str, axis: int) 
         constant = node.op in _WITH_CONSTANT and all(name in graph.constants or name == value for name in node.inputs)
         if not constant and node.op not in _STRAIGHT_ON:
             break
-        if len(graph.shapes.get(node.outputs[0], ())) != len(graph.shapes.get(value, ())):
+        if not graph.shapes.get(value) or len(graph.shapes.get(node.outputs[0], ())) != len(graph.shapes[value]):
             break
         value = node.outputs[0]
     return Site(value, axis, "mean_abs")

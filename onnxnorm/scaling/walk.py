@@ -147,9 +147,15 @@ class _Walk:
             self.slots.pin(self.ids[name], barrier_at(node, name, reason))
 
     def _settle(self, name: str, ids: Ids) -> None:
-        """Keep the slots of a value, at its rank."""
+        """Keep the slots of a value, at its rank. From one sample to the next they must not vary."""
         shape = self.graph.shapes.get(name)
-        self.ids[name] = squeezed(at_rank(ids, ids.ndim if shape is None else len(shape)))
+        ids = squeezed(at_rank(ids, ids.ndim if shape is None else len(shape)))
+        for axis in self.graph.batched.get(name, ()):
+            if axis < ids.ndim and ids.shape[axis] > 1:
+                merged: Ids = ids.max(axis=axis, keepdims=True)
+                self.slots.tie(merged, ids)
+                ids = merged
+        self.ids[name] = ids
 
     def _keep_shared_constants(self) -> None:
         touched = {(edit.constant.name, edit.reader) for edit in self.edits}

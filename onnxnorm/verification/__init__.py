@@ -1,7 +1,8 @@
 """Whether it is the same function, and the same graph."""
 
 from onnxnorm.verification.compare import Comparison, compare
+from onnxnorm.verification.fp16 import Fp16, HeadroomMeter
 from onnxnorm.verification.graphs import same_graph
 from onnxnorm.verification.verify import Verification, verify_models
 
-__all__ = ["Comparison", "Verification", "compare", "same_graph", "verify_models"]
+__all__ = ["Comparison", "Fp16", "HeadroomMeter", "Verification", "compare", "same_graph", "verify_models"]

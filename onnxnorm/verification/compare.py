@@ -36,7 +36,8 @@ Floats = NDArray[np.float64]
 class Comparison:
     """How far `b` is from `a`, over any number of samples: `one + another` is the comparison of both together.
 
-    `errors` and `magnitudes` hold the largest |a - b| and |a| of each channel, an array `(channels,)` per axis of `axes`.
+    `errors` and `magnitudes` hold the largest |a - b| and |a| of each channel: an array `(channels,)` per axis of
+    `axes`.
     """
 
     axes: tuple[int, ...]

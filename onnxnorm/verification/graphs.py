@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 
 from onnxnorm.model.files import Model
-from onnxnorm.rewriting.rewrite import PREFIX
+from onnxnorm.rewriting import PREFIX
 
 __all__ = ["same_graph"]
 

@@ -8,7 +8,7 @@ says so.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from onnxnorm.calibration.sessions import Runtime
 from onnxnorm.errors import DataError, ModelError, OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.verification.compare import Comparison, compare, default_tolerance
+from onnxnorm.verification.fp16 import Fp16
 from onnxnorm.verification.graphs import same_graph
 
 __all__ = ["OutputVerdict", "Verification", "verify_models"]
@@ -42,7 +43,10 @@ class OutputVerdict:
 
 @dataclass(frozen=True)
 class Verification:
-    """The verdict on a rewritten model; the errors are those of its worst output."""
+    """The verdict on a rewritten model; the errors are those of its worst output.
+
+    `fp16` is the headroom in float16, where that was asked for.
+    """
 
     same: bool
     max_relative_error: float
@@ -51,6 +55,7 @@ class Verification:
     outputs: dict[str, OutputVerdict]
     samples: int
     graph_identical: bool
+    fp16: Fp16 | None = field(default=None, repr=False)
 
     @property
     def noise(self) -> float:
@@ -65,7 +70,9 @@ class Verification:
         errors += f"the runtime's own noise {worst.noise:.1e})"
         if self.same:
             return f"the same function: outputs differ by at most {errors} on {self.samples} samples"
-        channel = f"; channel {worst.worst_channel} (of axis {worst.worst_axis}) is off by " if worst.worst_axis > 0 else ""
+        channel = (
+            f"; channel {worst.worst_channel} (of axis {worst.worst_axis}) is off by " if worst.worst_axis > 0 else ""
+        )
         channel += f"{worst.worst_channel_error:.1e} of its own magnitude" if channel else ""
         return f"not the same function: output {name!r} differs by {errors}{channel}"
 
@@ -79,6 +86,7 @@ class Verification:
             "outputs": {name: vars(verdict) for name, verdict in self.outputs.items()},
             "samples": self.samples,
             "graph_identical": self.graph_identical,
+            **({"fp16": self.fp16.to_json()} if self.fp16 else {}),
         }
 
 

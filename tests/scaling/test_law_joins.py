@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from graphs import between, model, rand
+from graphs import between, floats, model, rand
 from law_checks import holds, refused
 
 JOINS = ["Add", "Sub", "Sum", "Mean", "Max", "Min"]
@@ -68,7 +67,7 @@ def test_zeros_tie_nothing(op: str, shape: tuple[int, ...]) -> None:
 
 def test_a_constant_that_is_partly_zero_ties_where_it_is_not() -> None:
     """One number per column for all channels: all of them are tied as soon as one column is not 0."""
-    holds(between("b = Add(a, k)", constants={"k": np.float32([0, 0, 1, 0, 0, 0])}), {"a": 1, "b": 1})
+    holds(between("b = Add(a, k)", constants={"k": floats([0, 0, 1, 0, 0, 0])}), {"a": 1, "b": 1})
 
 
 @pytest.mark.parametrize("op", ["Max", "Min"])
@@ -76,6 +75,13 @@ def test_infinite_bounds_tie(op: str) -> None:
     """Infinity is a number like others here; the tie costs little, and the output stays."""
     low = np.float32(-np.inf if op == "Max" else np.inf)
     holds(between(f"b = {op}(a, k)", constants={"k": np.asarray(low)}), {"a": 1, "b": 1})
+
+
+@pytest.mark.parametrize("op", [*JOINS, "Mul", "Div"])
+def test_numbers_without_axes(op: str) -> None:
+    body = f"m = ReduceMax<keepdims=0>(a) \n n = ReduceL1<keepdims=0>(a2) \n c = {op}(m, n) \n b = Add(c, k)"
+    proto = between(body, (1, 4, 3, 3), {"k": np.asarray(np.float32(0.3))}, branches=2, opset=17, tail="none")
+    holds(proto, {"b": 1} if op != "Div" else None)
 
 
 def test_a_value_with_itself() -> None:
@@ -115,7 +121,7 @@ def test_a_constant_behind_another_node_pins(op: str) -> None:
 
 def test_a_constant_that_another_operator_reads_pins() -> None:
     body = "p = Add(a, k) \n q = Pow(a2, k) \n b = Concat<axis=1>(q, p)"
-    proto = between(body, constants={"k": np.float32([[[1]], [[2]], [[1]], [[3]]])}, branches=2)
+    proto = between(body, constants={"k": floats([[[1]], [[2]], [[1]], [[3]]])}, branches=2)
     refused(proto, "constant 'k' is also read by Pow node 'q'")
     body = "p = Add(a, k) \n q = Sigmoid(k) \n b = Mul(p, q)"
     refused(between(body, constants={"k": rand(4, 1, 1)}), "constant 'k' is also read by Sigmoid node")
@@ -143,7 +149,9 @@ def test_padding_may_become_a_number() -> None:
     body = "p = Pad(a, pads) \n q = Max(p, k) \n b = Conv(q, w)"
     holds(between(body, constants=constants), {"a": 4, "q": 7})
     body = "p = Pad(a, pads) \n q = Add(p, a2) \n b = Conv(q, w)"
-    holds(between(body, (2, 4, 3, 3), constants={"pads": [0, 0, 0, 0, 0, 0, 0, 0], "w": rand(3, 4, 1, 1)}, branches=2), 4)
+    holds(
+        between(body, (2, 4, 3, 3), constants={"pads": [0, 0, 0, 0, 0, 0, 0, 0], "w": rand(3, 4, 1, 1)}, branches=2), 4
+    )
 
 
 def test_padding_shortcut_of_a_residual_block() -> None:
@@ -153,7 +161,7 @@ def test_padding_shortcut_of_a_residual_block() -> None:
 
 def test_nan_and_infinity_pass() -> None:
     body = "q = Max(a, k) \n r = Min(q, a2) \n b = Clip(r, lo)"
-    proto = between(body, constants={"k": np.float32([[[np.nan]], [[np.inf]], [[-np.inf]], [[1]]]),
+    proto = between(body, constants={"k": floats([[[np.nan]], [[np.inf]], [[-np.inf]], [[1]]]),
                                      "lo": np.float32(0)}, branches=2, tail="none")  # fmt: skip
     holds(proto, {"a": 4, "b": 4})
 
@@ -219,9 +227,9 @@ def test_unknown_shapes() -> None:
             "one": [1],
             "rest": [3, 2, 2],
             "w": rand(2, 3, 1, 1),
-            "s": np.float32([1, 2]),
+            "s": floats([1, 2]),
             "k": rand(2),
             "k2": rand(1, 2, 1, 1, 1),
         },
     )
-    holds(proto, {"a": 2}, whole=True, feed={"x": np.float32([1, 2]), "y": rand(1, 3, 2, 2)})
+    holds(proto, {"a": 2}, whole=True, feed={"x": floats([1, 2]), "y": rand(1, 3, 2, 2)})

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from graphs import between, model, rand
 from law_checks import holds, refused
 
@@ -95,9 +94,7 @@ def test_a_bias_that_is_an_activation_is_tied_to_the_output() -> None:
 def test_what_varies_over_space_is_tied_before_a_conv() -> None:
     body = "r = Concat<axis=2>(a, a2) \n b = Conv(r, w)"
     checked = holds(between(body, constants={"w": rand(4, 4, 3, 3)}, branches=2), {"a": 4, "b": 4})
-    np.testing.assert_array_equal(
-        checked.of_slot[checked.trace.ids["a"]], checked.of_slot[checked.trace.ids["a2"]]
-    )
+    np.testing.assert_array_equal(checked.of_slot[checked.trace.ids["a"]], checked.of_slot[checked.trace.ids["a2"]])
 
 
 def c_shapes() -> list[Any]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from graphs import between, rand
 from law_checks import holds, refused
 
@@ -70,7 +69,9 @@ def test_batch_normalization_with_computed_parameters_pins() -> None:
 
 @pytest.mark.parametrize("opset", [7, 21, 22])
 def test_instance_normalization(opset: int) -> None:
-    checked = holds(between("b = InstanceNormalization(a, g, s)", constants=parameters(), opset=opset), {"a": 0, "b": 4})
+    checked = holds(
+        between("b = InstanceNormalization(a, g, s)", constants=parameters(), opset=opset), {"a": 0, "b": 4}
+    )
     assert any(STATISTIC in reason for reason in checked.reasons("a"))
 
 
@@ -84,7 +85,13 @@ def test_group_normalization(opset: int, size: int) -> None:
 
 @pytest.mark.parametrize(
     ("axis", "scale", "shift", "free"),
-    [(-1, (5,), (5,), 5), (-1, (5,), None, 5), (1, (4, 5, 5), (4, 5, 5), 100), (2, (5, 5), (5, 5), 25), (3, (5,), None, 5)],
+    [
+        (-1, (5,), (5,), 5),
+        (-1, (5,), None, 5),
+        (1, (4, 5, 5), (4, 5, 5), 100),
+        (2, (5, 5), (5, 5), 25),
+        (3, (5,), None, 5),
+    ],
 )
 def test_layer_normalization(axis: int, scale: tuple[int, ...], shift: tuple[int, ...] | None, free: int) -> None:
     constants = {"g": rand(*scale)} | ({} if shift is None else {"s": rand(*shift)})
@@ -135,9 +142,8 @@ def test_float16() -> None:
 
 
 def test_scales_that_are_no_powers_of_two() -> None:
-    from scales_check import check_scales
-
     from graphs import feeds
+    from scales_check import check_scales
 
     proto = between("r = BatchNormalization(a, g, s, m, v) \n b = Relu(r)", constants=parameters())
     check_scales(proto, feeds(proto), power_of_two=False, rtol=16 * EPS)

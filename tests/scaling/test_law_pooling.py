@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from graphs import between, rand
+from graphs import between, floats, rand
 from law_checks import holds, refused
 
 EPS = float(np.finfo(np.float32).eps)
@@ -73,7 +72,7 @@ def test_max_unpool_ties(channels: int) -> None:
     holds(between(body, (2, channels, 4, 4)), {"a": 1, "b": 1})
 
 
-ROIS = {"rois": np.float32([[0, 0, 3, 3], [1, 0, 5, 4], [2, 1, 3, 5]]), "of": [0, 1, 1]}
+ROIS = {"rois": floats([[0, 0, 3, 3], [1, 0, 5, 4], [2, 1, 3, 5]]), "of": [0, 1, 1]}
 
 
 @pytest.mark.parametrize("mode", ["avg", "max"])
@@ -84,7 +83,7 @@ def test_roi_align(opset: int, mode: str) -> None:
 
 
 def test_max_roi_pool() -> None:
-    rois = np.float32([[0, 0, 0, 3, 3], [1, 1, 0, 5, 4]])
+    rois = floats([[0, 0, 0, 3, 3], [1, 1, 0, 5, 4]])
     holds(between("b = MaxRoiPool<pooled_shape=[2,2]>(a, rois)", constants={"rois": rois}), {"a": 4, "b": 4})
 
 
@@ -122,7 +121,7 @@ def test_columns_to_image() -> None:
     ],
 )
 def test_resize_by_scales(attributes: str, opset: int) -> None:
-    constants = {"roi": np.empty(0, np.float32), "k": np.float32([1, 1, 2, 1.5])}
+    constants = {"roi": np.empty(0, np.float32), "k": floats([1, 1, 2, 1.5])}
     holds(between(f"b = Resize<{attributes}>(a, roi, k)", constants=constants, opset=opset), {"a": 4, "b": 4})
 
 
@@ -130,7 +129,7 @@ def test_resize_by_scales(attributes: str, opset: int) -> None:
     "attributes", ['mode="linear", antialias=1', 'mode="linear", coordinate_transformation_mode="half_pixel_symmetric"']
 )
 def test_resize_down(attributes: str) -> None:
-    constants = {"roi": np.empty(0, np.float32), "k": np.float32([1, 1, 0.5, 0.5])}
+    constants = {"roi": np.empty(0, np.float32), "k": floats([1, 1, 0.5, 0.5])}
     holds(between(f"b = Resize<{attributes}>(a, roi, k)", constants=constants, opset=19), {"a": 4, "b": 4})
 
 
@@ -154,19 +153,19 @@ def test_resize_by_axes() -> None:
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 def test_resize_in_opset_10(mode: str) -> None:
     body = f'b = Resize<mode="{mode}">(a, k)'
-    holds(between(body, constants={"k": np.float32([1, 1, 2, 2])}, opset=10), {"a": 4, "b": 4})
+    holds(between(body, constants={"k": floats([1, 1, 2, 2])}, opset=10), {"a": 4, "b": 4})
 
 
 @pytest.mark.parametrize("factor", [2.0, 0.5, 1.2])
 def test_resize_of_the_channel_axis_ties_it(factor: float) -> None:
     """4 channels times 1.2 are 4 channels again, which are not the same."""
-    constants = {"roi": np.empty(0, np.float32), "k": np.float32([1, factor, 1, 1])}
+    constants = {"roi": np.empty(0, np.float32), "k": floats([1, factor, 1, 1])}
     holds(between('b = Resize<mode="nearest">(a, roi, k)', constants=constants), {"a": 1, "b": 1})
 
 
 def test_resize_that_crops() -> None:
     attributes = 'coordinate_transformation_mode="tf_crop_and_resize", mode="linear"'
-    roi = np.float32([0, 0, -0.3, -0.3, 1, 1, 1.3, 1.2])
+    roi = floats([0, 0, -0.3, -0.3, 1, 1, 1.3, 1.2])
     constants = {"roi": roi, "none": np.empty(0, np.float32), "s": [2, 4, 5, 5]}
     proto = between(f"b = Resize<{attributes}>(a, roi, none, s)", constants=constants)
     holds(proto, {"a": 1, "b": 1}, whole=True)
@@ -187,11 +186,11 @@ def test_resize_by_computed_scales_pins_these() -> None:
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 def test_upsample(mode: str) -> None:
     holds(between(f'b = Upsample<mode="{mode}", scales=[1.0,1.0,2.0,3.0]>(a)', opset=7), {"a": 4, "b": 4})
-    proto = between(f'b = Upsample<mode="{mode}">(a, k)', constants={"k": np.float32([1, 1, 2, 3])}, opset=9)
+    proto = between(f'b = Upsample<mode="{mode}">(a, k)', constants={"k": floats([1, 1, 2, 3])}, opset=9)
     holds(proto, {"a": 4, "b": 4})
 
 
-@pytest.mark.parametrize("k", [[1, 2, 1, 1], [1, 1.2, 1, 1]])
+@pytest.mark.parametrize("k", [[1.0, 2.0, 1.0, 1.0], [1.0, 1.2, 1.0, 1.0]])
 def test_upsample_of_the_channel_axis_ties_it(k: list[float]) -> None:
     holds(between("b = Upsample(a, k)", constants={"k": np.float32(k)}, opset=9), {"a": 1, "b": 1})
 
@@ -203,7 +202,9 @@ def test_pad_by_attributes(pads: str, attributes: str) -> None:
     holds(proto, {"a": 4, "b": 4})
 
 
-@pytest.mark.parametrize(("opset", "mode"), [(11, "constant"), (11, "edge"), (13, "reflect"), (18, "edge"), (19, "wrap")])
+@pytest.mark.parametrize(
+    ("opset", "mode"), [(11, "constant"), (11, "edge"), (13, "reflect"), (18, "edge"), (19, "wrap")]
+)
 @pytest.mark.parametrize("pads", [[0, 0, 1, 2, 0, 0, 2, 1], [0, 0, -1, 0, 0, 0, 2, -2]], ids=str)
 def test_pad(pads: list[int], opset: int, mode: str) -> None:
     if min(pads) < 0 and mode == "wrap":
@@ -248,7 +249,7 @@ def test_pad_of_the_channel_axis_with_channels(mode: str) -> None:
 @pytest.mark.parametrize("value", [1.0, -0.5, np.inf])
 def test_pad_with_another_value_pins(value: float) -> None:
     constants = {"pads": [0, 0, 1, 1, 0, 0, 1, 1], "v": np.asarray(np.float32(value))}
-    proto = between('b = Pad(a, pads, v) \n c = Relu(b)', constants=constants, tail="none")
+    proto = between("b = Pad(a, pads, v) \n c = Relu(b)", constants=constants, tail="none")
     refused(proto, f"it puts {value:g} around")
     if np.isfinite(value):
         refused(between(f"b = Pad<pads=[0,0,1,1,0,0,1,1], value={value}>(a)", opset=10), f"it puts {value:g} around")

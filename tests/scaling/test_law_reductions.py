@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from graphs import between, model, rand
 from law_checks import holds, refused
 

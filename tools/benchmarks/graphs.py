@@ -9,10 +9,11 @@ all its channels share their scales from end to end. `relu6` has one pair of Cli
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 __all__ = ["FAMILIES", "network"]
@@ -20,7 +21,7 @@ __all__ = ["FAMILIES", "network"]
 CHANNELS = 16
 SIZE = 16
 
-Array = NDArray[np.float32]
+Array = npt.NDArray[np.float32]
 
 
 class Builder:
@@ -31,13 +32,13 @@ class Builder:
         self.constants: dict[str, Array] = {}
         self._rng = np.random.default_rng(seed)
 
-    def add(self, op: str, *inputs: str, **attributes: object) -> str:
+    def add(self, op: str, *inputs: str, **attributes: Any) -> str:
         """Append a node; returns the name of its output."""
         output = f"{op.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, list(inputs), [output], output, **attributes))
         return output
 
-    def constant(self, name: str, array: Array) -> str:
+    def constant(self, name: str, array: npt.ArrayLike) -> str:
         """Keep an initializer; returns its name."""
         self.constants[name] = np.asarray(array, np.float32)
         return name
@@ -83,7 +84,7 @@ def residual(build: Builder, value: str) -> Iterator[str]:
 
 
 def relu6(build: Builder, value: str) -> Iterator[str]:
-    low, high = build.constant("low", np.float32(0)), build.constant("high", np.float32(6))
+    low, high = build.constant("low", 0), build.constant("high", 6)
     while True:
         value = build.add("Clip", build.conv(value), low, high)
         yield value
@@ -107,9 +108,9 @@ FAMILIES: Mapping[str, Callable[[Builder, str], Iterator[str]]] = {
 def network(family: str, nodes: int) -> onnx.ModelProto:
     """A network of at least this many nodes, by less than one block more; input `(N, 3, 16, 16)`."""
     build = Builder()
-    for output in FAMILIES[family](build, build.conv("input", inputs=3)):
-        if len(build.nodes) >= nodes:
-            break
+    blocks = FAMILIES[family](build, build.conv("input", inputs=3))
+    output = next(value for value in blocks if len(build.nodes) >= nodes - 1)
+    output = build.conv(output, kernel=1)
     graph = helper.make_graph(
         build.nodes,
         family,

@@ -1,8 +1,8 @@
 """Measuring side by side: every measurement is a process of its own, and rounds take turns (A B C A B C ...).
 
-A process reports its own times as one line of JSON; its peak memory is what the kernel says about it (`wait4`), all of it
-resident, libraries and mapped files included. On Linux a child starts with the peak of the process that spawned it, so
-this module, and whoever uses it, loads nothing large.
+A process reports its own times as one line of JSON; its peak memory is what the kernel says about it (`wait4`), all
+that was resident, libraries and mapped files included. On Linux a child starts with the peak of the process that
+spawned it, so this module, and whoever uses it, loads nothing large.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Case", "Machine", "Result", "Results", "compare", "perform"]
+__all__ = ["Case", "Machine", "MeasurementError", "Result", "Results", "compare", "mebibytes", "perform", "table"]
 
 TOOLS = Path(__file__).resolve().parent.parent
 
@@ -38,7 +38,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to measure: a worker's task with its arguments, or a whole command.
+    """One thing to measure: a worker's task with its arguments, or a command, which reports only if `reports`.
 
     `rounds` caps how often it is measured, `limit` is the time in seconds after which it is given up.
     """
@@ -47,6 +47,7 @@ class Case:
     task: str = ""
     given: Mapping[str, Any] = field(default_factory=dict)
     command: tuple[str, ...] = ()
+    reports: bool = True
     rounds: int = 1 << 30
     limit: float = 300
 
@@ -60,7 +61,7 @@ class Result:
     report: Mapping[str, Any]
 
 
-class Failed(Exception):
+class MeasurementError(Exception):
     """A measurement that did not come to an end; the message says why."""
 
 
@@ -103,7 +104,7 @@ def compare(cases: Sequence[Case], rounds: int) -> Results:
                 continue
             try:
                 result = perform(case)
-            except Failed as error:
+            except MeasurementError as error:
                 results.failed[case.name] = str(error)
                 print(f"  round {number + 1}: {case.name}: {error}", flush=True)
                 continue
@@ -113,9 +114,10 @@ def compare(cases: Sequence[Case], rounds: int) -> Results:
 
 
 def perform(case: Case) -> Result:
-    """Run one case in a process of its own. Raises Failed."""
+    """Run one case in a process of its own. Raises MeasurementError."""
     command = case.command or (sys.executable, "-m", "benchmarks.workers", case.task, json.dumps(case.given))
-    environment = dict(os.environ) | {"PYTHONPATH": str(TOOLS)}
+    paths = [str(TOOLS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(paths)}
     os.sync()  # so that nobody pays for what another one wrote
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
         started = time.perf_counter()
@@ -133,8 +135,10 @@ def perform(case: Case) -> Result:
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode:
             late = f"given up after {case.limit:.0f} s"
-            raise Failed(late if wall >= case.limit else _last_line(complained) or f"exit code {child.returncode}")
-        report = {} if case.command and not case.task else json.loads(_last_line(said))
+            raise MeasurementError(
+                late if wall >= case.limit else _last_line(complained) or f"exit code {child.returncode}"
+            )
+        report = json.loads(_last_line(said)) if case.reports else {}
     return Result(wall, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), report)
 
 

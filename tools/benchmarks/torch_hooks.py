@@ -1,7 +1,7 @@
 """The script that people write with PyTorch: forward hooks behind the activations, their means per channel summed up.
 
-Runs alone, in an interpreter that has torch, onnx and numpy: `python torch_hooks.py ARGUMENTS`. The network is built from
-the weights in the ONNX file, layer by layer; it must be a chain. Reports like the tasks in `workers`.
+Runs alone, in an interpreter that has torch, onnx and numpy: `python torch_hooks.py ARGUMENTS`. The network is built
+from the weights in the ONNX file, layer by layer; it must be a chain. Reports like the tasks in `workers`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["GRAPHS", "Graph", "SHAPE", "build"]
+__all__ = ["GRAPHS", "SHAPE", "Graph", "build"]
 
 SHAPE = (1, 3, 16, 16)
 OPSET, IR = 13, 8
@@ -49,7 +49,7 @@ class Net:
         shape = (outputs, inputs, kernel, kernel)
         scale = np.exp(SPREAD * self.rng.standard_normal(outputs)).reshape(-1, 1, 1, 1)
         values = self.rng.standard_normal(shape) * scale * (2 / (inputs * kernel * kernel)) ** 0.5
-        return values.astype(np.float32)
+        return np.asarray(values, np.float32)
 
     def biases(self, outputs: int) -> Array:
         return (0.3 * self.rng.standard_normal(outputs)).astype(np.float32)

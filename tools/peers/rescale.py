@@ -33,11 +33,14 @@ def quark(source: str, target: str, _: str) -> None:
     onnx.save(equalize(onnx.load(source), None, op_types_to_quantize=["Conv", "Gemm"], include_cle=True), target)
 
 
-def ppq(package: str, source: str, target: str, _: str, *, level: int = 2, threshold: float = 0.5) -> None:
+def ppq(package: str, source: str, target: str, samples: str, *, level: int = 2, threshold: float = 0.5) -> None:
     """The pass alone, with the iterations that the tool's settings have by default, exported without quantization."""
+    import numpy as np
+
     api, core = importlib.import_module(f"{package}.api"), importlib.import_module(f"{package}.core")
     graph = api.load_onnx_graph(source)
     executor = attribute(f"{package}.executor", "TorchExecutor")(graph, device="cpu")
+    executor.tracing_operation_meta(attribute("torch", "from_numpy")(np.load(samples)[:1]))
     equalize = attribute(f"{package}.quantization.optim", "LayerwiseEqualizationPass")
     equalize(10, threshold, optimize_level=level).optimize(graph, dataloader=[], executor=executor, collate_fn=None)
     api.export_ppq_graph(graph, platform=core.TargetPlatform.ONNX, graph_save_to=target)

@@ -1,4 +1,4 @@
-"""The laws, one file per family of operators. A law is a few lines; whoever adds one also adds the twin that refuses."""
+"""The laws, one file per family of operators; whoever adds one also adds the twin that must refuse."""
 
 from importlib import import_module
 

@@ -19,14 +19,14 @@ _FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DO
 @law("Relu", "LeakyRelu", "Abs", role="bends")
 @law("Identity", "Neg", "Dropout", role="keeps")
 def homogeneous(visit: Visit) -> Outcome:
-    """Hand the slots on. The ratio of a Dropout, if it is computed, keeps its scale."""
+    """Scales pass. The ratio of a Dropout, if it is computed, keeps its scale."""
     visit.pin_rest(1, "it decides how much is dropped")
     return visit.first().ids
 
 
 @law("PRelu", role="bends")
 def prelu(visit: Visit) -> Outcome:
-    """Homogeneous for any constant slope."""
+    """Scales pass for constant slopes of any shape."""
     slope = visit.operand(1)
     if slope is None or slope.constant is None:
         return Refusal("its slope is not a constant")
@@ -36,14 +36,14 @@ def prelu(visit: Visit) -> Outcome:
 
 @law("ThresholdedRelu", role="bends")
 def thresholded_relu(visit: Visit) -> Outcome:
-    """Homogeneous for the threshold 0; another one is an attribute, which a rewrite leaves alone."""
+    """Scales pass for the threshold 0; another one is an attribute, which a rewrite leaves alone."""
     alpha = visit.node.attribute("alpha", 1.0)
     return visit.first().ids if alpha == 0 else Refusal(f"its threshold {alpha:g} is not 0")
 
 
 @law("Cast", "CastLike", role="keeps")
 def cast(visit: Visit) -> Outcome:
-    """Homogeneous between floating-point types of 16 bits or more."""
+    """Scales pass between floating-point types of 16 bits or more."""
     source, target = visit.graph.types.get(visit.node.inputs[0]), visit.graph.types.get(visit.node.outputs[0])
     if source in _FLOATS and target in _FLOATS:
         return visit.first().ids
@@ -58,7 +58,7 @@ def sign(visit: Visit) -> Outcome:
 
 @law("Clip", role="bends")
 def clip(visit: Visit) -> Outcome:
-    """Bounds of 0 or infinity hand the slots on. For others all channels are tied, and the bounds scaled."""
+    """Scales pass for bounds of 0 and infinity. For others all channels are tied, and the bounds scaled."""
     source = visit.first()
     if visit.node.opset < 11:
         bounds = [visit.node.attribute(name, default) for name, default in (("min", -np.inf), ("max", np.inf))]
@@ -90,4 +90,4 @@ def _inert(bound: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> bool:
     """Whether scaling the value may leave this bound as it is: 0, and what no number of its type exceeds."""
     value = abs(float(bound.reshape(-1)[0])) if bound.size else np.inf
     dtype = np.float32 if bound.dtype.kind in "biu" else bound.dtype
-    return value == 0 or value >= float(ml_dtypes.finfo(dtype).max)
+    return value == 0 or value >= float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]

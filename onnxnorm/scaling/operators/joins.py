@@ -1,4 +1,4 @@
-"""Operators that join: `f(s * x, s * y) = s * f(x, y)`. All operands share one scale; constants are multiplied by it."""
+"""Operators that join: `f(s * x, s * y) = s * f(x, y)`. Operands share one scale; constants are multiplied by it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNALIGNED = "the shapes of what it joins are not known"
 
 @law("Add", "Sub", "Sum", "Mean", "Max", "Min", role="keeps")
 def join(visit: Visit) -> Outcome:
-    """Broadcast the operands' slots against each other and tie them pairwise."""
+    """What meets shares a scale; constants are multiplied by it. A number that meets several channels ties them."""
     return _joined(visit, visit.present())
 
 
@@ -27,7 +27,7 @@ def compare(visit: Visit) -> Outcome:
 
 @law("Where")
 def where(visit: Visit) -> Outcome:
-    """The condition has no scale; it chooses between two operands that share one."""
+    """The two operands share a scale; the condition has none."""
     if not visit.aligned(visit.present()):
         return Refusal(_UNALIGNED)
     return _joined(visit, visit.present()[1:])
@@ -41,7 +41,8 @@ def _joined(visit: Visit, operands: list[Operand]) -> Outcome:
     if not activations:  # a Where that chooses between constants
         activations, constants = [moving_ids(operand) for operand in operands], []
     rank = max(ids.ndim for ids in activations)
-    joined: Ids = np.maximum.reduce(np.broadcast_arrays(*(at_rank(ids, rank) for ids in activations)))
+    aligned = np.broadcast_arrays(*(at_rank(ids, rank) for ids in activations))
+    joined: Ids = np.asarray(np.maximum.reduce(aligned))
     for ids in activations:
         visit.tie(joined, at_rank(ids, rank))
     if constants:

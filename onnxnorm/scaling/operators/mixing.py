@@ -19,7 +19,7 @@ _NOT_CONSTANT = "its weight is not a constant"
 
 @law("Conv", role="mixes")
 def conv(visit: Visit) -> Outcome:
-    """Weight `(C_out, C_in/group, *kernel)`; filter o reads the input channels of its group."""
+    """Output scales are free. Weight `(C_out, C_in/group, *kernel)`; filter o reads the channels of its group."""
     return _convolved(visit, visit.operand(2))
 
 
@@ -51,7 +51,7 @@ def _convolved(visit: Visit, bias: Operand | None) -> Outcome:
 
 @law("ConvTranspose", role="mixes")
 def conv_transpose(visit: Visit) -> Outcome:
-    """Weight `(C_in, C_out/group, *kernel)`; input channel i writes the filters of its group."""
+    """Output scales are free. Weight `(C_in, C_out/group, *kernel)`; channel i writes the filters of its group."""
     weight = visit.operand(1)
     if weight is None or weight.constant is None:
         return Refusal(_NOT_CONSTANT)
@@ -92,8 +92,7 @@ def matmul(visit: Visit) -> Outcome:
     assert a is not None
     assert b is not None
     if b.constant is not None and len(b.constant.shape) >= 2 and a.rank >= 1:
-        out = _multiplied(visit, a, a.ids.ndim - 1 if a.shape is None else a.rank - 1, b, len(b.constant.shape) - 2)
-        return out
+        return _multiplied(visit, a, a.ids.ndim - 1 if a.shape is None else a.rank - 1, b, len(b.constant.shape) - 2)
     if a.constant is not None and len(a.constant.shape) >= 2 and b.shape is not None and b.rank >= 2:
         out = _multiplied(visit, b, b.rank - 2, a, len(a.constant.shape) - 1)
         return out if isinstance(out, Refusal) else out.reshape(-1, 1)

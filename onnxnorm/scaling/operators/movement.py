@@ -9,8 +9,10 @@ in (Pad, Trilu) come out as slot `ZERO`, which is what they are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxnorm.model.shapes import evaluate
 from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
@@ -21,32 +23,32 @@ __all__ = ["moved", "moving_ids"]
 
 @law("Reshape", "Flatten", "DepthToSpace", "SpaceToDepth", "Tile", "Trilu", "GatherND", "GatherElements", "Compress")
 def rearrange(visit: Visit) -> Outcome:
-    """The first input is moved; the others say where to."""
+    """Scales move with the data; where to must be known without running the network."""
     return moved(visit)
 
 
 @law("Transpose", role="keeps")
 def transpose(visit: Visit) -> Outcome:
-    """Works on the order of axes alone."""
+    """Scales move along."""
     return moved(visit, axes=())
 
 
 @law("Squeeze", "Unsqueeze")
 def squeeze(visit: Visit) -> Outcome:
-    """Works on axes of size 1; a Squeeze that names none must see the real sizes of the others."""
+    """Scales move along; a Squeeze that names no axis goes by the sizes."""
     named = visit.node.attribute("axes") is not None or visit.operand(1) is not None
     return moved(visit, axes=() if named else None)
 
 
 @law("Split")
 def split(visit: Visit) -> Outcome:
-    """Works on one axis."""
+    """Scales move along, to the part that their channel is in."""
     return moved(visit, axes=(visit.node.attribute("axis", 0),))
 
 
 @law("Slice")
 def slice_(visit: Visit) -> Outcome:
-    """Works on the axes it names."""
+    """Scales move along; starts, ends and steps must be known."""
     axes = visit.node.attribute("axes")
     constant = visit.constant(3)
     if constant is not None:
@@ -56,7 +58,7 @@ def slice_(visit: Visit) -> Outcome:
 
 @law("Gather")
 def gather(visit: Visit) -> Outcome:
-    """Works on one axis, which the indices replace; where no scale varies along it they need not be known."""
+    """Scales move along; along an axis where they do not vary the indices may be anything."""
     source, indices, axis = visit.first(), visit.operand(1), visit.node.attribute("axis", 0)
     if indices is not None and None not in (source.shape, indices.shape) and source.name != indices.name:
         axis %= source.rank
@@ -68,7 +70,7 @@ def gather(visit: Visit) -> Outcome:
 
 @law("ReverseSequence")
 def reverse_sequence(visit: Visit) -> Outcome:
-    """Reverses parts of one axis, so what varies along that is tied."""
+    """It reverses parts of one axis, so what varies along that is tied."""
     source = visit.first()
     if source.shape is None:
         return source.ids if source.uniform else Refusal("the shape of what it moves is not known")
@@ -77,13 +79,13 @@ def reverse_sequence(visit: Visit) -> Outcome:
 
 @law("Concat")
 def concat(visit: Visit) -> Outcome:
-    """Works on one axis; every input is moved."""
+    """Scales move along; a constant that is not zero keeps its part at scale 1."""
     return moved(visit, data=range(len(visit.operands)), axes=(visit.node.attribute("axis", 0),))
 
 
 @law("Expand")
 def expand(visit: Visit) -> Outcome:
-    """Repeats along axes, which is what broadcasting slots does anyway."""
+    """Scales pass."""
     source = visit.first()
     if visit.output_shape() is None and not source.uniform:
         return Refusal("the shape of its output is not known")
@@ -110,7 +112,7 @@ def moved(visit: Visit, data: Sequence[int] = (0,), axes: Sequence[int] | None =
     for operand in others:
         if operand.constant is None:
             return Refusal(f"where it moves things is computed from the graph's inputs ({operand.name!r})")
-    real = _broadcast(sources, ids, axes)
+    real: dict[str, NDArray[Any]] = {**_broadcast(sources, ids, axes)}
     real |= {operand.name: operand.constant.values() for operand in others if operand.constant is not None}
     try:
         results = iter(evaluate(visit.node, real))

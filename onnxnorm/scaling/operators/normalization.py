@@ -21,7 +21,7 @@ _OWN_INPUT = "it divides by a statistic of its input with an epsilon, so the inp
 
 @law("BatchNormalization", role="keeps")
 def batch_normalization(visit: Visit) -> Outcome:
-    """Inference only: in training mode the statistics are those of the input."""
+    """Output scales are free; the variance stays. Refused in training mode, where the input's statistics count."""
     parameters = [operand for operand in visit.operands[1:] if operand is not None and operand.constant is not None]
     if len(parameters) != 4:
         return Refusal("its parameters are not constants")
@@ -47,19 +47,19 @@ def batch_normalization(visit: Visit) -> Outcome:
 
 @law("InstanceNormalization", role="keeps")
 def instance_normalization(visit: Visit) -> Outcome:
-    """Scale and B of shape `(C,)`."""
+    """The input keeps its scale, the output is free by scale and B of shape `(C,)`."""
     return _normalized(visit, per_channel=True)
 
 
 @law("GroupNormalization", role="keeps")
 def group_normalization(visit: Visit) -> Outcome:
-    """Scale and B of shape `(C,)` from opset 21 on; of one number per group before, shared by its channels."""
+    """As InstanceNormalization; before opset 21 scale and B have one number per group, so its channels are tied."""
     return _normalized(visit, per_channel=True)
 
 
 @law("LayerNormalization", "RMSNormalization", role="keeps")
 def layer_normalization(visit: Visit) -> Outcome:
-    """Scale and B of the shape of the normalized axes, the last ones."""
+    """The input keeps its scale, the output is free by scale and B, of the shape of the normalized last axes."""
     return _normalized(visit, per_channel=False)
 
 

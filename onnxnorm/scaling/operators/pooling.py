@@ -1,4 +1,4 @@
-"""Pooling, resizing and padding: homogeneous over the axes that they work on, as long as no scale varies along those."""
+"""Pooling, resizing, padding: homogeneous over the axes that they work on, as long as no scale varies along those."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _POINTS = "it says where the operator reads"
 
 @law("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", role="keeps")
 def pool(visit: Visit) -> Outcome:
-    """Windows over the axes from 2 on. Indices of maxima, a second output of MaxPool, have no scale."""
+    """Scales of channels pass. Indices of maxima, a second output of MaxPool, have no scale."""
     source = visit.first()
     if source.shape is None and not source.uniform and source.ids.ndim < 3:
         return Refusal("the shape of its input is not known")
@@ -21,7 +21,7 @@ def pool(visit: Visit) -> Outcome:
 
 @law("GridSample", "RoiAlign", "MaxRoiPool")
 def sample(visit: Visit) -> Outcome:
-    """Samples every channel at the same places, which an input points at; outside there are zeros or the border."""
+    """Scales of channels pass; the input that says where to read keeps its scale."""
     source = visit.first()
     if source.shape is None and not source.uniform:
         return Refusal("the shape of its input is not known")
@@ -87,7 +87,7 @@ def _kept_axes(visit: Visit, source: Operand, shape: tuple[int, ...]) -> list[in
 
 @law("Pad", role="keeps")
 def pad(visit: Visit) -> Outcome:
-    """Zeros fit any scale; edge, reflect and wrap repeat what is there. Another value is refused."""
+    """Scales pass with zeros, which fit any scale, and with edge, reflect and wrap. Another value is refused."""
     if visit.node.attribute("mode", "constant") == "constant":
         value, given = np.asarray(visit.node.attribute("value", 0.0)), visit.operand(2)
         if given is not None:
@@ -117,5 +117,5 @@ def _padded_axes(visit: Visit, source: Operand) -> list[int] | None:
 
 @law("CenterCropPad")
 def center_crop_pad(visit: Visit) -> Outcome:
-    """Crops, or puts zeros around."""
+    """Scales move along; zeros fit any scale."""
     return moved(visit)

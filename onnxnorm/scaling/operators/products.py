@@ -17,7 +17,7 @@ _UNALIGNED = "the shapes of what it multiplies are not known"
 
 @law("Mul", role="keeps")
 def multiply(visit: Visit) -> Outcome:
-    """`c = a * b`."""
+    """By a constant, scales pass. Of two activations one keeps scale 1 (the pinned or smaller one), the other passes."""
     a, b = visit.present()
     if a.constant is not None or b.constant is not None:
         return _passed(visit, *((b, a) if a.constant is not None else (a, b)))
@@ -31,7 +31,7 @@ def multiply(visit: Visit) -> Outcome:
 
 @law("Div", role="keeps")
 def divide(visit: Visit) -> Outcome:
-    """`c = a / b`, that is `a = c * b`; a constant divided by an activation is refused."""
+    """By a constant, scales pass. By an activation as for Mul; a constant divided by an activation is refused."""
     a, b = visit.present()
     if b.constant is not None:
         return _passed(visit, a, b)

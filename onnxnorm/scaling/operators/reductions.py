@@ -8,7 +8,7 @@ from onnxnorm.scaling.slots import Ids
 
 @law("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
 def reduce(visit: Visit) -> Outcome:
-    """Axes from an attribute or, in newer opsets, an input; all of them if there are none, unless told otherwise."""
+    """What is reduced into one number shares a scale: over channels they are tied, over space scales pass."""
     source = visit.first()
     if source.uniform:
         return source.ids.reshape(())
@@ -33,7 +33,7 @@ def reduce(visit: Visit) -> Outcome:
 
 @law("CumSum")
 def cumsum(visit: Visit) -> Outcome:
-    """A sum along one axis, at every length."""
+    """What lies along its axis is tied."""
     source, axis = visit.first(), visit.constant(1)
     if source.uniform:
         return source.ids

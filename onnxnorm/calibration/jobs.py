@@ -1,0 +1,113 @@
+"""A job says what to measure, a state what has been measured: the two plain values between which all engines work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from onnxnorm.calibration.fingerprints import fingerprints
+from onnxnorm.calibration.sessions import Runtime
+from onnxnorm.calibration.shards import Ranges, Selection
+from onnxnorm.calibration.sources import Dataset
+from onnxnorm.calibration.steps import Measured, Range, Totals, added, widened
+from onnxnorm.model.files import Model
+from onnxnorm.scaling.filters import FilterKind
+from onnxnorm.statistics import Statistics, Weighting
+from onnxnorm.version import VERSION
+
+__all__ = ["Job", "State"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an engine is to measure, and how."""
+
+    model: Model
+    dataset: Dataset
+    selection: Selection
+    batch_size: int
+    limit: int | None
+    runtime: Runtime
+    filters: FilterKind
+    weighting: Weighting
+
+    @property
+    def total(self) -> int | None:
+        """How many samples there will be at most, those that are done included."""
+        if self.dataset.total is None:
+            return self.limit
+        found = self.selection.shard.size(self.dataset.total)
+        return found if self.limit is None else min(found, self.limit)
+
+    def run(self) -> dict[str, Any]:
+        """What must be the same for a run to be resumed, in plain values."""
+        preprocessing = self.dataset.preprocessing
+        return {
+            "model": self.model.digest(),
+            "data": self.dataset.identity()["digest"],
+            "order of the data": self.dataset.order(),
+            "preprocessing": preprocessing.to_json() if preprocessing else None,
+            "shard": str(self.selection.shard),
+            "filters": self.filters,
+            "weighting": self.weighting,
+        }
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run has measured so far; `done` are places along the shard."""
+
+    totals: Totals = field(default_factory=dict, repr=False)
+    images: int = 0
+    done: Ranges = field(default_factory=Ranges)
+    skipped: tuple[tuple[str, str], ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+
+    def after(self, found: Measured, selection: Selection) -> State:
+        """With what was found."""
+        return State(
+            totals=added(self.totals, found.totals),
+            images=self.images + found.images,
+            done=self.done.with_places(selection.place(index) for index in found.indices),
+            skipped=self.skipped + tuple((item.name, item.reason) for item in found.skipped),
+            shapes=self.shapes or found.shapes,
+            ranges=widened(self.ranges, found.ranges),
+        )
+
+    def statistics(self, job: Job, *, complete: bool, sources: bool = True) -> Statistics:
+        """As statistics; `sources` are left out of a checkpoint, for they take a look at every file."""
+        preprocessing = job.dataset.preprocessing
+        identity = job.dataset.identity() if sources else {"digest": ""}
+        source = identity | {"order": job.dataset.order(), "shards": [str(job.selection.shard)]}
+        used = job.dataset.used(replace(job.selection, done=self.done)) if identity["digest"] else ()
+        return Statistics(
+            model=job.model.digest(),
+            version=VERSION,
+            filters=job.filters,
+            shapes=self.shapes,
+            inputs={
+                "data": job.dataset.describe(),
+                "sources": [source] if identity["digest"] else [],
+                "preprocessing": preprocessing.to_json() if preprocessing else None,
+                "ranges": {name: vars(found) for name, found in self.ranges.items()},
+            },
+            skipped=self.skipped,
+            values=self.totals,
+            weighting=job.weighting,
+            complete=complete,
+            files={str(identity["digest"]): fingerprints(used)} if identity["digest"] else {},
+        )
+
+    @classmethod
+    def resumed(cls, statistics: Statistics, done: Ranges) -> State:
+        """The state that a checkpoint holds."""
+        return cls(
+            totals=statistics.values,
+            images=statistics.images,
+            done=done,
+            skipped=statistics.skipped,
+            shapes=statistics.shapes,
+            ranges={name: Range(**found) for name, found in statistics.inputs.get("ranges", {}).items()},
+        )

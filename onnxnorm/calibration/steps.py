@@ -1,0 +1,145 @@
+"""One batch at a time: what every engine does with a batch, wherever it runs.
+
+`Calibration` holds a model's probe and session; `step` measures one batch and is pure but for the session. What an
+engine hands over is a `Measured`: moments of some samples, and which samples those are. Disjoint ones add up in any
+order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxnorm.calibration.batches import Batch, Skipped
+from onnxnorm.calibration.probe import Probe, make_probe
+from onnxnorm.calibration.sessions import Runtime, Session
+from onnxnorm.model.files import Model
+from onnxnorm.model.graph import input_specs
+from onnxnorm.model.inputs import InputSpec
+from onnxnorm.model.shapes import read_graph
+from onnxnorm.scaling import find_layers, trace
+from onnxnorm.scaling.filters import FilterKind, sites_of
+from onnxnorm.statistics import Moments, Value, Weighting
+
+__all__ = [
+    "Calibration",
+    "Measured",
+    "Range",
+    "Totals",
+    "added",
+    "filled",
+    "fixed_batch",
+    "prepare",
+    "ranges_of",
+    "sample_of",
+    "widened",
+]
+
+Totals = Mapping[Value, Moments]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Mean and spread of an input's numbers, and the least and the largest."""
+
+    mean: float
+    std: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Moments of `images` samples; `indices` names these and the `skipped` ones, which are all that is done now.
+
+    `shapes` are the input shapes of one sample (or of the model's fixed batch), `ranges` what the inputs look like.
+    """
+
+    totals: Totals = field(repr=False)
+    images: int
+    indices: tuple[int, ...] = field(repr=False)
+    skipped: tuple[Skipped, ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One model's probe and session."""
+
+    model: Model
+    specs: tuple[InputSpec, ...]
+    probe: Probe
+    session: Session
+    weighting: Weighting
+    shapes: Callable[[tuple[tuple[str, tuple[int, ...]], ...]], Mapping[str, tuple[int, ...]]] = field(repr=False)
+
+    def step(self, batch: Batch) -> Totals:
+        """Moments of one batch. A model with a fixed batch is fed the last sample again to fill it, uncounted."""
+        size = fixed_batch(self.specs) or batch.count
+        feeds = {name: filled(array, size) for name, array in batch.feeds.items()}
+        results = self.session.run(feeds)
+        shapes = self.shapes(tuple((name, array.shape) for name, array in feeds.items()))
+        return self.probe.moments(results, batch.names, size, shapes, self.weighting)
+
+
+def prepare(
+    model: Model,
+    shapes: Mapping[str, tuple[int, ...]],
+    filters: FilterKind,
+    runtime: Runtime,
+    weighting: Weighting = "position",
+) -> Calibration:
+    """Trace a model for inputs of these shapes, build its probe and open the session."""
+    graph = read_graph(model, shapes)
+    probe = make_probe(model, graph, sites_of(find_layers(trace(graph), filters)))
+
+    @lru_cache(maxsize=64)
+    def shapes_for(inputs: tuple[tuple[str, tuple[int, ...]], ...]) -> Mapping[str, tuple[int, ...]]:
+        return read_graph(model, dict(inputs)).shapes
+
+    session = runtime.session(probe.proto, probe.folder)
+    return Calibration(model, input_specs(model), probe, session, weighting, shapes_for)
+
+
+def fixed_batch(specs: tuple[InputSpec, ...]) -> int | None:
+    """The batch size that a model's inputs demand, if they do."""
+    return next((spec.shape[0] for spec in specs if spec.shape and spec.shape[0] is not None), None)
+
+
+def filled(array: NDArray[Any], size: int) -> NDArray[Any]:
+    """A batch `(n, ...)` with its last sample repeated until there are `size`."""
+    missing = size - len(array)
+    return array if missing <= 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+
+
+def added(totals: Totals, found: Totals) -> Totals:
+    """Moments of both together; either may have measured nothing."""
+    if not totals or not found:
+        return totals or found
+    return {value: totals[value] + moments for value, moments in found.items()}
+
+
+def sample_of(batch: Batch, fixed: int | None) -> dict[str, tuple[int, ...]]:
+    """The shapes of one sample of a batch, or of the model's fixed batch."""
+    return {name: (fixed or 1, *array.shape[1:]) for name, array in batch.feeds.items()}
+
+
+def ranges_of(batch: Batch) -> dict[str, Range]:
+    """What the numbers of a batch look like."""
+    arrays = {name: np.asarray(array, np.float64) for name, array in batch.feeds.items()}
+    return {name: Range(float(x.mean()), float(x.std()), float(x.min()), float(x.max())) for name, x in arrays.items()}
+
+
+def widened(known: Mapping[str, Range], found: Mapping[str, Range]) -> dict[str, Range]:
+    """The known ranges with limits that take in those found."""
+    joined = dict(known)
+    for name, new in found.items():
+        old = joined.get(name, new)
+        joined[name] = Range(old.mean, old.std, min(old.low, new.low), max(old.high, new.high))
+    return joined

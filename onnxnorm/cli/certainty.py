@@ -1,0 +1,65 @@
+"""What is said about exactness: how exact the means are, how many images would make them more so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from onnxnorm.calibration import Progress
+from onnxnorm.calibration.enough import Errors, forecast
+from onnxnorm.cli.terminal import Terminal
+from onnxnorm.statistics import Statistics
+
+__all__ = ["WORST_SHOWN", "Clock", "forecast_text", "tell_stop"]
+
+WORST_SHOWN = 5
+_FORECAST_AFTER = 200
+
+
+@dataclass
+class Clock:
+    """Times a run, without what an earlier run had measured, and tells the forecast once, on the way."""
+
+    terminal: Terminal
+    start: float = field(default_factory=time.perf_counter)
+    resumed: int = 0
+    told: bool = False
+
+    def watching(self, progress: Callable[[Progress], None]) -> Callable[[Progress], None]:
+        """The same progress, watched."""
+
+        def update(now: Progress) -> None:
+            progress(now)
+            self.resumed = now.resumed
+            if not self.told and now.done >= _FORECAST_AFTER:
+                self.told = True
+                if now.total is None or now.total > 2 * now.done:
+                    self.terminal.say(f"after {now.done:,} images: {forecast_text(Errors.of(now.values))}")
+
+        return update
+
+    def seconds(self, images: int) -> float | None:
+        """Seconds that these images would have taken at the rate of this run; None if it measured none."""
+        mine = images - self.resumed
+        return (time.perf_counter() - self.start) * images / mine if mine > 0 else None
+
+
+def forecast_text(errors: Errors) -> str:
+    """How many images the usual exactnesses take, in a line."""
+    parts: dict[float, list[str]] = {}
+    for item in forecast(errors):
+        who = "the median filter" if item.share == 0.5 else f"{item.share:.0%} of filters"
+        parts.setdefault(item.tolerance, []).append(f"{item.images:,} images for {who}")
+    if not parts:
+        return "too few to forecast how many images are needed"
+    return "forecast: " + "; ".join(f"{tol:.0%} takes about {' and '.join(who)}" for tol, who in parts.items())
+
+
+def tell_stop(terminal: Terminal, statistics: Statistics, tolerance: float, share: float) -> None:
+    """Whether the tolerance was reached, after how many images, and which filters are least certain."""
+    errors = Errors.of(statistics.values)
+    verdict = "is reached" if errors.quantile(share) <= tolerance else "is not reached; there are no more images"
+    terminal.show(f"tolerance {tolerance:.2%} for {share:.0%} of live filters {verdict}: {statistics.images:,} images")
+    for value, channel, error in errors.worst(WORST_SHOWN):
+        terminal.show(f"least certain: {value.name} channel {channel}, {error:.1%}")

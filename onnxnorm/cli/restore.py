@@ -1,0 +1,62 @@
+"""`onnxnorm restore REWRITTEN -o OUT`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from onnxnorm import api
+from onnxnorm.cli import options as o
+from onnxnorm.cli.terminal import Terminal
+from onnxnorm.rewriting import Restored
+
+__all__ = ["NAME", "restore"]
+
+NAME = "restore"
+
+
+def restore(
+    rewritten: Annotated[Path, typer.Argument(metavar="REWRITTEN", help="A model that onnxnorm rewrote.")],
+    output: o.OutPath,
+    scales: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The record of the scales, where it is not in the model. Default: REWRITTEN.scales.safetensors.",
+            show_default=False,
+        ),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Refuse to write what must be the original and is not.")
+    ] = True,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    version: o.Version = False,
+) -> None:
+    """Give the original back: bit for bit after --power-of-two, to rounding otherwise. Exit code 3 if it must and is not."""
+    del version
+    terminal = Terminal(quiet, verbose, json)
+    with terminal.status("restoring"):
+        done = api.restore(rewritten, output, scales=scales, verify=verify)
+    terminal.show(str(done), f"written to {output}")
+    if not done.exact and not done.same:
+        terminal.say("a number that the rewrite pushed below the smallest of its type stays lost")
+    terminal.show_json(_summary(done) | {"output": str(output)})
+
+
+def _summary(done: Restored) -> dict[str, Any]:
+    return {
+        "digest": done.digest,
+        "original": done.rewrites[-1].get("original"),
+        "bit_identical": done.same,
+        "power_of_two": done.exact,
+        "max_relative_error": 0.0 if done.same else done.bound,
+        "changed": list(done.changed),
+        "rewrites": [
+            {key: value for key, value in entries.items() if key not in {"scales", "previous"}}
+            for entries in done.rewrites
+        ],
+    }

@@ -1,0 +1,92 @@
+"""Which images statistics were measured on, so that none is counted twice when statistics are merged.
+
+A source is one DATA: the digest of its files' names and sizes, their order, and the shards of it that were measured.
+Two shards of one source are disjoint if their strides say so: I/N and J/M share no index unless I = J modulo gcd(N, M).
+
+Different sources can still share files. For that each source carries the fingerprints of its files, two hashes a file:
+of its name and size, and of some of its content. A source of more than `KEPT` files carries those with the smallest
+first hash. They are a random sample, and the same one wherever a file appears (a bottom-k sketch): if two equally large
+sources have a share p of their files in common, so have their fingerprints, and none is seen with probability
+(1 - p)^`KEPT`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxnorm.errors import StatisticsError
+
+__all__ = ["KEPT", "Prints", "Source", "joined_prints", "joined_sources"]
+
+KEPT = 16384
+
+Prints = NDArray[np.uint64]
+"""Fingerprints `(files, 2)`, ascending by the first hash."""
+
+Source = Mapping[str, Any]
+"""`files`, `bytes`, `digest`, `order` and `shards`, a list of `"I/N"`."""
+
+
+def joined_sources(
+    mine: Sequence[Source], theirs: Sequence[Source], my_prints: Mapping[str, Prints], prints: Mapping[str, Prints]
+) -> list[Source]:
+    """The sources of both, one entry a DATA. Raises StatisticsError if an image is in both."""
+    joined = list(mine)
+    for source in theirs:
+        for index, known in enumerate(mine):
+            if _same_order(source, known):
+                shared = [(one, other) for one in _shards(source) for other in _shards(known) if _overlap(one, other)]
+                if not shared:
+                    joined[index] = {**joined[index], "shards": [*_shards(joined[index]), *_shards(source)]}
+                    break
+                if _may_share(source, known, my_prints, prints):
+                    which = "" if shared[0] == ("0/1", "0/1") else f" (shards {shared[0][1]} and {shared[0][0]})"
+                    raise _twice(source, f"are in more than one of the statistics{which}")
+            elif _may_share(source, known, my_prints, prints):
+                raise _twice(source, f"are in part also among the {known.get('files', 'other')} files of another one")
+        else:
+            joined.append(source)
+    return joined
+
+
+def joined_prints(mine: Mapping[str, Prints], theirs: Mapping[str, Prints]) -> dict[str, Prints]:
+    """The fingerprints of both."""
+    joined = dict(mine)
+    for digest, prints in theirs.items():
+        both = np.concatenate([joined[digest], prints]) if digest in joined else prints
+        joined[digest] = np.unique(both, axis=0)[:KEPT]
+    return joined
+
+
+def _same_order(one: Source, other: Source) -> bool:
+    return bool(one.get("digest") == other.get("digest") and one.get("order") == other.get("order"))
+
+
+def _shards(source: Source) -> list[str]:
+    return list(source.get("shards", ["0/1"]))
+
+
+def _overlap(one: str, other: str) -> bool:
+    (i, n), (j, m) = (tuple(map(int, shard.split("/"))) for shard in (one, other))
+    return (i - j) % math.gcd(n, m) == 0
+
+
+def _may_share(one: Source, other: Source, first: Mapping[str, Prints], second: Mapping[str, Prints]) -> bool:
+    """Whether a file is in both, by the fingerprints; where there are none, by the digest."""
+    mine, theirs = first.get(other.get("digest", "")), second.get(one.get("digest", ""))
+    if mine is None or theirs is None:
+        return bool(one.get("digest") == other.get("digest"))
+    known = set(map(tuple, mine.tolist()))
+    return any(tuple(row) in known for row in theirs.tolist())
+
+
+def _twice(source: Source, where: str) -> StatisticsError:
+    return StatisticsError(
+        f"images would be counted twice: the {source.get('files', '?')} files with digest "
+        f"{str(source.get('digest'))[:19]} {where}; merge statistics of different images or shards"
+    )

@@ -1,0 +1,193 @@
+"""What a rewritten model says about itself, in metadata entries that start with `onnxnorm.`.
+
+=====================  ================================================================================================
+`version`              of onnxnorm
+`statistic` ...        what was brought to what, and how: also `strength`, `target`, `power_of_two`
+`original`             digest of the model before
+`statistics`           digest of the statistics, and `images`, how many they were measured on
+`scales`               the record: by what each constant was multiplied, and which constants are clones
+`scales_digest`        instead of `scales` where these are long: digest of the sidecar file that holds the record
+`outputs`              scales of graph outputs that were not kept
+`previous`             all these entries of the model before, if that was a rewritten one
+=====================  ================================================================================================
+
+The record is a safetensors file: the distinct float64 arrays, flat, and a header of JSON. In metadata it is compressed
+and in base64. It names constants, not slots or groups, so that undoing a rewrite takes no walk, by whatever version.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import secrets
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from onnxnorm.errors import ModelError
+from onnxnorm.model.files import Model
+from onnxnorm.rewriting.constants import Clone
+from onnxnorm.rewriting.factors import Factor
+
+__all__ = [
+    "OUTPUTS_RECORDED",
+    "PREFIX",
+    "RECORDED",
+    "Record",
+    "output_scales",
+    "read_entries",
+    "recorded",
+    "sidecar_path",
+    "write_entries",
+    "write_sidecar",
+]
+
+PREFIX = "onnxnorm."
+
+# Records up to this many bytes go into the metadata.
+RECORDED = 1 << 20
+# Scales of graph outputs up to this many numbers are recorded in the model's metadata.
+OUTPUTS_RECORDED = 1 << 16
+
+
+@dataclass(frozen=True)
+class Record:
+    """By what each constant was multiplied, clones included, and the constant that each clone is a copy of."""
+
+    factors: Mapping[str, Factor] = field(repr=False)
+    clones: Mapping[str, str]
+
+    @classmethod
+    def of(cls, factors: Mapping[str, Factor], clones: Sequence[Clone]) -> Record:
+        """The record of an edit."""
+        return cls(factors, {clone.clone: clone.constant for clone in clones})
+
+    def to_bytes(self) -> bytes:
+        """As a safetensors file."""
+        arrays: dict[bytes, int] = {}
+
+        def placed(part: NDArray[np.float64]) -> dict[str, Any]:
+            flat = np.ascontiguousarray(part, np.float64).tobytes()
+            return {"array": arrays.setdefault(flat, len(arrays)), "shape": list(part.shape)}
+
+        constants = {
+            name: {"times": placed(factor.times), "over": placed(factor.over)} for name, factor in self.factors.items()
+        }
+        header = json.dumps({"constants": constants, "clones": dict(self.clones)})
+        return save({str(index): np.frombuffer(flat) for flat, index in arrays.items()}, {"onnxnorm": header})
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Record:
+        """Read a record. Raises ModelError if it is damaged."""
+        try:
+            arrays = load(content)
+            size = int.from_bytes(content[:8], "little")
+            header = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["onnxnorm"])
+
+            def placed(part: Mapping[str, Any]) -> NDArray[np.float64]:
+                found = arrays[str(part["array"])].reshape(part["shape"]).astype(np.float64)
+                if not (np.isfinite(found) & (found > 0)).all():
+                    raise ValueError("a scale is not positive")
+                return found
+
+            factors = {
+                name: Factor(placed(item["times"]), placed(item["over"])) for name, item in header["constants"].items()
+            }
+            return cls(factors, {str(clone): str(name) for clone, name in header["clones"].items()})
+        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"the record of the scales is damaged ({error}); it cannot be undone") from error
+
+    @classmethod
+    def from_text(cls, text: str) -> Record:
+        """Read a record from metadata. Raises ModelError if it is damaged."""
+        try:
+            content = zlib.decompress(base64.b64decode(text, validate=True))
+        except (ValueError, zlib.error) as error:
+            raise ModelError(f"the record of the scales is damaged ({error}); it cannot be undone") from error
+        return cls.from_bytes(content)
+
+
+def sidecar_path(model: Path) -> Path:
+    """Where the record of a rewritten model lies if it is too long for metadata."""
+    return model.with_name(f"{model.name}.scales.safetensors")
+
+
+def write_sidecar(model: Path, content: bytes) -> None:
+    """Write the sidecar of a model, atomically. Raises ModelError if it cannot be written."""
+    target = sidecar_path(model)
+    temporary = target.with_name(f".onnxnorm-{secrets.token_hex(8)}")
+    try:
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ModelError(f"cannot write {target}: {error.strerror}") from error
+
+
+def read_entries(model: Model) -> dict[str, str]:
+    """The provenance of a model, keys without prefix; empty if it was not rewritten."""
+    return {
+        entry.key.removeprefix(PREFIX): entry.value
+        for entry in model.proto.metadata_props
+        if entry.key.startswith(PREFIX)
+    }
+
+
+def write_entries(proto: onnx.ModelProto, entries: Mapping[str, str]) -> None:
+    """Put provenance into metadata, in place of what is there."""
+    kept = [(entry.key, entry.value) for entry in proto.metadata_props if not entry.key.startswith(PREFIX)]
+    del proto.metadata_props[:]
+    for key, value in [*kept, *((PREFIX + key, value) for key, value in entries.items())]:
+        proto.metadata_props.add(key=key, value=value)
+
+
+def recorded(
+    record: Record, outputs: Mapping[str, NDArray[np.float64]], previous: Mapping[str, str]
+) -> tuple[dict[str, str], bytes | None]:
+    """Entries that hold scales and history, and the sidecar's content if the record is too long for them."""
+    entries: dict[str, str] = {}
+    content = record.to_bytes()
+    text = base64.b64encode(zlib.compress(content, 9)).decode()
+    sidecar = None
+    if len(text) <= RECORDED:
+        entries["scales"] = text
+    else:
+        sidecar = content
+        entries["scales_digest"] = hashlib.sha256(content).hexdigest()
+    if outputs:
+        arrays = {name: {"shape": array.shape, "scales": array.reshape(-1).tolist()} for name, array in outputs.items()}
+        entries["outputs"] = json.dumps(arrays)
+    if previous:
+        entries["previous"] = json.dumps(dict(previous))
+    return entries, sidecar
+
+
+def output_scales(model: Model) -> dict[str, NDArray[np.float64]]:
+    """The recorded scales of graph outputs, by name, each an array that broadcasts against the output.
+
+    Raises ModelError if the record is damaged.
+    """
+    key = f"{PREFIX}outputs"
+    text = read_entries(model).get("outputs", "{}")
+    try:
+        found = {
+            name: np.asarray(item["scales"], np.float64).reshape(item["shape"])
+            for name, item in json.loads(text).items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"the metadata {key!r} of the model is damaged ({error!r}); rewrite it again") from error
+    if not all((np.isfinite(scales) & (scales > 0)).all() for scales in found.values()):
+        raise ModelError(f"the metadata {key!r} of the model holds scales that are not positive; rewrite it again")
+    return found

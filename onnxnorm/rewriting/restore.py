@@ -1,0 +1,154 @@
+"""Undoing a rewrite, from the record in the rewritten model: nothing else is needed.
+
+Every constant is multiplied by the inverse of what it was multiplied by, readers of clones get their constants back,
+clones and provenance go. A model that was rewritten several times gets back what it was before the first. After
+power-of-two scales this is the original bit for bit, and its digest, which the rewrite recorded, proves it. Otherwise
+each number was rounded twice, and is within `eps` of what it was: two halves of a unit in the last place of its type.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnxnorm.errors import ModelError
+from onnxnorm.model.constants import Constant, stored_constants
+from onnxnorm.model.files import Model
+from onnxnorm.model.wire import Bulk
+from onnxnorm.rewriting.constants import put
+from onnxnorm.rewriting.factors import Factor, Rounding
+from onnxnorm.rewriting.record import Record, read_entries, sidecar_path, write_entries
+
+__all__ = ["Restored", "restore_model"]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """The original, and how well it is known to be it.
+
+    `rewrites` are the provenances undone, the last one first; `exact` tells that all of them were power-of-two ones,
+    `same` that the digest is the one that the first rewrite recorded. What changed is within `bound`, relatively.
+    """
+
+    model: Model = field(repr=False)
+    rewrites: tuple[Mapping[str, str], ...] = field(repr=False)
+    exact: bool
+    same: bool
+    digest: str
+    bound: float
+    changed: tuple[str, ...]
+
+    def __str__(self) -> str:
+        what = f"{len(self.changed)} constants scaled back, {len(self.rewrites)} rewrites undone"
+        if self.same:
+            return f"{what}: the original bit for bit (digest {self.digest[:12]})"
+        return f"{what}: the original to rounding; every number is within {self.bound:.1e} of what it was, relatively"
+
+
+def restore_model(model: Model, record: Path | None = None) -> Restored:
+    """The model before it was rewritten. `record` is the sidecar file; by default the one beside the model.
+
+    Raises ModelError if the model was not rewritten, its record is missing, or it does not fit the model.
+    """
+    levels = list(_levels(read_entries(model)))
+    if not levels:
+        raise ModelError("the model has no onnxnorm provenance in its metadata, so there is nothing to undo")
+    records = [_record(entries, model.path, record) for entries in levels]
+    clones = {clone: constant for found in records for clone, constant in found.clones.items()}
+    factors: dict[str, Factor] = {}
+    for found in records:
+        for name, factor in found.factors.items():
+            factors[name] = factors[name] * factor if name in factors else factor
+    restored, bound = _scaled_back(model, {name: f for name, f in factors.items() if name not in clones})
+    proto, bulks = _without_clones(restored, clones)
+    write_entries(proto, {})
+    original = Model(proto, bulks, model.path)
+    digest = original.digest()
+    exact = all(entries.get("power_of_two") == "true" for entries in levels)
+    same = digest == levels[-1].get("original")
+    changed = tuple(name for name in factors if name not in clones)
+    return Restored(original, tuple(levels), exact, same, digest, 0.0 if exact else bound, changed)
+
+
+def _levels(entries: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    while entries:
+        yield entries
+        try:
+            entries = json.loads(entries.get("previous", "{}"))
+        except ValueError as error:
+            raise ModelError(f"the metadata 'onnxnorm.previous' is damaged ({error})") from error
+
+
+def _record(entries: Mapping[str, str], path: Path | None, record: Path | None) -> Record:
+    if "scales" in entries:
+        return Record.from_text(entries["scales"])
+    if "scales_digest" not in entries:
+        raise ModelError(
+            f"the model was rewritten by onnxnorm {entries.get('version', '?')}, which recorded no scales; "
+            "they cannot be undone"
+        )
+    place = record or (None if path is None else sidecar_path(path))
+    if place is None or not place.is_file():
+        where = f"{place} is missing" if place else "a model in memory has no file beside it"
+        raise ModelError(f"the scales of this model are in a file of their own, and {where}; give it with --scales")
+    content = place.read_bytes()
+    if hashlib.sha256(content).hexdigest() != entries["scales_digest"]:
+        raise ModelError(f"{place} holds the scales of another rewrite; give the right file with --scales")
+    return Record.from_bytes(content)
+
+
+def _scaled_back(model: Model, factors: Mapping[str, Factor]) -> tuple[Model, float]:
+    """The model with constants multiplied by the inverse of these factors, and the bound on what rounding cost them."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    bulks: dict[int, Bulk] = dict(model.bulks)
+    constants = stored_constants(model)
+    bound = 0.0
+    for name, factor in factors.items():
+        constant = constants.get(name)
+        if constant is None or not _fits(constant, factor):
+            raise ModelError(f"constant {name!r} of the record is not in the model, or has another shape there")
+        put(proto, bulks, model, constant, factor.inverse, Rounding())
+        bound = max(bound, _eps(constant.dtype))
+    return Model(proto, bulks, model.path), bound
+
+
+def _eps(dtype: np.dtype[Any]) -> float:
+    """The distance from 1 to the next number of a type; bfloat16, which NumPy does not know, has 8 bits of mantissa."""
+    return float(np.finfo(dtype).eps) if dtype.kind == "f" else 2.0**-7
+
+
+def _fits(constant: Constant, factor: Factor) -> bool:
+    try:
+        shape = np.broadcast_shapes(constant.shape, factor.times.shape, factor.over.shape)
+    except ValueError:
+        return False
+    return shape == constant.shape or constant.size == 1
+
+
+def _without_clones(model: Model, clones: Mapping[str, str]) -> tuple[onnx.ModelProto, dict[int, Bulk]]:
+    """A copy of the model in which readers of clones read the constants again."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    for node in proto.graph.node:
+        for position, name in enumerate(node.input):
+            while name in clones:
+                name = clones[name]  # noqa: PLW2901 - a clone of a clone
+            node.input[position] = name
+    kept = [index for index, tensor in enumerate(proto.graph.initializer) if tensor.name not in clones]
+    bulks = {new: model.bulks[old] for new, old in enumerate(kept) if old in model.bulks}
+    if clones:
+        tensors = [onnx.TensorProto.FromString(proto.graph.initializer[index].SerializeToString()) for index in kept]
+        inputs = [value for value in proto.graph.input if value.name not in clones]
+        del proto.graph.initializer[:]
+        proto.graph.initializer.extend(tensors)
+        del proto.graph.input[:]
+        proto.graph.input.extend(inputs)
+    return proto, bulks

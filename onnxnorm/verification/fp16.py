@@ -1,0 +1,248 @@
+"""FP16 headroom: how near a network's values and constants come to the ends of float16, original beside rewritten.
+
+float16 holds magnitudes up to 65504. Normal numbers, with 11 significant bits, end at 2^-14 = 6.1e-5; below that one
+bit is lost with every halving, and at 2^-25 nothing is left. So what is counted is
+
+* activations: the largest magnitude of every value on the inputs given, and whether it is beyond 65504 (it overflows)
+  or below 6.1e-5 (all of it is subnormal);
+* constants: the largest and the smallest nonzero magnitude of each, and how many of its elements are beyond 65504,
+  subnormal, or lost;
+* outputs: the error of the network rounded to float16 (`half.rounding`) against itself in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxnorm.calibration.sessions import Runtime, Session
+from onnxnorm.errors import ModelError
+from onnxnorm.model.constants import Constant, stored_constants
+from onnxnorm.model.files import Model
+from onnxnorm.model.shapes import read_graph
+from onnxnorm.verification.compare import Comparison, compare
+from onnxnorm.verification.half import RangeProbe, ranges_of, rounding
+
+__all__ = ["LARGEST", "SMALLEST_NORMAL", "ConstantRange", "Fp16", "HalfError", "HeadroomMeter", "ModelRange"]
+
+LARGEST = float(np.finfo(np.float16).max)
+SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)
+_LOST = 2.0**-25  # half of the smallest float16: rounds to zero
+
+_BLOCK = 1 << 20  # elements of a constant looked at in one go
+
+Feeds = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class ConstantRange:
+    """Magnitudes of a constant: the extremes, and how many of its `elements` are where."""
+
+    largest: float
+    smallest: float
+    elements: int
+    overflowing: int
+    subnormal: int
+    lost: int
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> ConstantRange:
+        """Look at the values, block by block; `smallest` is that of nonzero elements, 0 without any."""
+        flat = values.reshape(-1)
+        largest, smallest, counts = 0.0, np.inf, np.zeros(3, np.int64)
+        for start in range(0, flat.size, _BLOCK):
+            block = np.abs(flat[start : start + _BLOCK].astype(np.float64))
+            block = block[block > 0]
+            largest = max(largest, float(block.max(initial=0.0)))
+            smallest = min(smallest, float(block.min(initial=np.inf)))
+            counts += [(block > LARGEST).sum(), (block < SMALLEST_NORMAL).sum(), (block <= _LOST).sum()]
+        overflowing, subnormal, lost = counts.tolist()
+        return cls(largest, smallest if np.isfinite(smallest) else 0.0, flat.size, overflowing, subnormal, lost)
+
+    @property
+    def subnormal_share(self) -> float:
+        """Share of the elements that lose bits."""
+        return self.subnormal / self.elements if self.elements else 0.0
+
+
+@dataclass(frozen=True)
+class HalfError:
+    """The error of one output in float16 against float32; `not_finite` is the share of its elements."""
+
+    max_relative_error: float
+    relative_rms_error: float
+    not_finite: float
+
+
+@dataclass(frozen=True)
+class ModelRange:
+    """One model: the largest magnitude of every value, its constants, and its outputs in float16.
+
+    `not_run` says why there are no outputs.
+    """
+
+    values: dict[str, float] = field(repr=False)
+    constants: dict[str, ConstantRange] = field(repr=False)
+    outputs: dict[str, HalfError]
+    not_run: str | None
+
+    @property
+    def largest(self) -> float:
+        """The largest activation."""
+        return max(self.values.values(), default=0.0)
+
+    @property
+    def overflowing(self) -> tuple[str, ...]:
+        """Values beyond 65504, the largest first."""
+        return tuple(sorted((v for v, x in self.values.items() if x > LARGEST), key=lambda v: -self.values[v]))
+
+    @property
+    def subnormal(self) -> tuple[str, ...]:
+        """Values that are subnormal in all their elements, though not all zero."""
+        return tuple(name for name, largest in self.values.items() if 0 < largest < SMALLEST_NORMAL)
+
+    def count(self, what: str) -> int:
+        """The sum of a count over all constants."""
+        return sum(int(getattr(constant, what)) for constant in self.constants.values())
+
+    @property
+    def subnormal_share(self) -> float:
+        """Share of all constants' elements that lose bits."""
+        return self.count("subnormal") / max(1, self.count("elements"))
+
+    @property
+    def error(self) -> HalfError | None:
+        """The worst output."""
+        return max(self.outputs.values(), key=lambda e: (e.not_finite, e.relative_rms_error), default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "largest_activation": self.largest,
+            "values": len(self.values),
+            "overflowing_values": list(self.overflowing),
+            "subnormal_values": list(self.subnormal),
+            "constants": len(self.constants),
+            "elements": self.count("elements"),
+            "overflowing_elements": self.count("overflowing"),
+            "subnormal_elements": self.count("subnormal"),
+            "lost_elements": self.count("lost"),
+            "subnormal_share": self.subnormal_share,
+            "outputs": {name: vars(error) for name, error in self.outputs.items()},
+            "not_run": self.not_run,
+        }
+
+
+@dataclass(frozen=True)
+class Fp16:
+    """Original beside rewritten."""
+
+    original: ModelRange
+    rewritten: ModelRange
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as `verify --fp16 --json` prints it under "fp16"."""
+        sides = {"original": self.original, "rewritten": self.rewritten}
+        values = dict.fromkeys([*self.original.values, *self.rewritten.values])
+        constants = dict.fromkeys([*self.original.constants, *self.rewritten.constants])
+        return {
+            "largest": LARGEST,
+            "smallest_normal": SMALLEST_NORMAL,
+            **{side: found.to_json() for side, found in sides.items()},
+            "values": [
+                {"name": name} | {side: found.values[name] for side, found in sides.items() if name in found.values}
+                for name in values
+            ],
+            "constants": [
+                {"name": name}
+                | {side: vars(found.constants[name]) for side, found in sides.items() if name in found.constants}
+                for name in constants
+            ],
+        }
+
+
+class HeadroomMeter:
+    """Measures both models on feeds as they pass by, for whoever else reads them."""
+
+    def __init__(
+        self,
+        original: Model,
+        rewritten: Model,
+        runtime: Runtime | None = None,
+        scales: Mapping[str, NDArray[np.float64]] | None = None,
+    ) -> None:
+        """`scales` are those of the rewritten model's outputs, where they were not kept."""
+        runtime = runtime or Runtime()
+        self._sides = (_Side(original, runtime, {}), _Side(rewritten, runtime, scales or {}))
+
+    def watching(self, feeds: Iterable[Feeds]) -> Generator[Feeds, None, None]:
+        """The same feeds, each measured before it is handed on."""
+        for feed in feeds:
+            for side in self._sides:
+                side.add(feed)
+            yield feed
+
+    def result(self) -> Fp16:
+        """What was measured so far."""
+        original, rewritten = (side.result() for side in self._sides)
+        return Fp16(original, rewritten)
+
+
+class _Side:
+    """One of the two models; its sessions are opened when the first feed tells the shapes."""
+
+    def __init__(self, model: Model, runtime: Runtime, scales: Mapping[str, NDArray[np.float64]]) -> None:
+        self.model, self.runtime, self.scales = model, runtime, scales
+        self.sessions: tuple[RangeProbe, Session, Session | None] | None = None
+        self.not_run: str | None = None
+        self.values: dict[str, float] = {}
+        self.errors: dict[str, Comparison] = {}
+        self.counts: dict[str, tuple[int, int]] = {}
+
+    def add(self, feed: Feeds) -> None:
+        probe, plain, half = self.sessions = self.sessions or self._open(feed)
+        results = plain.run(feed)
+        for output, name in probe.values.items():
+            largest = float(results[output])
+            self.values[name] = max(self.values.get(name, 0.0), np.inf if np.isnan(largest) else largest)
+        if half is None:
+            return
+        for name, array in half.run(feed).items():
+            if array.dtype.kind != "f":
+                continue
+            scale = self.scales.get(name, np.ones(()))
+            found = compare(results[name] / scale, array / scale)
+            self.errors[name] = self.errors[name] + found if name in self.errors else found
+            wild, size = self.counts.get(name, (0, 0))
+            self.counts[name] = (wild + int((~np.isfinite(array)).sum()), size + array.size)
+
+    def result(self) -> ModelRange:
+        outputs = {}
+        for name, error in self.errors.items():
+            wild, size = self.counts[name]
+            outputs[name] = HalfError(error.max_relative_error, error.relative_rms_error, wild / max(1, size))
+        constants = {
+            name: ConstantRange.of(constant.values())
+            for name, constant in stored_constants(self.model).items()
+            if _is_weight(constant)
+        }
+        return ModelRange(self.values, constants, outputs, self.not_run)
+
+    def _open(self, feed: Feeds) -> tuple[RangeProbe, Session, Session | None]:
+        graph = read_graph(self.model, {name: array.shape for name, array in feed.items()})
+        probe = ranges_of(self.model, graph)
+        plain = self.runtime.session(probe.proto, probe.folder)
+        try:
+            half = self.runtime.session(rounding(self.model, graph))
+        except ModelError as error:
+            self.not_run, half = str(error), None
+        return probe, plain, half
+
+
+def _is_weight(constant: Constant) -> bool:
+    """Whether it is floating point (bfloat16, which NumPy counts as void, too)."""
+    return constant.dtype.kind == "f" or constant.dtype.name == "bfloat16"

@@ -1,0 +1,123 @@
+"""Two copies of a network for FP16: one that measures how large its values become, one that rounds them to float16.
+
+`ranges_of` adds `ReduceMax(Abs(v))` for every floating-point value `v`, so that one number per value leaves the
+runtime.
+
+`rounding` is the float16 model in all but its types: constants are rounded by ONNX Runtime's own converter
+(`onnxruntime.transformers.float16`: to the nearest float16, 65504 at most, 5.96e-8 at least), and behind every value
+stand a Cast to float16 and one back, which the runtime may not remove. Products are summed in float32 and results
+rounded to float16, as tensor cores do it, and values beyond 65520 become infinite. The converted model itself would
+show nothing: ONNX Runtime's CPU provider has few float16 kernels, and computes a chain of other operators in float32
+from end to end without rounding a single value between them (seen with 1.31).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+from onnx import numpy_helper
+
+from onnxnorm.errors import ModelError
+from onnxnorm.model.files import Model
+from onnxnorm.model.graph import Graph
+
+__all__ = ["RangeProbe", "ranges_of", "rounding"]
+
+_PREFIX = "onnxnorm_fp16"
+_FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+
+
+@dataclass(frozen=True)
+class RangeProbe:
+    """The measuring copy, whose external data lies in `folder`, and what its added outputs measure."""
+
+    proto: onnx.ModelProto = field(repr=False)
+    folder: Path | None
+    values: dict[str, str]
+
+
+def ranges_of(model: Model, graph: Graph) -> RangeProbe:
+    """A copy of the model with, beside its outputs, the largest magnitude of every floating-point value."""
+    proto, folder = model.in_place(), None
+    if proto is None or model.path is None:
+        proto = model.to_proto()
+    else:
+        folder = model.path.absolute().parent
+    values = {}
+    for index, name in enumerate(_values(graph)):
+        if 0 in graph.shapes.get(name, ()):
+            continue
+        output, source = f"{_PREFIX}_{index}", name
+        if graph.types[name] not in {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}:
+            source = f"{output}_float"
+            proto.graph.node.append(onnx.helper.make_node("Cast", [name], [source], to=onnx.TensorProto.FLOAT))
+        kind = graph.types[name] if source == name else onnx.TensorProto.FLOAT
+        proto.graph.node.append(onnx.helper.make_node("Abs", [source], [f"{output}_abs"]))
+        proto.graph.node.append(onnx.helper.make_node("ReduceMax", [f"{output}_abs"], [output], keepdims=0))
+        proto.graph.output.append(onnx.helper.make_tensor_value_info(output, kind, []))
+        values[output] = name
+    return RangeProbe(proto, folder, values)
+
+
+def rounding(model: Model, graph: Graph) -> onnx.ModelProto:
+    """A copy of the model that rounds its constants and all its float32 values to float16.
+
+    Raises ModelError if the model is larger than 2 GB, or is not a float32 one.
+    """
+    rounded = [name for name in _values(graph) if graph.types[name] == onnx.TensorProto.FLOAT]
+    others = [name for name in _values(graph) if graph.types[name] != onnx.TensorProto.FLOAT]
+    if others:
+        kind = onnx.TensorProto.DataType.Name(graph.types[others[0]]).lower()
+        raise ModelError(f"value {others[0]!r} is {kind}; only float32 models are converted to float16")
+    proto = model.to_proto()
+    for tensor in _convertible(proto):
+        _round(tensor)
+    inputs = {value.name for value in proto.graph.input}
+    renamed = {name: f"{_PREFIX}_in_{name}" for name in rounded if name in inputs}
+    raw = {name: f"{_PREFIX}_raw_{name}" for name in rounded if name not in inputs}
+    for node in proto.graph.node:
+        for position, name in enumerate(node.input):
+            node.input[position] = renamed.get(name, name)
+        for position, name in enumerate(node.output):
+            node.output[position] = raw.get(name, name)
+    for name in rounded:
+        half = f"{_PREFIX}_half_{name}"
+        ends = (name, renamed[name]) if name in inputs else (raw[name], name)
+        proto.graph.node.append(onnx.helper.make_node("Cast", [ends[0]], [half], to=onnx.TensorProto.FLOAT16))
+        proto.graph.node.append(onnx.helper.make_node("Cast", [half], [ends[1]], to=onnx.TensorProto.FLOAT))
+    return proto
+
+
+def _values(graph: Graph) -> Iterator[str]:
+    """Graph inputs and results of nodes that are floating point and not the same for every input."""
+    names = [spec.name for spec in graph.inputs] + [name for node in graph.nodes for name in node.outputs if name]
+    return (name for name in names if name not in graph.constants and graph.types.get(name) in _FLOATS)
+
+
+def _convertible(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """The float32 constants that the converter converts: not those that only operators without float16 read."""
+    from onnxruntime.transformers import float16
+
+    kept: set[str] = set()
+    read: set[str] = set()
+    for node in proto.graph.node:
+        for position, name in enumerate(node.input):
+            blocked = node.op_type in float16.DEFAULT_OP_BLOCK_LIST
+            blocked = blocked or position in float16.ALWAYS_FLOAT_INPUTS.get(node.op_type, [])
+            (kept if blocked else read).add(name)
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and (tensor.name in read or tensor.name not in kept):
+            yield tensor
+    for node in proto.graph.node:
+        if node.op_type == "Constant" and (node.output[0] in read or node.output[0] not in kept):
+            yield from (a.t for a in node.attribute if a.name == "value" and a.t.data_type == onnx.TensorProto.FLOAT)
+
+
+def _round(tensor: onnx.TensorProto) -> None:
+    from onnxruntime.transformers import float16
+
+    half = float16.convert_np_to_float16(numpy_helper.to_array(tensor))
+    tensor.CopyFrom(numpy_helper.from_array(half.astype("float32"), tensor.name))

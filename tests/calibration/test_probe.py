@@ -1,0 +1,174 @@
+"""The probe: what it measures, what it drops, and that it leaves the model alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from graphs import feeds, model, rand
+from onnx import TensorProto, numpy_helper
+
+from onnxnorm.calibration import Runtime
+from onnxnorm.calibration.probe import WINDOW, Probe, make_probe
+from onnxnorm.errors import DataError, ModelError
+from onnxnorm.model.files import Model
+from onnxnorm.model.graph import input_specs
+from onnxnorm.model.shapes import read_graph, sample_shapes
+from onnxnorm.scaling import Site, find_layers, trace
+from onnxnorm.scaling.filters import sites_of
+from onnxnorm.statistics import Value
+
+CPU = Runtime("cpu", 1)
+HEAD = "f = Flatten(p) g = Gemm(f, v, c) z = Softmax(g)"
+WEIGHTS = {
+    "w": rand(4, 3, 3, 3),
+    "b": rand(4, seed=1),
+    "u": rand(4, 4, 3, 3, seed=2),
+    "v": rand(4 * 3 * 3, 5, seed=3),
+    "c": rand(5, seed=4),
+}
+BODY = "a = Conv(x, w, b) r = Relu(a) d = Conv(r, u) s = Relu(d) p = MaxPool<kernel_shape=[2,2], strides=[2,2]>(s)"
+
+
+def probe_of(proto: onnx.ModelProto | Path) -> Probe:
+    opened = Model.open(proto)
+    graph = read_graph(opened, sample_shapes(input_specs(opened), (10, 10)))
+    return make_probe(opened, graph, sites_of(find_layers(trace(graph))))
+
+
+def vgg() -> onnx.ModelProto:
+    return model(BODY + HEAD, {"x": ("n", 3, 10, 10)}, WEIGHTS)
+
+
+def test_it_keeps_what_is_measured_and_drops_the_head() -> None:
+    probe = probe_of(vgg())
+    nodes = probe.proto.graph.node
+    assert [node.op_type for node in nodes if node.op_type in {"Conv", "Relu"}] == ["Conv", "Relu", "Conv", "Relu"]
+    assert not {node.op_type for node in nodes} & {"MaxPool", "Flatten", "Gemm", "Softmax"}
+    assert {tensor.name for tensor in probe.proto.graph.initializer} == {"w", "b", "u"}
+    assert [tap.site.value for tap in probe.taps] == ["r", "s"]
+    assert [value.name for value in probe.proto.graph.output] == [
+        name for tap in probe.taps for name in (tap.mean, tap.largest)
+    ]
+
+
+def test_a_head_that_cannot_run_is_not_run() -> None:
+    poisoned = vgg()
+    poisoned.graph.initializer[3].CopyFrom(numpy_helper.from_array(rand(7, 5), "v"))  # does not fit
+    fed = feeds(poisoned, n=2)
+    with pytest.raises(ModelError):
+        CPU.session(Model.open(poisoned)).run(fed)
+    assert len(CPU.session(probe_of(poisoned).proto).run(fed)) == 4
+
+
+def test_only_numbers_per_image_and_channel_leave_the_runtime() -> None:
+    results = CPU.session(probe_of(vgg()).proto).run(feeds(vgg(), n=3))
+    assert {array.size for array in results.values()} == {3 * 4}
+
+
+def test_an_input_of_the_head_alone_is_not_asked_for() -> None:
+    proto = model(BODY + "f = Flatten(p) z = Mul(f, gate)", {"x": ("n", 3, 10, 10), "gate": ("n", 36)}, WEIGHTS)
+    assert [value.name for value in probe_of(proto).proto.graph.input] == ["x"]
+
+
+def test_the_model_is_left_alone() -> None:
+    proto = vgg()
+    before = proto.SerializeToString(deterministic=True)
+    opened = Model.open(proto)
+    digest = opened.digest()
+    probe_of(proto)
+    assert proto.SerializeToString(deterministic=True) == before
+    assert opened.digest() == digest
+
+
+@pytest.mark.parametrize(("opset", "form"), [(7, "attribute"), (13, "attribute"), (17, "attribute"), (18, "input")])
+def test_reductions_in_the_form_of_the_opset(opset: int, form: str) -> None:
+    body = "a = Conv(x, w) t = Transpose<perm=[0,2,3,1]>(a) z = Relu(t)"
+    proto = model(body, {"x": ("n", 3, 10, 10)}, {"w": WEIGHTS["w"]}, opset=opset)
+    probe = probe_of(proto)
+    reductions = [node for node in probe.proto.graph.node if node.op_type.startswith("Reduce")]
+    assert reductions
+    assert all((len(node.input) == 2) == (form == "input") for node in reductions)
+    fed = feeds(proto, n=2)
+    results = CPU.session(probe.proto).run(fed)
+    raw = CPU.session(Model.open(proto)).run(fed)["z"]
+    np.testing.assert_allclose(results[probe.taps[0].mean], raw.mean(axis=(1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(results[probe.taps[0].largest], raw.max(axis=(1, 2)))
+
+
+def test_pooling_where_channels_come_first() -> None:
+    ops = [node.op_type for node in probe_of(vgg()).proto.graph.node]
+    assert ops.count("GlobalAveragePool") == ops.count("GlobalMaxPool") == 2
+    assert not any(op.startswith("Reduce") for op in ops)
+
+
+@pytest.mark.parametrize("side", [1, WINDOW - 1, WINDOW, WINDOW + 1, 5 * WINDOW + 3])
+def test_the_padding_of_windows_is_taken_out_again(side: int) -> None:
+    proto = model("a = Conv(x, w) z = Relu(a)", {"x": ("n", 1, side, 2 * side)}, {"w": np.ones((2, 1, 1, 1), "f")})
+    probe = probe_of(proto)
+    ones = np.ones((2, 1, side, 2 * side), np.float32)
+    shapes = {"z": (2, 2, side, 2 * side)}
+    moments = probe.moments(CPU.session(probe.proto).run({"x": ones}), ["one", "two"], 2, shapes)
+    found = moments[Value("z", "mean")]
+    np.testing.assert_allclose(found.mean, [1, 1], rtol=1e-6)
+    assert (found.images, found.weight) == (2, 2 * 2 * side * side)
+
+
+def test_the_samples_that_fill_a_batch_do_not_count() -> None:
+    proto = vgg()
+    probe = probe_of(proto)
+    shapes = {"r": (4, 4, 8, 8), "s": (4, 4, 6, 6)}
+    fed = feeds(proto, n=4)
+    fed["x"][2:] = np.nan
+    found = probe.moments(CPU.session(probe.proto).run(fed), ["one", "two"], 4, shapes)
+    assert {moments.images for moments in found.values()} == {2}
+    with pytest.raises(DataError, match="three makes activation 'r' infinite or not a number"):
+        probe.moments(CPU.session(probe.proto).run(fed), ["one", "two", "three", "four"], 4, shapes)
+
+
+def test_nothing_to_measure() -> None:
+    with pytest.raises(ModelError, match="no convolutions to normalize; with --filters all"):
+        probe_of(model("z = MatMul(x, w)", {"x": ("n", 3)}, {"w": rand(3, 4)}))
+
+
+def test_a_value_whose_first_axis_is_not_the_batch() -> None:
+    body = "a = Conv(x, w, b) m = ReduceMean<axes=[0], keepdims=1>(a) z = Relu(m)"
+    proto = model(body, {"x": ("n", 3, 10, 10)}, WEIGHTS, opset=13)
+    probe = probe_of(proto)
+    if probe.taps[0].site == Site("a", 1, "mean_abs"):
+        pytest.skip("it is measured before the reduction")
+    fed = feeds(proto, n=3)
+    with pytest.raises(ModelError, match="its first axis is not the batch"):
+        probe.moments(CPU.session(probe.proto).run(fed), ["1", "2", "3"], 3, {"z": (1, 4, 8, 8)})
+
+
+def test_two_rows_of_a_value_per_sample() -> None:
+    """Windows folded into the batch: the mean of an image is that over all its rows."""
+    body = "q = Reshape(x, s) a = Conv(q, w, b) z = Relu(a)"
+    proto = model(body, {"x": ("n", 6, 10, 10)}, {**WEIGHTS, "s": [-1, 3, 10, 10]})
+    probe = probe_of(proto)
+    fed = feeds(proto, n=2)
+    found = probe.moments(CPU.session(probe.proto).run(fed), ["one", "two"], 2, {"z": (4, 4, 8, 8)})
+    raw = CPU.session(Model.open(proto)).run(fed)["z"].astype(np.float64)
+    (moments,) = found.values()
+    assert (moments.images, moments.weight) == (2, 2 * 2 * 64)
+    np.testing.assert_allclose(moments.mean, raw.mean(axis=(0, 2, 3)), rtol=1e-6)
+
+
+def test_weights_in_their_file_are_not_copied(tmp_path: Path) -> None:
+    proto = vgg()
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(rand(400, 3, 3, 3), "w"))
+    proto.graph.initializer[1].CopyFrom(numpy_helper.from_array(rand(400), "b"))
+    proto.graph.initializer[2].CopyFrom(numpy_helper.from_array(rand(4, 400, 3, 3), "u"))
+    onnx.save(proto, tmp_path / "model.onnx")
+    probe = probe_of(tmp_path / "model.onnx")
+    assert probe.folder == tmp_path
+    assert len(probe.proto.SerializeToString()) < 10_000
+    external = [tensor for tensor in probe.proto.graph.initializer if tensor.data_location == TensorProto.EXTERNAL]
+    assert {tensor.name for tensor in external} == {"w", "u"}
+    fed = feeds(proto, n=2)
+    here = CPU.session(probe.proto, probe.folder).run(fed)
+    there = CPU.session(probe_of(proto).proto).run(fed)
+    assert all(np.array_equal(here[name], array) for name, array in there.items())

@@ -1,0 +1,366 @@
+"""Operators that move data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from graphs import between, feeds, model, rand
+from law_checks import holds, refused
+
+UNKNOWN = "where it moves things is computed from the graph's inputs"
+
+
+@pytest.mark.parametrize("opset", [7, 13, 21])
+@pytest.mark.parametrize("axis", [1, -3])
+def test_concat(axis: int, opset: int) -> None:
+    if axis < 0 and opset < 11:
+        pytest.skip("counting from the end came with opset 11")
+    holds(between(f"b = Concat<axis={axis}>(a, a2)", branches=2, opset=opset), {"a": 4, "a2": 4, "b": 8})
+    holds(between(f"b = Concat<axis={axis}>(a, a, a)", opset=opset), {"a": 4, "b": 4})
+
+
+@pytest.mark.parametrize("axis", [2, -1])
+def test_concat_of_other_axes(axis: int) -> None:
+    """A Conv behind it ties what it reads at one channel."""
+    body = f"b = Concat<axis={axis}>(a, a2)"
+    checked = holds(between(body, branches=2), {"a": 4, "a2": 4})
+    np.testing.assert_array_equal(checked.of_slot[checked.trace.ids["a"]], checked.of_slot[checked.trace.ids["a2"]])
+    holds(between(body, branches=2, tail="none"), {"a": 4, "a2": 4, "b": 8})
+
+
+def test_concat_of_samples_ties_them() -> None:
+    """Which sample comes from where depends on how many there are; a slice takes the second, of the first operand."""
+    body = "c = Concat<axis=0>(a, a2) \n s = Slice(c, i, j, k) \n b = Mul(s, f)"
+    proto = between(body, (2, 4, 3, 3), {"i": [1], "j": [2], "k": [0], "f": rand(4, 1, 1)}, branches=2, batch="N")
+    checked = holds(proto, {"a": 4, "a2": 4, "b": 4})
+    np.testing.assert_array_equal(checked.of_slot[checked.trace.ids["a"]], checked.of_slot[checked.trace.ids["a2"]])
+
+
+def test_channels_that_are_folded_into_the_batch_are_tied() -> None:
+    body = "f = Reshape(a, fold) \n c = Conv(f, w) \n b = Reshape(c, unfold)"
+    constants = {"fold": [-1, 1, 6, 6], "unfold": [-1, 4, 6, 6], "w": rand(1, 1, 1, 1)}
+    holds(between(body, constants=constants, batch="N"), {"a": 1, "f": 1, "b": 1})
+
+
+def test_concat_with_constants() -> None:
+    """Numbers stay as they are; zeros fit any scale."""
+    for value in (np.ones((2, 2, 6, 6), np.float32), np.zeros((2, 2, 6, 6), np.float32)):
+        proto = between("b = Concat<axis=1>(a, k)", constants={"k": value})
+        holds(proto, {"a": 4, "b": 4}, whole=True)
+    proto = between("b = Concat<axis=2>(a, k)", constants={"k": np.ones((2, 4, 1, 6), np.float32)})
+    assert "meets constant" in refused(proto, "meets constant 'k', which stays", whole=True).reasons("a")[0]
+    proto = between("b = Concat<axis=2>(a, k)", constants={"k": np.zeros((2, 4, 1, 6), np.float32)})
+    holds(proto, {"a": 4, "b": 4}, whole=True)
+
+
+@pytest.mark.parametrize(
+    ("opset", "body"),
+    [
+        (7, "p, q = Split<axis=1, split=[1,3]>(a)"),
+        (11, "p, q = Split<axis=-3>(a)"),
+        (13, "p, q = Split<axis=1>(a, sizes)"),
+        (18, "p, q = Split<axis=1, num_outputs=2>(a)"),
+        (18, "p, q = Split<axis=1>(a, sizes)"),
+    ],
+)
+def test_split(opset: int, body: str) -> None:
+    constants = {"sizes": [1, 3]} if "sizes" in body else {}
+    proto = between(body + " \n b = Concat<axis=1>(q, p)", constants=constants, opset=opset)
+    checked = holds(proto, {"a": 4, "b": 4})
+    assert checked.distinct("p") + checked.distinct("q") == 4
+
+
+def test_split_into_uneven_parts() -> None:
+    body = "p, q, r = Split<axis=1, num_outputs=3>(a) \n b = Concat<axis=1>(r, p)"
+    holds(between(body, (2, 5, 3, 3), opset=18), {"a": 5, "p": 2, "r": 1, "b": 3})
+
+
+@pytest.mark.parametrize(
+    ("slices", "free"),
+    [
+        ({"starts": [1], "ends": [3], "axes": [1]}, 2),
+        ({"starts": [-2], "ends": [9999], "axes": [-3]}, 2),
+        ({"starts": [-1], "ends": [-9999], "axes": [1], "steps": [-1]}, 4),
+        ({"starts": [3], "ends": [0], "axes": [1], "steps": [-2]}, 2),
+        ({"starts": [0], "ends": [2**63 - 1], "axes": [2], "steps": [2]}, 4),
+        ({"starts": [0, 1, 0, 0], "ends": [9, 3, 4, 5]}, 2),
+        ({"starts": [1, 0], "ends": [4, 3], "axes": [1, 3], "steps": [2, 1]}, 2),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("opset", [10, 13])
+def test_slice(slices: dict[str, list[int]], free: int, opset: int) -> None:
+    proto = between(f"b = Slice(a, {', '.join(slices)})", constants=slices, opset=opset)
+    checked = holds(proto, {"b": free})
+    assert checked.free("a")
+
+
+@pytest.mark.parametrize("opset", [7, 9])
+def test_slice_by_attributes(opset: int) -> None:
+    holds(between("b = Slice<starts=[1], ends=[-1], axes=[1]>(a)", opset=opset), {"b": 2})
+    holds(between("b = Slice<starts=[0,1], ends=[2,3]>(a)", opset=opset), {"b": 2})
+
+
+def test_slice_from_the_graph_pins() -> None:
+    proto = between("b = Slice(a, s, e, axes)", constants={"e": [9], "axes": [1]}, inputs={"s": (1,)},
+                    input_types={"s": 7}, tail="none")  # fmt: skip
+    refused(proto, UNKNOWN, feed=feeds(proto) | {"s": np.array([1])}, whole=True)
+
+
+@pytest.mark.parametrize("axis", [1, -3])
+@pytest.mark.parametrize("indices", [[2, 0], [-1, -1, 0], [[0, 1], [2, 3]]], ids=str)
+def test_gather(indices: Any, axis: int) -> None:
+    proto = between(f"b = Gather<axis={axis}>(a, i)", constants={"i": indices}, tail="none")
+    holds(proto, {"b": len(set(np.array(indices).ravel() % 4))})
+
+
+def test_gather_of_one() -> None:
+    holds(between("b = Gather<axis=1>(a, i)", constants={"i": np.int64(2)}, tail="none"), {"b": 1})
+    holds(between("b = Gather<axis=3>(a, i)", constants={"i": np.int64(-1)}, tail="none"), {"b": 4})
+
+
+def test_gather_from_the_batch() -> None:
+    """The second sample, of which the walk knows nothing."""
+    holds(between("b = Gather<axis=0>(a, i)", constants={"i": [1, 0]}), {"a": 4, "b": 4})
+
+
+def test_gather_at_places_from_the_graph() -> None:
+    """Along an axis on which no scale varies they need not be known."""
+    inputs, kinds = {"i": (2,)}, {"i": 7}
+    proto = between("b = Gather<axis=2>(a, i)", inputs=inputs, input_types=kinds)
+    holds(proto, {"a": 4, "b": 4}, feed=feeds(proto) | {"i": np.array([5, 1])}, whole=True)
+    proto = between("b = Gather<axis=1>(a, i)", inputs=inputs, input_types=kinds)
+    refused(proto, UNKNOWN, feed=feeds(proto) | {"i": np.array([3, 1])}, whole=True)
+
+
+def test_gather_elements() -> None:
+    index = np.zeros((1, 4, 6, 6), np.int64) + np.arange(4).reshape(1, 4, 1, 1)[:, ::-1]
+    holds(between("b = GatherElements<axis=1>(a, i)", (1, 4, 6, 6), {"i": index}), {"b": 4})
+    index = np.random.default_rng(0).integers(0, 4, (1, 4, 6, 6))
+    holds(between("b = GatherElements<axis=1>(a, i)", (1, 4, 6, 6), {"i": index}))
+
+
+def test_gather_nd() -> None:
+    body = "t = Transpose<perm=[1,0,2,3]>(a) \n g = GatherND(t, i) \n b = Transpose<perm=[1,0,2,3]>(g)"
+    holds(between(body, constants={"i": [[2], [0], [-1]]}), {"a": 4, "b": 3})
+    holds(between("b = GatherND<batch_dims=1>(a, i)", (1, 4, 3, 3), {"i": [[[3], [1]]]}), {"b": 2})
+
+
+@pytest.mark.parametrize(
+    ("to", "free"),
+    [
+        ([0, -1], 4),
+        ([0, 4, 36], 4),
+        ([-1, 4, 36], 4),
+        ([0, 0, -1], 4),
+        ([0, 2, 2, 6, 6], 4),
+        ([-1, 12, 12], 4),
+        ([-1, 6], 4),
+    ],
+    ids=str,
+)
+def test_reshape(to: list[int], free: int) -> None:
+    holds(between("b = Reshape(a, to)", constants={"to": to}, tail="none"), {"a": free, "b": free}, whole=True)
+
+
+def test_reshape_to_the_vector_of_a_classifier() -> None:
+    holds(between("b = Reshape(a, to)", constants={"to": [-1, 144]}), {"a": 4, "b": 4})
+
+
+@pytest.mark.parametrize("opset", [7, 13, 21])
+def test_reshape_to_a_computed_shape(opset: int) -> None:
+    unsqueeze = "Unsqueeze<axes=[0]>(n)" if opset < 13 else "Unsqueeze(n, first)"
+    body = f"""
+        s = Shape(a) \n n = Gather(s, zero) \n u = {unsqueeze} \n t = Concat<axis=0>(u, rest) \n r = Reshape(a, t)
+        b = MatMul(r, w)
+    """
+    constants = {"zero": np.int64(0), "rest": [-1], "w": rand(144, 5)} | ({"first": [0]} if opset >= 13 else {})
+    holds(between(body, constants=constants, opset=opset, tail="none"), {"a": 4, "b": 5})
+
+
+def test_reshape_to_a_shape_by_arithmetic() -> None:
+    body = """
+        s = Shape(a) \n n, c, h, w = Split<axis=0>(s) \n hw = Mul(h, w) \n half = Div(c, two) \n
+        t = Concat<axis=0>(n, two, half, hw) \n r = Reshape(a, t) \n q = Transpose<perm=[0,2,1,3]>(r) \n
+        b = Reshape(q, s)
+    """
+    holds(between(body, constants={"two": [2]}, opset=13, tail="none"), {"a": 4, "b": 4})
+
+
+def test_reshape_from_the_graph_pins() -> None:
+    proto = between("b = Reshape(a, to)", inputs={"to": (2,)}, input_types={"to": 7}, tail="none")
+    refused(proto, UNKNOWN, feed=feeds(proto) | {"to": np.array([2, 144])}, whole=True)
+
+
+@pytest.mark.parametrize("axis", [1, -3, 0, 2, 4])
+def test_flatten(axis: int) -> None:
+    holds(between(f"b = Flatten<axis={axis}>(a)", tail="none"), {"a": 4, "b": 4}, whole=True)
+
+
+@pytest.mark.parametrize("opset", [7, 9, 13])
+def test_flatten_before_a_dense_layer(opset: int) -> None:
+    """Its channels are 36 inputs each."""
+    constants = {"w": rand(5, 144), "c": rand(5)}
+    proto = between("f = Flatten(a) \n b = Gemm<transB=1>(f, w, c)", constants=constants, opset=opset)
+    holds(proto, {"a": 4, "f": 4, "b": 5})
+
+
+@pytest.mark.parametrize("attributes", ["", "<perm=[0,2,3,1]>", "<perm=[1,0,3,2]>", "<perm=[0,1,2,3]>"])
+def test_transpose(attributes: str) -> None:
+    holds(between(f"b = Transpose{attributes}(a)", tail="none"), {"a": 4, "b": 4})
+
+
+def test_there_and_back_with_channels_last() -> None:
+    body = """
+        t = Transpose<perm=[0,2,3,1]>(a) \n m = Mul(t, k) \n p = Add(m, c) \n r = Relu(p) \n d = MatMul(r, w)
+        b = Transpose<perm=[0,3,1,2]>(d)
+    """
+    constants = {"k": rand(4), "c": rand(4), "w": rand(4, 5)}
+    holds(between(body, constants=constants), {"a": 4, "r": 4, "b": 5})
+
+
+@pytest.mark.parametrize("opset", [7, 11, 13])
+def test_squeeze_and_unsqueeze(opset: int) -> None:
+    squeeze = "Squeeze<axes=[2,3]>(g)" if opset < 13 else "Squeeze(g, axes)"
+    unsqueeze = "Unsqueeze<axes=[2,3]>(s)" if opset < 13 else "Unsqueeze(s, axes)"
+    body = f"g = GlobalAveragePool(a) \n s = {squeeze} \n b = {unsqueeze}"
+    constants = {"axes": [2, 3]} if opset >= 13 else {}
+    holds(between(body, constants=constants, opset=opset), {"a": 4, "s": 4, "b": 4})
+
+
+@pytest.mark.parametrize("axes", [[-1], [-3, -1], [1, 5], [0]], ids=str)
+def test_unsqueeze_anywhere(axes: list[int]) -> None:
+    body = "u = Unsqueeze(a, axes) \n r = Relu(u) \n b = Squeeze(r, axes)"
+    holds(between(body, constants={"axes": axes}), {"a": 4, "u": 4, "b": 4})
+    text = str(axes).replace(" ", "")
+    body = f"u = Unsqueeze<axes={text}>(a) \n r = Relu(u) \n b = Squeeze<axes={text}>(r)"
+    holds(between(body, opset=11), {"a": 4, "u": 4, "b": 4})
+
+
+def test_squeeze_of_what_is_1() -> None:
+    """It names no axis, so the sizes of the batch decide: a batch of 1 loses its axis."""
+    body = "g = GlobalAveragePool(a) \n b = Squeeze(g)"
+    holds(between(body, tail="none"), {"a": 4, "b": 4}, whole=True)
+    holds(between(body, (1, 4, 3, 3), tail="none"), {"a": 4, "b": 4})
+    holds(between("b = Squeeze(a)", (1, 1, 3, 3), tail="none"), {"a": 1, "b": 1})
+
+
+def test_expand() -> None:
+    body = "g = GlobalAveragePool(a) \n b = Expand(g, to)"
+    holds(between(body, constants={"to": [1, 1, 3, 2]}), {"a": 4, "b": 4})
+    holds(between(body, constants={"to": [3, 1, 1, 2, 3]}, tail="none"), {"a": 4, "b": 4}, whole=True)
+    body = "m = ReduceMean<axes=[1]>(a) \n b = Expand(m, to)"
+    holds(between(body, constants={"to": [1, 5, 1, 1]}, opset=17), {"a": 1, "b": 1})
+
+
+@pytest.mark.parametrize("repeats", [[1, 1, 2, 1], [1, 3, 1, 1], [2, 1, 1, 1], [1, 2, 2, 1]], ids=str)
+def test_tile(repeats: list[int]) -> None:
+    holds(between("b = Tile(a, r)", constants={"r": repeats}), {"a": 4, "b": 4})
+
+
+@pytest.mark.parametrize("attributes", ["blocksize=2", 'blocksize=2, mode="DCR"', 'blocksize=2, mode="CRD"'])
+@pytest.mark.parametrize("opset", [11, 13])
+def test_depth_to_space(attributes: str, opset: int) -> None:
+    """Four channels become one image, so a convolution behind it ties them."""
+    proto = between(f"b = DepthToSpace<{attributes}>(a)", (2, 8, 3, 3), opset=opset)
+    holds(proto, {"a": 2})
+    proto = between(f"b = DepthToSpace<{attributes}>(a)", (2, 8, 3, 3), opset=opset, tail="none")
+    holds(proto, {"a": 8, "b": 8})
+
+
+def test_depth_to_space_in_opset_7() -> None:
+    holds(between("b = DepthToSpace<blocksize=2>(a)", (2, 8, 3, 3), opset=7), {"a": 2})
+
+
+def test_space_to_depth() -> None:
+    holds(between("b = SpaceToDepth<blocksize=2>(a)"), {"a": 4, "b": 4})
+    holds(between("s = SpaceToDepth<blocksize=3>(a) \n b = DepthToSpace<blocksize=3>(s)"), {"a": 4, "s": 4, "b": 4})
+
+
+def test_channel_shuffle() -> None:
+    body = """
+        r = Reshape(a, apart) \n t = Transpose<perm=[0,2,1,3,4]>(r) \n s = Reshape(t, whole)
+        b = Conv<group=2>(s, w)
+    """
+    constants = {"apart": [0, 2, 3, 5, 5], "whole": [0, 6, 5, 5], "w": rand(4, 3, 1, 1)}
+    holds(between(body, (2, 6, 5, 5), constants), {"a": 6, "s": 6, "b": 4})
+
+
+@pytest.mark.parametrize(("attributes", "k"), [("", None), ("upper=0", 1), ("upper=1", -1)])
+def test_trilu(attributes: str, k: int | None) -> None:
+    constants = {} if k is None else {"k": np.int64(k)}
+    body = f"b = Trilu<{attributes}>(a{', k' if constants else ''})"
+    holds(between(body, constants=constants, opset=14), {"a": 4, "b": 4})
+
+
+def test_trilu_over_channels() -> None:
+    body = "t = Transpose<perm=[0,3,2,1]>(a) \n b = Trilu(t)"
+    holds(between(body, constants={}, opset=14, tail="none"), {"a": 4, "b": 4})
+
+
+def test_compress() -> None:
+    constants = {"c": np.array([True, False, True, True])}
+    holds(between("b = Compress<axis=1>(a, c)", constants=constants, tail="none"), {"b": 3})
+    proto = between("b = Compress<axis=1>(a, c)", inputs={"c": (4,)}, input_types={"c": 9}, tail="none")
+    refused(proto, UNKNOWN, feed=feeds(proto) | {"c": constants["c"]}, whole=True)
+
+
+def test_reverse_sequence() -> None:
+    body = "t = Transpose<perm=[2,0,1,3]>(a) \n b = ReverseSequence(t, n)"
+    holds(between(body, constants={"n": [2, 5]}, tail="none"), {"a": 4, "b": 4})
+    body = "t = Transpose<perm=[1,0,2,3]>(a) \n b = ReverseSequence(t, n)"
+    holds(between(body, constants={"n": [2, 3]}, tail="none"), {"a": 1, "b": 1})
+
+
+def test_what_the_reference_cannot_run_pins() -> None:
+    """The walk sees one sample, the model wants two."""
+    proto = between("b = Reshape(a, to)", constants={"to": [2, 2, 72]}, tail="none")
+    refused(proto, "ONNX's reference implementation does not run it")
+    holds(proto, {"a": 4, "b": 4}, whole=True)
+
+
+def test_slices_of_padding() -> None:
+    """A slice that is padding alone is zero; it gets a scale where it gets a number."""
+    body = "p = Pad(a, pads) \n s = Slice(p, i, j, k) \n t = Add(s, c) \n b = Relu(t)"
+    constants = {"pads": [0, 2, 0, 0, 0, 0, 0, 0], "i": [0], "j": [2], "k": [1], "c": rand(2, 1, 1)}
+    holds(between(body, constants=constants), {"s": 0, "t": 1})
+
+
+def test_vectors_and_numbers() -> None:
+    proto = model(
+        "a = MatMul(x, w) \n r = Reshape(a, to) \n s = Slice(r, i, j, k) \n t = Transpose(s) \n g = Gather(a, one) \n"
+        "u = Unsqueeze(g, first) \n c = Concat<axis=0>(a, u) \n z = Mul(c, c2) \n y = Identity(t)",
+        {"x": (3,)},
+        {
+            "w": rand(3, 4),
+            "to": [2, 2],
+            "i": [1],
+            "j": [2],
+            "k": [1],
+            "one": np.int64(1),
+            "first": [0],
+            "c2": rand(5),
+        },
+        ("z", "y"),
+    )
+    holds(proto, {"a": 4, "z": 4, "y": 2, "g": 1}, whole=True)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_axes_of_size_1(size: int) -> None:
+    body = "t = Transpose<perm=[0,2,3,1]>(a) \n r = Reshape(t, to) \n b = Reshape(r, back)"
+    holds(between(body, (size, 1, 1, 1), {"to": [0, -1], "back": [0, 1, 1, 1]}), {"a": 1, "b": 1})
+
+
+def test_empty_tensors_pin() -> None:
+    proto = between("e = Slice(a, i, j, k) \n b = Concat<axis=1>(e, a)", constants={"i": [0], "j": [0], "k": [1]})
+    refused(proto, "a tensor without elements")
+
+
+def test_types() -> None:
+    """Slots have one type, values any."""
+    body = "h = Cast<to=10>(a) \n t = Transpose<perm=[0,2,3,1]>(h) \n p = Pad(t, pads, v) \n b = Cast<to=1>(p)"
+    constants = {"pads": [0, 0, 0, 1, 0, 0, 0, 1], "v": np.float16(0)}
+    holds(between(body, constants=constants, tail="none"), {"a": 4, "b": 4}, rtol=2 * float(np.finfo(np.float16).eps))

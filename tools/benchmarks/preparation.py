@@ -1,0 +1,93 @@
+"""What measurements need beforehand: arrays, statistics, synthetic networks. Nothing here is timed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.tasks import Given, Report, task
+
+
+@task
+def preprocess(given: Given) -> Report:
+    """Write the preprocessed inputs of a folder of photographs as one array."""
+    import numpy as np
+
+    from onnxnorm.calibration.image_options import ImageOptions
+    from onnxnorm.calibration.sources import open_data
+    from onnxnorm.model.files import Model
+    from onnxnorm.model.graph import input_specs
+
+    options = ImageOptions(preset=given["preset"], size=given["size"])
+    dataset = open_data(given["photos"], input_specs(Model.open(given["model"])), options)
+    rows = [next(iter(batch.feeds.values())) for batch in dataset.batches(1)]
+    np.save(given["arrays"], np.concatenate(rows))
+    return {"images": len(rows)}
+
+
+@task
+def random_statistics(given: Given) -> Report:
+    """Calibrate once on random arrays, to have statistics."""
+    import numpy as np
+
+    import onnxnorm
+
+    rows = np.random.default_rng(16).standard_normal((2, 3, 224, 224)).astype(np.float32) * 50
+    onnxnorm.calibrate(given["model"], [rows], provider="cpu").save(given["statistics"])
+    return {}
+
+
+@task
+def synthetic(given: Given) -> Report:
+    """Write a synthetic network, with invented statistics for it."""
+    import numpy as np
+    import onnx
+
+    from benchmarks.graphs import network
+    from onnxnorm.model.files import Model
+    from onnxnorm.model.graph import input_specs
+    from onnxnorm.model.shapes import read_graph, sample_shapes
+    from onnxnorm.scaling import find_layers, trace
+    from onnxnorm.scaling.filters import sites_of
+    from onnxnorm.statistics import Moments, Statistics, Value
+
+    proto = network(given["family"], given["nodes"])
+    onnx.save(proto, given["model"])
+    model = Model.open(given["model"])
+    shapes = sample_shapes(input_specs(model))
+    graph = read_graph(model, shapes)
+    rng = np.random.default_rng(0)
+    values = {}
+    for site in sites_of(find_layers(trace(graph))):
+        means = rng.uniform(0.1, 5, (4, graph.shapes[site.value][site.axis]))
+        values[Value(site.value, site.measure)] = Moments.of(means, means + 5, np.full(4, 256))
+    Statistics(model.digest(), "invented", "conv", shapes, {}, (), values).save(given["statistics"])
+    return {"nodes": len(proto.graph.node)}
+
+
+@task
+def sparse(given: Given) -> Report:
+    """Write a sparse .npy file of zeros, `(rows, 3, 512, 512)`, and a network of one convolution for it."""
+    import numpy as np
+    import onnx
+    from onnx import helper, numpy_helper
+
+    shape = (given["rows"], 3, 512, 512)
+    with Path(given["arrays"]).open("wb") as stream:
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(stream, header)
+        stream.truncate(stream.tell() + 4 * int(np.prod(shape, dtype=np.int64)))
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["input", "weight", "bias"], ["conv"], "conv", strides=[8, 8]),
+            helper.make_node("Relu", ["conv"], ["relu"], "relu"),
+        ],
+        "one convolution",
+        [helper.make_tensor_value_info("input", 1, ["N", *shape[1:]])],
+        [helper.make_tensor_value_info("relu", 1, None)],
+        [
+            numpy_helper.from_array(np.ones((4, 3, 1, 1), np.float32), "weight"),
+            numpy_helper.from_array(np.ones(4, np.float32), "bias"),
+        ],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), given["model"])
+    return {}
