@@ -1,7 +1,7 @@
 """The numeric proof of every law: rewrite with random scales, run both models, compare.
 
 A graph's groups get random powers of two (so that the comparison can be exact, bit for bit) or random numbers; pinned
-groups stay 1. The rewritten model's outputs must be the original's, times the scales that the walk gives to the outputs.
+groups stay 1. The rewritten model's outputs must be the original's, times the scales that the walk gives to them.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ FILES = {
 LEVELS = (
     {"cli"},
     {"api"},
-    {"report", "verification"},
+    {"report"},
+    {"verification"},
     {"calibration", "rewriting"},
     {"scaling", "statistics"},
     {"provenance"},

@@ -182,11 +182,16 @@ def relative_error(before: Mapping[str, Array], after: Mapping[str, Array]) -> f
 
 
 def constants(model: onnx.ModelProto) -> Iterator[tuple[Any, ...]]:
-    """Every constant, by value and not by name, for some tools rename them."""
-    tensors = [attribute.t for node in model.graph.node if node.op_type == "Constant" for attribute in node.attribute]
-    for tensor in [*model.graph.initializer, *tensors]:
-        array = numpy_helper.to_array(tensor)
-        yield array.dtype, array.shape, array.tobytes()
+    """Every constant that a node reads, by value and not by name, for some tools rename them."""
+    read = {name for node in model.graph.node for name in node.input}
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            tensors |= {node.output[0]: attribute.t for attribute in node.attribute if attribute.name == "value"}
+    for name, tensor in tensors.items():
+        if name in read:
+            array = numpy_helper.to_array(tensor)
+            yield array.dtype, array.shape, array.tobytes()
 
 
 def norms(model: onnx.ModelProto) -> int:

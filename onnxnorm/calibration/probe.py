@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from onnxnorm.errors import DataError, ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph
+from onnxnorm.model.shapes import shorten_domain
 from onnxnorm.scaling.filters import Site
 from onnxnorm.statistics import Moments, Value, Weighting
 
@@ -96,7 +97,9 @@ def make_probe(model: Model, graph: Graph, sites: Sequence[Site]) -> Probe:
         raise ModelError("the model has no convolutions to normalize; with --filters all, dense layers count too")
     proto = model.in_place()
     folder = model.path.absolute().parent if proto is not None and model.path is not None else None
-    surgeon = gs.import_onnx(proto or onnx.ModelProto.FromString(model.to_bytes()))
+    proto = proto or onnx.ModelProto.FromString(model.to_bytes())
+    shorten_domain(proto)
+    surgeon = gs.import_onnx(proto)
     tensors = surgeon.tensors()
     surgeon.outputs = []
     taps = []
@@ -105,7 +108,7 @@ def make_probe(model: Model, graph: Graph, sites: Sequence[Site]) -> Probe:
         tap = Tap(site, f"onnxnorm_mean_{index}", f"onnxnorm_max_{index}", _pools(graph, site), shape)
         _add_tap(surgeon, tensors[site.value], graph, tap)
         taps.append(tap)
-    surgeon.cleanup(remove_unused_graph_inputs=True).toposort()
+    surgeon.cleanup(recurse_subgraphs=False, remove_unused_graph_inputs=True).toposort()
     probe = gs.export_onnx(surgeon, do_type_check=False)
     probe.ir_version = max(4, model.proto.ir_version)
     return Probe(probe, folder, tuple(taps))

@@ -112,6 +112,11 @@ class Session:
         except _REJECTED as error:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
             raise ModelError(f"ONNX Runtime fails on inputs {shapes}: {_first_line(error)}") from error
+        for name, result in zip(names, results, strict=True):
+            if not isinstance(result, (np.ndarray, np.generic)):
+                raise ModelError(
+                    f"output {name!r} is a {type(result).__name__}; only tensors can be measured and compared"
+                )
         return {name: np.asarray(array) for name, array in zip(names, results, strict=True)}
 
 

@@ -36,7 +36,7 @@ def restore(
     verbose: o.Verbose = False,
     version: o.Version = False,
 ) -> None:
-    """Give the original back: bit for bit after --power-of-two, to rounding otherwise. Exit code 3 if it must and is not."""
+    """Give the original back: bit for bit after --power-of-two (exit code 3 if it is not), to rounding otherwise."""
     del version
     terminal = Terminal(quiet, verbose, json)
     with terminal.status("restoring"):

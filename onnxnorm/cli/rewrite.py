@@ -5,17 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import typer
 
 from onnxnorm import api
 from onnxnorm.cli import options as o
 from onnxnorm.cli.terminal import Terminal
 from onnxnorm.report import layer_table
-from onnxnorm.rewriting import Rewriting, sidecar_path
+from onnxnorm.rewriting import Rewriting, needs_images, sidecar_path
 
 __all__ = ["NAME", "rewrite", "summary", "tell_rewritten"]
 
 NAME = "rewrite"
 _CLONES_SHOWN = 5
+
+
+class Missing(typer.BadParameter):
+    """An option that another one needs is missing: the command line is wrong, not a value."""
 
 
 def rewrite(
@@ -39,6 +44,8 @@ def rewrite(
 ) -> None:
     """Scale constants so that every filter's statistic, by default its mean, is the target; verify, then write."""
     del version
+    if stats is None and needs_images(statistic):
+        raise Missing(f"--statistic {statistic} is measured on images: give --stats, which onnxnorm calibrate makes")
     terminal = Terminal(quiet, verbose, json)
     with terminal.status("rewriting and verifying"):
         done = api.rewrite(
@@ -105,7 +112,7 @@ def _notes(rewriting: Rewriting) -> list[str]:
         )
     if scales.limited:
         notes.append(
-            f"{scales.limited:,} filters have a scale nearer to 1 than that, since a weight or bias would have left the "
+            f"{scales.limited:,} filters have a scale nearer to 1 than that: a weight or bias would have left the "
             "normal range of its type, and lost bits"
         )
     worst = rewriting.rounding.worst

@@ -25,10 +25,13 @@ from onnxnorm.model.files import Model, tensor_dtype
 from onnxnorm.model.graph import Graph, Node, input_specs, ordered_nodes, readers_of
 from onnxnorm.model.inputs import InputSpec
 
-__all__ = ["evaluate", "read_graph", "sample_shapes"]
+__all__ = ["evaluate", "read_graph", "sample_shapes", "shorten_domain"]
 
-# Same inputs, other outputs: never constant.
+# Never constant: same inputs, other outputs; and an operator that the reference implementation lacks.
 _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+_UNKNOWN = {"Scatter"}
+# The reference implementation lacks what came before; what is in use here did not change.
+_IMPLEMENTED_FROM = {"DequantizeLinear": 19}
 # Functions that ONNX cannot infer through, whose output has the shape of their first input.
 _SAME_SHAPE = {"GroupNormalization"}
 _SMALL = 1 << 16  # elements; larger constants are not handed to shape inference
@@ -85,7 +88,8 @@ def evaluate(node: Node, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any
     proto.CopyFrom(node.proto)
     proto.domain = node.domain
     graph = onnx.helper.make_graph([proto], "one node", feeds, results)
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", node.opset)])
+    opset = max(node.opset, _IMPLEMENTED_FROM.get(node.op, 1))
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
     return [np.asarray(result) for result in ReferenceEvaluator(model).run(wanted, dict(inputs))]
 
 
@@ -96,7 +100,7 @@ def _elem_type(array: NDArray[Any]) -> int:
 def _infer_whole(
     model: Model, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
-    """ONNX shape inference for concrete inputs; the file's own claims about inner values count only where it is silent."""
+    """ONNX shape inference for concrete inputs; the file's claims about inner values count only where it is silent."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     for value in proto.graph.input:
@@ -107,7 +111,7 @@ def _infer_whole(
     del proto.graph.value_info[:]
     for value in proto.graph.output:
         value.type.tensor_type.ClearField("shape")
-    _shorten_domain(proto)
+    shorten_domain(proto)
     try:
         proto = shape_inference.infer_shapes(proto, data_prop=True)
     except shape_inference.InferenceError as error:
@@ -133,8 +137,8 @@ def _named_sizes(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> dict[st
     }
 
 
-def _shorten_domain(proto: onnx.ModelProto) -> None:
-    """Write ONNX's own domain as shape inference wants it: it does not know it by its long name."""
+def shorten_domain(proto: onnx.ModelProto) -> None:
+    """Write ONNX's own domain as the empty string, in place: shape inference does not know it as `ai.onnx`."""
     for opset in proto.opset_import:
         opset.domain = "" if opset.domain == "ai.onnx" else opset.domain
     graphs = [proto.graph]
@@ -233,7 +237,7 @@ def _computed(
 ) -> dict[str, Constant]:
     """The outputs of a node as constants, if its inputs are constants or it reads only shapes."""
     op = node.proto.op_type
-    if node.domain or op in _RANDOM or op == "Constant" or node.captured():
+    if node.domain or op in _RANDOM | _UNKNOWN or op == "Constant" or node.captured():
         return {}
     inputs = [name for name in node.inputs if name]
     # A ConstantOfShape is of one value whatever the shape, and Expand repeats its first input.

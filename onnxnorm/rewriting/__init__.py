@@ -2,7 +2,7 @@
 
 from onnxnorm.rewriting.constants import Clone
 from onnxnorm.rewriting.factors import Factor, Rounding
-from onnxnorm.rewriting.measured import STATISTICS, WITHOUT_IMAGES, Measured, Statistic, measure
+from onnxnorm.rewriting.measured import STATISTICS, WITHOUT_IMAGES, Measured, Statistic, measure, needs_images
 from onnxnorm.rewriting.record import PREFIX, output_scales, sidecar_path, write_sidecar
 from onnxnorm.rewriting.restore import Restored, restore_model
 from onnxnorm.rewriting.rewrite import Rewriting, rewrite_model
@@ -24,6 +24,7 @@ __all__ = [
     "choose_scales",
     "count_dead",
     "measure",
+    "needs_images",
     "output_scales",
     "restore_model",
     "rewrite_model",

@@ -42,7 +42,7 @@ class Clone:
 class Scaled:
     """Bulky data that is scaled as it is written; `rounding` learns what that costs."""
 
-    stored: Stored
+    source: Stored | Scaled
     constant: Constant
     factor: Factor = field(repr=False)
     rounding: Rounding = field(repr=False)
@@ -51,13 +51,18 @@ class Scaled:
     @property
     def length(self) -> int:
         """Size in bytes."""
-        return self.stored.length
+        return self.source.length
 
     def chunks(self) -> Iterator[memoryview]:
         """The scaled bytes, a few rows at a time."""
-        for start, values in self.stored.rows(self.constant.dtype, self.constant.shape):
-            part = self.factor.rows(start, start + len(values)).apply(values, self.constant.name, self.rounding)
-            yield memoryview(np.ascontiguousarray(part).view(np.uint8).reshape(-1))
+        for _, part in self.rows(self.constant.dtype, self.constant.shape):
+            yield np.ascontiguousarray(part).view(np.uint8).reshape(-1).data
+
+    def rows(self, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Iterator[tuple[int, NDArray[np.generic]]]:
+        """The scaled values by rows of the first axis, a few megabytes at a time, each with the index of its first row."""
+        for start, values in self.source.rows(dtype, shape):
+            factor = self.factor.rows(start, start + len(values))
+            yield start, factor.apply(values, self.constant.name, self.rounding)
 
 
 @dataclass(frozen=True)
@@ -104,9 +109,9 @@ def apply_edits(model: Model, edits: Sequence[Edit], of_slot: Floats) -> Applied
 
 def rows_of(model: Model, constant: Constant) -> Iterator[tuple[int, NDArray[np.generic]]]:
     """The values of a constant, a few rows at a time, each part with the index of its first row."""
-    stored = model.bulks.get(constant.index) if constant.home == "initializer" else None
-    if isinstance(stored, Stored):
-        yield from stored.rows(constant.dtype, constant.shape)
+    bulk = _bulk(model, constant)
+    if bulk is not None:
+        yield from bulk.rows(constant.dtype, constant.shape)
     elif constant.size:
         yield 0, np.atleast_1d(constant.values())
 
@@ -121,14 +126,21 @@ def put(
 ) -> None:
     """Scale a constant where it lives."""
     if constant.home == "initializer":
-        stored = model.bulks.get(constant.index)
-        if isinstance(stored, Stored):
-            bulks[constant.index] = Scaled(stored, constant, factor, rounding, stored.field)
+        bulk = _bulk(model, constant)
+        if bulk is not None:
+            bulks[constant.index] = Scaled(bulk, constant, factor, rounding, bulk.field)
             return
         tensor = proto.graph.initializer[constant.index]
     else:
         tensor = proto.graph.node[constant.index].attribute[0].t
     _store(tensor, factor.apply(constant.values(), constant.name, rounding))
+
+
+def _bulk(model: Model, constant: Constant) -> Stored | Scaled | None:
+    """The bulky data of a constant, if that is where its values are."""
+    bulk = model.bulks.get(constant.index) if constant.home == "initializer" else None
+    assert bulk is None or isinstance(bulk, Stored | Scaled), constant.name
+    return bulk
 
 
 def _variants(edits: list[Edit], of_slot: Floats) -> list[tuple[Factor, list[Edit]]]:
@@ -182,9 +194,9 @@ def _add_clone(
     name = next(n for n in (f"{constant.name}_onnxnorm{k}" for k in range(1, len(taken) + 2)) if n not in taken)
     data_type = onnx.helper.np_dtype_to_tensor_dtype(constant.dtype)
     tensor = proto.graph.initializer.add(name=name, data_type=data_type, dims=constant.shape)
-    stored = model.bulks.get(constant.index) if constant.home == "initializer" else None
-    if isinstance(stored, Stored):
-        bulks[len(proto.graph.initializer) - 1] = Scaled(stored, constant, factor, rounding)
+    bulk = _bulk(model, constant)
+    if bulk is not None:
+        bulks[len(proto.graph.initializer) - 1] = Scaled(bulk, constant, factor, rounding)
     else:
         values = factor.apply(constant.values(), constant.name, rounding)
         tensor.raw_data = numpy_helper.from_array(values).raw_data

@@ -81,7 +81,8 @@ class Factor:
 
     def rows(self, start: int, stop: int) -> Factor:
         """The part for rows `[start, stop)` of the constant's first axis."""
-        return Factor(*(part[start:stop] if part.shape[0] > 1 else part for part in (self.times, self.over)))
+        parts = (self.times, self.over)
+        return Factor(*(part[start:stop] if part.ndim and part.shape[0] > 1 else part for part in parts))
 
 
 def _same(a: Floats, b: Floats) -> bool:

@@ -192,7 +192,7 @@ def test_upsample(mode: str) -> None:
 
 @pytest.mark.parametrize("k", [[1.0, 2.0, 1.0, 1.0], [1.0, 1.2, 1.0, 1.0]])
 def test_upsample_of_the_channel_axis_ties_it(k: list[float]) -> None:
-    holds(between("b = Upsample(a, k)", constants={"k": np.float32(k)}, opset=9), {"a": 1, "b": 1})
+    holds(between("b = Upsample(a, k)", constants={"k": floats(k)}, opset=9), {"a": 1, "b": 1})
 
 
 @pytest.mark.parametrize("attributes", ["", "value=0.0", 'mode="edge"', 'mode="reflect"'])

@@ -17,7 +17,7 @@ _UNALIGNED = "the shapes of what it multiplies are not known"
 
 @law("Mul", role="keeps")
 def multiply(visit: Visit) -> Outcome:
-    """By a constant, scales pass. Of two activations one keeps scale 1 (the pinned or smaller one), the other passes."""
+    """By a constant scales pass. Of two activations one stays at 1 (a pinned or the smaller one); the other passes."""
     a, b = visit.present()
     if a.constant is not None or b.constant is not None:
         return _passed(visit, *((b, a) if a.constant is not None else (a, b)))

@@ -46,9 +46,7 @@ SAME: dict[str, Callable[[onnx.ModelProto], object]] = {
     "nothing": lambda _: None,
     "a bulky weight": put("w", rand(40, 3, 3, 3, seed=9)),
     "a small bias": put("b", rand(40, seed=9)),
-    "the value of a Constant node": lambda proto: proto.graph.node[2].attribute[0].t.CopyFrom(
-        numpy_helper.from_array(np.array([3.0], np.float32), proto.graph.node[2].attribute[0].t.name)
-    ),
+    "the value of a Constant node": lambda proto: proto.graph.node[2].attribute[0].t.float_data.__setitem__(0, 3.0),
     "provenance": lambda proto: proto.metadata_props.add(key="onnxnorm.version", value="1"),
 }
 
