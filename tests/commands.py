@@ -50,7 +50,7 @@ class Ran:
 def run(*words: str | os.PathLike[str]) -> Ran:
     """Run `onnxnorm words...`."""
     out, err = io.StringIO(), io.StringIO()
-    argv = ["onnxnorm", *map(os.fspath, words)]
+    argv = ["onnxnorm", *(str(os.fspath(word)) for word in words)]
     with mock.patch.object(sys, "argv", argv), redirect_stdout(out), redirect_stderr(err):
         try:
             main()

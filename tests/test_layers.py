@@ -95,7 +95,9 @@ def test_the_check_can_fail(module: str, source: str) -> None:
 
 
 def test_the_check_lets_pass_what_is_right() -> None:
-    right = "import numpy\nfrom onnxnorm.model.files import Model\nfrom . import slots\nfrom onnxnorm.scaling import walk"
+    right = (
+        "import numpy\nfrom onnxnorm.model.files import Model\nfrom . import slots\nfrom onnxnorm.scaling import walk"
+    )
     assert violations({"onnxnorm.scaling.groups": right}) == []
 
 

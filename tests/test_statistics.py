@@ -179,13 +179,13 @@ def test_statistics_that_do_not_belong_together(changes: dict[str, Any], what: s
 
 
 def test_the_same_images_are_not_counted_twice() -> None:
-    with pytest.raises(StatisticsError, match="counted twice|more than one"):
+    with pytest.raises(StatisticsError, match=r"counted twice|more than one"):
         statistics() + statistics()
 
 
 def test_statistics_of_another_model() -> None:
     statistics().check_model("ab" * 32)
-    with pytest.raises(StatisticsError, match="measured on another model .* calibrate this model"):
+    with pytest.raises(StatisticsError, match=r"measured on another model .* calibrate this model"):
         statistics().check_model("cd" * 32)
 
 
@@ -270,7 +270,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
-        with pytest.raises(StatisticsError, match="cannot write statistics .*No space left"):
+        with pytest.raises(StatisticsError, match=r"cannot write statistics .*No space left"):
             statistics(3).save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -185,9 +185,9 @@ def constants(model: onnx.ModelProto) -> Iterator[tuple[Any, ...]]:
     """Every constant that a node reads, by value and not by name, for some tools rename them."""
     read = {name for node in model.graph.node for name in node.input}
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "Constant":
-            tensors |= {node.output[0]: attribute.t for attribute in node.attribute if attribute.name == "value"}
+    for node in (node for node in model.graph.node if node.op_type == "Constant"):
+        for attribute in (attribute for attribute in node.attribute if attribute.name == "value"):
+            tensors[node.output[0]] = attribute.t
     for name, tensor in tensors.items():
         if name in read:
             array = numpy_helper.to_array(tensor)
@@ -253,6 +253,12 @@ def run_all(
         return {(tool, graph.name): outcome for (tool, graph), outcome in zip(pairs, outcomes, strict=True)}
 
 
+def means(statistics: onnxnorm.Statistics) -> Array:
+    """The mean activation of every filter, layer after layer."""
+    measured = [moments.mean for value, moments in statistics.values.items() if value.measure in ("mean", "mean_abs")]
+    return np.concatenate(measured)
+
+
 def normalized(graph: Graph, work: Path) -> str:
     """How many filters onnxnorm brought to a mean of 1, measured again on the samples of the calibration."""
     source, target = work / f"{graph.name}.onnx", work / "onnxnorm" / f"{graph.name}.onnx"
@@ -261,7 +267,7 @@ def normalized(graph: Graph, work: Path) -> str:
     samples = np.load(work / f"{graph.name}.npy")
     before, after = (onnxnorm.calibrate(path, samples, provider="cpu", threads=1) for path in (source, target))
     plan = onnxnorm.plan(source, before)
-    old, new = (np.concatenate([moments.mean for moments in found.values.values()]) for found in (before, after))
+    old, new = (means(statistics) for statistics in (before, after))
     count = int(((np.abs(new - 1) < NORMALIZED) & (new != old)).sum())
     notes = [f"{number} {what}" for number, what in ((plan.tied, "tied"), (plan.dead, "dead")) if number]
     return f"{count} of {len(new)}" + (f" ({', '.join(notes)})" if notes else "")

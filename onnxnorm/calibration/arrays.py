@@ -6,7 +6,7 @@ An array has the shape (N, *input shape without batch), in the model's own layou
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import tee
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,17 @@ from onnxnorm.calibration.shards import Indices
 from onnxnorm.errors import DataError
 from onnxnorm.model.inputs import InputSpec
 
-__all__ = ["ArrayFile", "ArrayItem", "Wanted", "array_blocks", "check_fit", "everything", "open_arrays", "stretches"]
+__all__ = [
+    "ArrayFile",
+    "ArrayItem",
+    "Wanted",
+    "array_blocks",
+    "check_fit",
+    "everything",
+    "only",
+    "open_arrays",
+    "stretches",
+]
 
 ArrayItem = npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]]
 """A batch in memory: (n, *sample) for a model with one input, else input name -> (n, *sample)."""
@@ -41,6 +51,11 @@ def everything(start: int, stop: int) -> Indices:
     return np.arange(start, stop, dtype=np.int64)
 
 
+def only(rows: Indices) -> Wanted:
+    """These samples are wanted."""
+    return lambda start, stop: rows[np.searchsorted(rows, start) : np.searchsorted(rows, stop)]
+
+
 def stretches(total: int, wanted: Wanted) -> Iterator[Indices]:
     """The wanted samples of `total`, a stretch at a time."""
     for start in range(0, total, _STRETCH):
@@ -55,6 +70,8 @@ class ArrayFile:
     rows: Mapping[str, Rows]
     dtypes: Mapping[str, np.dtype[Any]]
     total: int
+    chosen: Indices | None = None
+    """The only rows there are to be; None: all."""
 
     def blocks(
         self,
@@ -63,7 +80,11 @@ class ArrayFile:
         wanted: Wanted = everything,
     ) -> Generator[Batch, None, None]:
         """Yield the wanted samples in order, `size` at a time; the next blocks are read meanwhile."""
-        return run_ahead(self._read(size, wanted), ahead=_BLOCKS_AHEAD)
+        return run_ahead(self._read(size, wanted if self.chosen is None else only(self.chosen)), ahead=_BLOCKS_AHEAD)
+
+    def picked(self, rows: Indices) -> ArrayFile:
+        """Return a part with only these rows."""
+        return replace(self, chosen=rows)
 
     def _read(self, size: int, wanted: Wanted) -> Generator[Batch, None, None]:
         chosen = tee(_row_blocks(self.total, size, wanted), len(self.rows) + 1)

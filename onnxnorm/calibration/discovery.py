@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from onnxnorm.calibration.images import image_extensions
+from onnxnorm.calibration.remote import RemoteFile, is_uri, listed
 from onnxnorm.errors import DataError
 
 __all__ = ["DataFile", "Found", "discover", "identity", "order_digest"]
@@ -24,11 +25,15 @@ _ARRAY_EXTENSIONS = frozenset({".npy", ".npz"})
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file to calibrate on; `name` is relative to the folder that was given, so it is the same on all machines."""
+    """A file to calibrate on; `name` is relative to the folder that was given, so it is the same on all machines.
 
-    path: Path
+    `size` in bytes is known of remote files only.
+    """
+
+    path: Path | RemoteFile
     name: str
     kind: Kind
+    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -44,14 +49,18 @@ def discover(data: Iterable[str | os.PathLike[str]]) -> Found:
     pictures = image_extensions()
     files: dict[str, DataFile] = {}
     ignored = 0
-    for path in map(Path, data):
-        if os.path.isdir(path):
+    for given in data:
+        path = Path(given)
+        if is_uri(given):
+            kept, others = _elsewhere(os.fspath(given), pictures)
+            ignored += others
+        elif os.path.isdir(path):
             kept, others = _in_folder(path, pictures)
             ignored += others
         else:
             kept = [_single(path, pictures)]
         for file in kept:
-            files.setdefault(os.path.abspath(file.path), file)
+            files.setdefault(str(file.path) if is_uri(file.path) else os.path.abspath(file.path), file)
     return Found(tuple(files.values()), ignored)
 
 
@@ -60,7 +69,7 @@ def identity(files: Sequence[DataFile]) -> dict[str, int | str]:
 
     No file is read. The order and the place of the folder do not matter.
     """
-    entries = sorted((os.fsencode(file.name), _size(file.path)) for file in files)
+    entries = sorted((os.fsencode(file.name), _size(file.path) if file.size is None else file.size) for file in files)
     digest = hashlib.sha256()
     for name, size in entries:
         digest.update(b"%d:%s:%d\n" % (len(name), name, size))
@@ -103,6 +112,17 @@ def _in_folder(folder: Path, pictures: frozenset[str]) -> tuple[list[DataFile], 
     return files, others
 
 
+def _elsewhere(uri: str, pictures: frozenset[str]) -> tuple[list[DataFile], int]:
+    """Return the images below a URI, and the number of other files. Arrays must be local: they are memory-mapped."""
+    every = list(listed(uri))
+    files = [DataFile(file, name, "image", size) for file, name, size in every if file.suffix.lower() in pictures]
+    if not files:
+        arrays = any(file.suffix.lower() in _ARRAY_EXTENSIONS for file, _, _ in every)
+        what = "only arrays, which must be local files" if arrays else f"no images ({len(every)} other files)"
+        raise DataError(f"{uri} holds {what}")
+    return files, len(every) - len(files)
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     seen: set[str] = set()
     for root, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
@@ -126,8 +146,8 @@ def _kind(path: Path, pictures: frozenset[str]) -> Kind | None:
     return "image" if extension in pictures else None
 
 
-def _size(path: Path) -> int:
+def _size(path: Path | RemoteFile) -> int:
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size
     except OSError as error:
         raise DataError(f"{path} cannot be read any more: {error.strerror}") from error

@@ -2,7 +2,7 @@
 
 Hashing all of a file would read it twice; hashing its name alone would take two files of one name for the same. The
 three pieces are 4 KiB each: the first, the middle and the last. A file that cannot be read any more, and one that lies
-elsewhere (a URI), has 0 for the second.
+elsewhere, has 0 for the second; the name of the latter is its whole URI.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import heapq
 import os
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -32,8 +32,9 @@ def fingerprints(files: Iterable[DataFile]) -> Prints:
 
 def _named(files: Iterable[DataFile]) -> Iterator[tuple[int, DataFile, int]]:
     for file in files:
-        size = _size(file)
-        yield _hash(os.fsencode(PurePath(file.name).name), size), file, size
+        size = _size(file) if file.size is None else file.size
+        name = PurePath(file.name).name if isinstance(file.path, Path) else file.path.uri
+        yield _hash(os.fsencode(name), size), file, size
 
 
 def _size(file: DataFile) -> int:
@@ -45,7 +46,9 @@ def _size(file: DataFile) -> int:
 
 def _content(file: DataFile, size: int) -> int:
     try:
-        with open(file.path, "rb") as stream:
+        if not isinstance(file.path, Path):
+            return 0
+        with file.path.open("rb") as stream:
             pieces = []
             for start in (0, size // 2, max(0, size - _PIECE)):
                 stream.seek(start)

@@ -24,6 +24,7 @@ from typing import Any, cast
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from onnxnorm.calibration.remote import RemoteFile
 from onnxnorm.errors import DataError
 
 __all__ = ["ImageError", "eight_bit", "image_extensions", "quiet_pillow", "read_image"]
@@ -34,6 +35,8 @@ _SIXTEEN_BIT = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 # Plugins that use the 32-bit mode for pixels of 0..65535.
 _SIXTEEN_IN_THIRTY_TWO = frozenset({"PNG", "PPM"})
 _HAS_ALPHA_OR_PALETTE = frozenset({"P", "PA"})
+
+AnyPath = Path | RemoteFile
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,7 +52,7 @@ _UPRIGHT = {
 class ImageError(DataError):
     """One picture that cannot be used: `reason` says why, the message says which too."""
 
-    def __init__(self, path: Path, reason: str) -> None:
+    def __init__(self, path: AnyPath, reason: str) -> None:
         super().__init__(path, reason)
         self.path = path
         self.reason = reason
@@ -64,7 +67,7 @@ def image_extensions() -> frozenset[str]:
     return frozenset(extension for extension, kind in Image.registered_extensions().items() if kind in pictures)
 
 
-def read_image(path: Path) -> Image.Image:
+def read_image(path: AnyPath) -> Image.Image:
     """Return the picture, upright, in mode `RGB` or `L`.
 
     Whatever is wrong with the file raises `ImageError`.
@@ -117,7 +120,7 @@ def _picture_formats() -> tuple[str, ...]:
     return tuple(kind for kind in Image.OPEN if kind not in _NOT_PICTURES)
 
 
-def _decoded(path: Path) -> Image.Image:
+def _decoded(path: AnyPath) -> Image.Image:
     """Return the decoded first frame; the file is closed.
 
     Pillow gets a file, not its name: what it opens by name it may memory-map, and it garbles a mapped TIFF that is

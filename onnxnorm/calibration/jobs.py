@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from onnxnorm.calibration.fingerprints import fingerprints
@@ -32,6 +33,16 @@ class Job:
     filters: FilterKind
     weighting: Weighting
 
+    @cached_property
+    def digest(self) -> str:
+        """Of the model."""
+        return self.model.digest()
+
+    @cached_property
+    def description(self) -> str:
+        """Of the data."""
+        return self.dataset.describe()
+
     @property
     def total(self) -> int | None:
         """How many samples there will be at most, those that are done included."""
@@ -44,7 +55,7 @@ class Job:
         """What must be the same for a run to be resumed, in plain values."""
         preprocessing = self.dataset.preprocessing
         return {
-            "model": self.model.digest(),
+            "model": self.digest,
             "data": self.dataset.identity()["digest"],
             "order of the data": self.dataset.order(),
             "preprocessing": preprocessing.to_json() if preprocessing else None,
@@ -81,14 +92,18 @@ class State:
         preprocessing = job.dataset.preprocessing
         identity = job.dataset.identity() if sources else {"digest": ""}
         source = identity | {"order": job.dataset.order(), "shards": [str(job.selection.shard)]}
-        used = job.dataset.used(replace(job.selection, done=self.done)) if identity["digest"] else ()
+        used = (
+            job.dataset.used(replace(job.selection, done=self.done), {name for name, _ in self.skipped})
+            if identity["digest"]
+            else ()
+        )
         return Statistics(
-            model=job.model.digest(),
+            model=job.digest,
             version=VERSION,
             filters=job.filters,
             shapes=self.shapes,
             inputs={
-                "data": job.dataset.describe(),
+                "data": job.description,
                 "sources": [source] if identity["digest"] else [],
                 "preprocessing": preprocessing.to_json() if preprocessing else None,
                 "ranges": {name: vars(found) for name, found in self.ranges.items()},

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from onnxnorm.calibration.arrays import ArrayItem, Wanted, array_blocks, everything, stretches
+import numpy as np
+
+from onnxnorm.calibration.arrays import ArrayItem, Wanted, array_blocks, everything, only, stretches
 from onnxnorm.calibration.batches import Batch, Skipped
 from onnxnorm.calibration.discovery import DataFile
 from onnxnorm.calibration.images import ImageError, quiet_pillow, read_image
 from onnxnorm.calibration.prefetch import map_ahead
 from onnxnorm.calibration.preprocessing import Preprocessing
+from onnxnorm.calibration.remote import RemoteFile
+from onnxnorm.calibration.shards import Indices
 from onnxnorm.model.inputs import InputSpec
 
-__all__ = ["ImageFiles", "MemoryArrays", "Part"]
+__all__ = ["ImageFiles", "MemoryArrays", "Part", "ReadyBlocks", "printable"]
 
 
 class Part(Protocol):
@@ -30,6 +34,9 @@ class Part(Protocol):
     def blocks(self, size: int, threads: int, wanted: Wanted = everything) -> Generator[Batch | Skipped, None, None]:
         """Yield the wanted samples in order, in blocks of at most about `size`, and what had to be skipped."""
 
+    def picked(self, rows: Indices) -> Part:
+        """Return a part with only these samples, under the same indices, that can be sent to another process."""
+
 
 @dataclass(frozen=True)
 class ImageFiles:
@@ -38,6 +45,8 @@ class ImageFiles:
     files: tuple[DataFile, ...]
     input_name: str
     preprocessing: Preprocessing
+    numbers: Indices | None = None
+    """The indices of the files; None: 0, 1, 2, ..."""
 
     @property
     def total(self) -> int:
@@ -51,9 +60,14 @@ class ImageFiles:
         with quiet_pillow(), closing(map_ahead(self._sample, indices, threads=threads, ahead=ahead)) as samples:
             yield from samples
 
-    def _sample(self, index: int) -> Batch | Skipped:
-        file = self.files[index]
-        name = _printable(file.path)
+    def picked(self, rows: Indices) -> ImageFiles:
+        """Return a part with only these files."""
+        return replace(self, files=tuple(self.files[row] for row in rows), numbers=rows)
+
+    def _sample(self, position: int) -> Batch | Skipped:
+        file = self.files[position]
+        index = position if self.numbers is None else int(self.numbers[position])
+        name = printable(file.path)
         try:
             sample = self.preprocessing(read_image(file.path))
         except ImageError as error:
@@ -78,7 +92,37 @@ class MemoryArrays:
         """Yield the arrays as they come."""
         yield from array_blocks(self.items, self.specs, "array", wanted)
 
+    def picked(self, rows: Indices) -> ReadyBlocks:
+        """Return a part with only these samples."""
+        return ReadyBlocks(tuple(array_blocks(self.items, self.specs, "array", only(rows))))
 
-def _printable(path: Path) -> str:
+
+@dataclass(frozen=True)
+class ReadyBlocks:
+    """Blocks that are there."""
+
+    items: tuple[Batch, ...]
+
+    @property
+    def total(self) -> int:
+        """Number of samples."""
+        return sum(block.count for block in self.items)
+
+    def blocks(
+        self,
+        size: int,  # noqa: ARG002 - no reading
+        threads: int,  # noqa: ARG002
+        wanted: Wanted = everything,  # noqa: ARG002 - all of them
+    ) -> Generator[Batch | Skipped, None, None]:
+        """Yield them."""
+        yield from self.items
+
+    def picked(self, rows: Indices) -> ReadyBlocks:
+        """Return a part with only these samples."""
+        chosen = (np.flatnonzero(np.isin(block.indices, rows)) for block in self.items)
+        return ReadyBlocks(tuple(block.taken(at) for block, at in zip(self.items, chosen, strict=True) if len(at)))
+
+
+def printable(path: Path | RemoteFile) -> str:
     """Return the path with bytes that are not UTF-8 replaced, so that it can be written anywhere."""
     return os.fsencode(path).decode("utf-8", "replace")

@@ -8,19 +8,22 @@ listed; everything else that is wrong is an error.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import chain, groupby, islice
+from pathlib import Path
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from onnxnorm.calibration.arrays import ArrayFile, ArrayItem, Wanted, array_blocks, open_arrays
 from onnxnorm.calibration.batches import Batch, Skipped, regroup
 from onnxnorm.calibration.discovery import DataFile, Found, discover, identity, order_digest
 from onnxnorm.calibration.image_options import ImageOptions, preprocessing_for
-from onnxnorm.calibration.parts import ImageFiles, MemoryArrays, Part
+from onnxnorm.calibration.parts import ImageFiles, MemoryArrays, Part, printable
 from onnxnorm.calibration.prefetch import available_threads
 from onnxnorm.calibration.preprocessing import Preprocessing
-from onnxnorm.calibration.shards import Selection
+from onnxnorm.calibration.shards import Indices, Selection
 from onnxnorm.errors import DataError, OptionError
 from onnxnorm.model.inputs import InputSpec
 
@@ -57,6 +60,18 @@ class Dataset:
         """The images that could not be used, in the order in which they were met."""
         return list(self._skipped.values())
 
+    def picked(self, indices: Indices) -> list[tuple[int, Part]]:
+        """Return parts with only these samples, each with the index of its first sample before it was picked from."""
+        found: list[tuple[int, Part]] = []
+        start = 0
+        for part in self._parts:
+            stop = start + (part.total or 0)
+            rows = indices[np.searchsorted(indices, start) : np.searchsorted(indices, stop)]
+            if len(rows):
+                found.append((start, part.picked(rows - start)))
+            start = stop
+        return found
+
     def skipped_after(self, count: int) -> Iterator[Skipped]:
         """Yield what was skipped after the first `count`."""
         return islice(self._skipped.values(), count, None) if count < len(self._skipped) else iter(())
@@ -88,12 +103,11 @@ class Dataset:
         """Return a digest over the order of the files."""
         return order_digest(self._found.files)
 
-    def used(self, selection: Selection) -> Iterator[DataFile]:
-        """Yield the files with samples that `selection` says are done, but for those that were skipped."""
-        skipped = {item.index for item in self._skipped.values()}
+    def used(self, selection: Selection, skipped: Container[str]) -> Iterator[DataFile]:
+        """Yield the files with samples that `selection` says are done, but for those whose names were skipped."""
         start = 0
         for file, count in zip(self._found.files, self._counts(), strict=True):
-            if start not in skipped and selection.has_done(start, start + count):
+            if selection.has_done(start, start + count) and printable(file.path) not in skipped:
                 yield file
             start += count
 
@@ -182,7 +196,7 @@ def _open_files(paths: Iterable[Any], specs: Sequence[InputSpec], options: Image
     parts: list[Part] = []
     for kind, group in groupby(found.files, key=lambda file: file.kind):
         if kind == "array":
-            parts.extend(open_arrays(file.path, specs) for file in group)
+            parts.extend(open_arrays(Path(file.path), specs) for file in group)
         elif preprocessing is not None:
             parts.append(ImageFiles(tuple(group), specs[0].name, preprocessing))
     return Dataset(parts, found, preprocessing)

@@ -51,7 +51,8 @@ _IMAGES, _RUN, _WHAT = "Images", "Running", "What is normalized"
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX model.")]
 DataPaths = Annotated[
-    list[Path], typer.Argument(metavar="DATA...", help="Images, folders of them, .npy or .npz arrays of inputs.")
+    list[str],
+    typer.Argument(metavar="DATA...", help="Images, folders of them (also as URIs), .npy or .npz arrays of inputs."),
 ]
 OutPath = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Where to write.", show_default=False)]
 StatsPath = Annotated[

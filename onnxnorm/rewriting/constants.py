@@ -59,7 +59,7 @@ class Scaled:
             yield np.ascontiguousarray(part).view(np.uint8).reshape(-1).data
 
     def rows(self, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Iterator[tuple[int, NDArray[np.generic]]]:
-        """The scaled values by rows of the first axis, a few megabytes at a time, each with the index of its first row."""
+        """The scaled values by rows of the first axis, some at a time, each part with the index of its first row."""
         for start, values in self.source.rows(dtype, shape):
             factor = self.factor.rows(start, start + len(values))
             yield start, factor.apply(values, self.constant.name, self.rounding)

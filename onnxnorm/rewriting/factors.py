@@ -70,7 +70,8 @@ class Factor:
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             exact = values.astype(np.float64) * (self.times / self.over)
             scaled = exact.astype(values.dtype)
-        if not np.isfinite(scaled).all() and np.isfinite(values).all():
+            overflow = not np.isfinite(scaled).all() and np.isfinite(values).all()
+        if overflow:
             raise ModelError(
                 f"constant {name!r} would overflow {values.dtype}; choose a smaller --target, use --power-of-two, "
                 "which stays within the range, or rewrite the float32 model"

@@ -191,7 +191,7 @@ def test_several_inputs_by_name(tmp_path: Path) -> None:
         {"w": rand(4, 3, 3, 3), "u": rand(4, 2, 3, 3, seed=1)},
     )
     feeds = {"left": rand(5, 3, 8, 8), "right": rand(5, 2, 8, 8, seed=1)}
-    np.savez(tmp_path / "data.npz", **feeds)
+    np.savez(tmp_path / "data.npz", left=feeds["left"], right=feeds["right"])
     assert_measured(calibrated(proto, tmp_path, batch_size=2), measure(proto, [feeds], means(z=1)))
 
 
@@ -225,7 +225,7 @@ def test_a_fixed_batch_is_filled_and_the_filling_not_counted(batch: int) -> None
 
 
 def test_a_batch_size_that_the_model_refuses() -> None:
-    with pytest.raises(OptionError, match="--batch-size 3 .* fixed to 4"):
+    with pytest.raises(OptionError, match=r"--batch-size 3 .* fixed to 4"):
         calibrated(two_layers((4, 3, 8, 8)), rand(6, 3, 8, 8), batch_size=3)
 
 
@@ -294,7 +294,7 @@ def test_more_bad_than_good_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(IMAGES[0].read_bytes())
     for name in ("b.jpg", "c.jpg"):
         (tmp_path / name).write_bytes(b"no image")
-    with pytest.raises(DataError, match="2 of 3 .*b.jpg"):
+    with pytest.raises(DataError, match=r"2 of 3 .*b.jpg"):
         calibrated(DEMO, tmp_path)
 
 
@@ -319,12 +319,14 @@ def test_infinity_in_a_batch_that_is_filled() -> None:
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt", "CUDAExecutionProvider"])
 def test_a_device_that_is_not_there(provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    with pytest.raises(ProviderError, match=f"provider '{provider}' .*(needs a CUDA device|is not in this ONNX Runtime)"):
+    with pytest.raises(
+        ProviderError, match=f"provider '{provider}' .*(needs a CUDA device|is not in this ONNX Runtime)"
+    ):
         calibrate_model(Model.open(DEMO), rand(1, 3, 64, 64), runtime=Runtime(provider))
 
 
 def test_an_unknown_provider() -> None:
-    with pytest.raises(ProviderError, match="'abacus' is not in this ONNX Runtime, which has .*CPUExecutionProvider"):
+    with pytest.raises(ProviderError, match=r"'abacus' is not in this ONNX Runtime, which has .*CPUExecutionProvider"):
         calibrate_model(Model.open(DEMO), rand(1, 3, 64, 64), runtime=Runtime("abacus"))
 
 
@@ -336,9 +338,7 @@ def test_the_processor_without_a_device(provider: str, monkeypatch: pytest.Monke
 
 def test_threads() -> None:
     data = rand(4, 3, 64, 64)
-    one, two = (
-        calibrate_model(Model.open(DEMO), data, runtime=Runtime("cpu", threads)).values for threads in (1, 2)
-    )
+    one, two = (calibrate_model(Model.open(DEMO), data, runtime=Runtime("cpu", threads)).values for threads in (1, 2))
     for value, moments in one.items():
         np.testing.assert_allclose(two[value].mean, moments.mean, rtol=1e-5, atol=1e-9)
     with pytest.raises(OptionError, match="threads"):

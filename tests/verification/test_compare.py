@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -21,7 +22,7 @@ def same(a: Array, b: Array, noise: float = 0.0) -> bool:
     return compare(a, b).within(default_tolerance(a.dtype), noise)
 
 
-def channel(array: Array, index: int) -> tuple[object, ...]:
+def channel(array: Array, index: int) -> Any:
     """Where a channel of seven lies."""
     axis = array.shape.index(7)
     return (*[slice(None)] * axis, index)
@@ -119,7 +120,7 @@ def test_whole_numbers_must_be_equal(dtype: type) -> None:
 
 
 def test_strings_must_be_equal() -> None:
-    a = np.array([["a", "b"]], object)
+    a: Array = np.array([["a", "b"]], object)
     assert same(a, a.copy())
     assert not same(a, np.array([["a", "c"]], object))
 

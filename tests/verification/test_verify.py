@@ -49,9 +49,9 @@ def network() -> onnx.ModelProto:
     )
 
 
-def feeds(proto: onnx.ModelProto | Model, **options: int) -> list[dict[str, Array]]:
+def feeds(proto: onnx.ModelProto | Model, samples: int = 8, seed: int = 0) -> list[dict[str, Array]]:
     specs = input_specs(Model.open(proto))
-    return random_feeds(specs, sample_shapes(specs), **options)
+    return random_feeds(specs, sample_shapes(specs), samples=samples, seed=seed)
 
 
 def verify(original: onnx.ModelProto, other: onnx.ModelProto | Model, **options: float) -> Verification:
