@@ -25,7 +25,7 @@ from onnxnorm.errors import (
     StatisticsError,
     VerificationError,
 )
-from onnxnorm.version import VERSION as __version__
+from onnxnorm.version import VERSION as __version__  # noqa: N811 - its public name
 
 if TYPE_CHECKING:
     from onnxnorm.api import Rewritten, calibrate, merge, normalize, plan, restore, rewrite, verify

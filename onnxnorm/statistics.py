@@ -28,10 +28,12 @@ from safetensors.numpy import save
 from onnxnorm.errors import StatisticsError
 from onnxnorm.provenance import Prints, joined_prints, joined_sources
 
-__all__ = ["Moments", "Statistics", "Value", "Weighting"]
+__all__ = ["MEANS", "MEASURES", "Moments", "Statistics", "Value", "Weighting"]
 
 FORMAT = "1"
 Weighting = Literal["position", "image"]
+MEANS = ("mean", "mean_abs")
+MEASURES = ("rms",)  # what can be measured beside the means
 Floats = NDArray[np.float64]
 
 _NOISE = float(np.finfo(np.float32).eps)
@@ -110,7 +112,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Value:
-    """A measured value: its name in the graph and what was averaged, `mean` or `mean_abs`."""
+    """A measured value: its name in the graph and what was averaged, `mean`, `mean_abs` or `mean_square`."""
 
     name: str
     measure: str
@@ -138,10 +140,15 @@ class Statistics:
     files: Mapping[str, Prints] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
-        channels = sum(moments.channels for moments in self.values.values())
+        channels = sum(moments.channels for moments in self.means.values())
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
         skipped += "" if self.complete else " (incomplete: the run was interrupted)"
-        return f"statistics of {channels:,} channels in {len(self.values)} values over {self.images:,} images{skipped}"
+        return f"statistics of {channels:,} channels in {len(self.means)} values over {self.images:,} images{skipped}"
+
+    @property
+    def means(self) -> dict[Value, Moments]:
+        """The values without what was measured beside their means."""
+        return {value: moments for value, moments in self.values.items() if value.measure in MEANS}
 
     @property
     def images(self) -> int:

@@ -110,7 +110,7 @@ class Net:
         """A constant: an initializer with raw or typed data, or a Constant node."""
         name, how, dtype = name or self.name("c"), how or self.how, dtype or self.dtype
         array = np.asarray(values).astype(helper.tensor_dtype_to_np_dtype(dtype))
-        if how == "typed":
+        if how == "typed" and dtype in {FLOAT, FLOAT16, BFLOAT16, DOUBLE}:
             numbers = array.view(np.uint16) if array.itemsize == 2 else array
             tensor = TensorProto(name=name, data_type=dtype, dims=array.shape)
             store = {2: tensor.int32_data, 4: tensor.float_data, 8: tensor.double_data}[array.itemsize]

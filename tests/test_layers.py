@@ -102,7 +102,7 @@ def test_the_check_lets_pass_what_is_right() -> None:
 
 
 def test_a_new_room_must_be_given_its_place() -> None:
-    with pytest.raises(AssertionError, match="say in LEVELS where onnxnorm.cellar belongs"):
+    with pytest.raises(AssertionError, match=r"say in LEVELS where onnxnorm.cellar belongs"):
         violations({"onnxnorm.cellar": "from onnxnorm import errors"})
 
 

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from measure_zoo import image_words
 from numpy.typing import NDArray
@@ -44,7 +43,7 @@ Array = NDArray[np.float32]
 POLICIES: dict[str, dict[str, Any] | None] = {
     "original": None,
     "mean": {"statistic": "mean"},
-    "mean, powers of two": {"statistic": "mean", "power_of_two": True},
+    "mean power-of-two": {"statistic": "mean", "power_of_two": True},
     "sqrt mean": {"statistic": "mean", "strength": 0.5},
     "max": {"statistic": "max"},
     "sqrt max": {"statistic": "max", "strength": 0.5},
@@ -74,7 +73,7 @@ def main() -> int:
     given = parser.parse_args()
     logging.disable(logging.WARNING)
     ort.set_default_logger_severity(3)
-    chosen = given.policies.split(";") if given.policies else list(POLICIES)
+    chosen = given.policies.split(",") if given.policies else list(POLICIES)
     for path in given.models:
         arrays = preprocessed(path, given.photos, given.calibrate + given.test)
         print(f"\n{path.stem}, SNR in dB: {given.calibrate} photographs calibrate, {given.test} others\n")

@@ -80,6 +80,7 @@ def calibrate_model(
     runtime: Runtime | None = None,
     filters: FilterKind = "conv",
     weighting: Weighting = "position",
+    also: Sequence[str] = (),
     enough: Enough | None = None,
     shard: Shard | None = None,
     checkpoint: Path | None = None,
@@ -90,7 +91,7 @@ def calibrate_model(
 ) -> Statistics:
     """Measure every filter of a model on images or arrays.
 
-    `batch_size` defaults to the model's own where it is fixed, else 8; `limit` counts usable samples. `checkpoint` is
+    `also` names what to measure beside the means: "rms". `batch_size` defaults to the model's own where it is fixed, else 8; `limit` counts usable samples. `checkpoint` is
     written every few seconds, for the caller to remove once the statistics are safe; with `resume` the run starts from
     it, if it is there.
     Raises DataError, ModelError, OptionError, ProviderError or StatisticsError; on Ctrl-C Interrupted.
@@ -107,6 +108,7 @@ def calibrate_model(
         runtime=runtime or Runtime(),
         filters=filters,
         weighting=weighting,
+        also=_checked_measures(also),
     )
     state = State()
     points = None if checkpoint is None else Checkpoint(checkpoint, job.run())
@@ -145,7 +147,7 @@ def measure_here(job: Job) -> Generator[Measured, None, None]:
     with closing(job.dataset.batches(job.batch_size, job.limit, job.runtime.threads, job.selection)) as batches:
         for batch in batches:
             shapes = sample_of(batch, fixed)
-            calibration = calibration or prepare(job.model, shapes, job.filters, job.runtime, job.weighting)
+            calibration = calibration or prepare(job.model, shapes, job.filters, job.runtime, job.weighting, job.also)
             skipped = tuple(job.dataset.skipped_after(told))
             told += len(skipped)
             yield Measured(
@@ -186,6 +188,13 @@ def _resumed(job: Job, points: Checkpoint) -> tuple[Job, State]:
         raise OptionError(f"{points.path} has {state.images:,} images already, more than --limit {job.limit}")
     selection = replace(job.selection, done=state.done, measured=state.images, unusable=len(state.skipped))
     return replace(job, selection=selection), state
+
+
+def _checked_measures(also: Sequence[str]) -> tuple[str, ...]:
+    unknown = [name for name in also if name not in MEASURES]
+    if unknown:
+        raise OptionError(f"--measure {unknown[0]!r} is unknown; choose of {', '.join(MEASURES)}")
+    return tuple(dict.fromkeys(also))
 
 
 def _checked_batch(batch_size: int | None, fixed: int | None) -> int:

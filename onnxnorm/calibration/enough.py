@@ -86,6 +86,8 @@ class Errors:
         """The errors of these moments; none for a single image."""
         found, places = [np.empty(0)], []
         for value, moments in values.items():
+            if value.measure not in MEANS:
+                continue
             live = np.flatnonzero(moments.live) if moments.images > 1 else np.empty(0, np.intp)
             found.append(moments.standard_error[live] / np.abs(moments.mean[live]))
             places.append((value, live))

@@ -32,6 +32,7 @@ class Job:
     runtime: Runtime
     filters: FilterKind
     weighting: Weighting
+    also: tuple[str, ...] = ()
 
     @cached_property
     def digest(self) -> str:
@@ -62,6 +63,7 @@ class Job:
             "shard": str(self.selection.shard),
             "filters": self.filters,
             "weighting": self.weighting,
+            "measures": list(self.also),
         }
 
 

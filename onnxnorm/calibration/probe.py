@@ -36,7 +36,10 @@ WINDOW = 16
 
 @dataclass(frozen=True)
 class Tap:
-    """A measured site, and the outputs of the probe that hold its mean, its maximum and, if only running tells, its shape."""
+    """A measured site, and the outputs of the probe that hold its mean, its largest magnitude and its shape.
+
+    There is no magnitude beside a mean of squares, and a shape only where running alone tells it.
+    """
 
     site: Site
     mean: str
@@ -77,7 +80,7 @@ class Probe:
         for tap in self.taps:
             shape = tuple(results[tap.shape].tolist()) if tap.shape else shapes[tap.site.value]
             means = _rows(results[tap.mean], batch, tap.site.value)[:count].astype(np.float64) * tap.correction(shape)
-            largest = _rows(results[tap.largest], batch, tap.site.value)[:count]
+            largest = _rows(results[tap.largest], batch, tap.site.value)[:count] if tap.largest else means
             positions = int(np.prod(shape, dtype=np.int64)) // (shape[tap.site.axis] * batch)
             wild = np.flatnonzero(~np.isfinite(means).all(axis=(1, 2)))
             if wild.size:
@@ -105,7 +108,8 @@ def make_probe(model: Model, graph: Graph, sites: Sequence[Site]) -> Probe:
     taps = []
     for index, site in enumerate(sites):
         shape = "" if site.value in graph.shapes else f"onnxnorm_shape_{index}"
-        tap = Tap(site, f"onnxnorm_mean_{index}", f"onnxnorm_max_{index}", _pools(graph, site), shape)
+        largest = "" if site.measure == "mean_square" else f"onnxnorm_max_{index}"
+        tap = Tap(site, f"onnxnorm_mean_{index}", largest, _pools(graph, site), shape)
         _add_tap(surgeon, tensors[site.value], graph, tap)
         taps.append(tap)
     surgeon.cleanup(recurse_subgraphs=False, remove_unused_graph_inputs=True).toposort()
@@ -139,21 +143,39 @@ def _add_tap(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: Tap) -> Non
         value = _append(surgeon, "Cast", value, f"{tap.mean}_float", {"to": onnx.TensorProto.FLOAT})
     if tap.site.measure == "mean_abs":
         value = _append(surgeon, "Abs", value, f"{tap.mean}_abs", {})
+    if tap.site.measure == "mean_square":
+        value = _append(surgeon, "Mul", value, f"{tap.mean}_square", {}, value)
+    size = value
+    if tap.largest and not _never_negative(value):
+        size = _append(surgeon, "Abs", value, f"{tap.largest}_abs", {})
+    outputs = []
     if tap.windowed:
         windows = _append(surgeon, "AveragePool", value, f"{tap.mean}_windows", _windows(rank - 2))
-        outputs = [
-            _append(surgeon, "GlobalAveragePool", windows, tap.mean, {}),
-            _append(surgeon, "GlobalMaxPool", value, tap.largest, {}),
-        ]
+        outputs.append(_append(surgeon, "GlobalAveragePool", windows, tap.mean, {}))
+        if tap.largest:
+            outputs.append(_append(surgeon, "GlobalMaxPool", size, tap.largest, {}))
     else:
         axes = [axis for axis in range(1, rank) if axis != tap.site.axis]
-        outputs = [
-            _reduce(surgeon, "ReduceMean", value, tap.mean, axes),
-            _reduce(surgeon, "ReduceMax", value, tap.largest, axes),
-        ]
+        outputs.append(_reduce(surgeon, "ReduceMean", value, tap.mean, axes))
+        if tap.largest:
+            outputs.append(_reduce(surgeon, "ReduceMax", size, tap.largest, axes))
     for output in outputs:
         output.dtype = np.dtype(np.float64 if dtype == onnx.TensorProto.DOUBLE else np.float32)
         surgeon.outputs.append(output)
+
+
+def _never_negative(value: gs.Tensor) -> bool:
+    """Whether the operator behind a value tells that it has no negative numbers; others need their magnitude taken."""
+    if not value.inputs:
+        return False
+    node = value.inputs[0]
+    if node.op == "Cast":
+        return _never_negative(node.inputs[0])
+    if node.op == "Clip":
+        low = node.inputs[1] if len(node.inputs) > 1 else None
+        least = low.values.min(initial=np.inf) if isinstance(low, gs.Constant) else node.attrs.get("min", -np.inf)
+        return bool(least >= 0)
+    return node.op in {"Abs", "Relu", "Sigmoid", "Softplus", "HardSigmoid"}
 
 
 def _windows(axes: int) -> dict[str, Any]:
@@ -176,9 +198,11 @@ def _reduce(surgeon: gs.Graph, op: str, value: gs.Tensor, name: str, axes: list[
     return output
 
 
-def _append(surgeon: gs.Graph, op: str, value: gs.Tensor, name: str, attributes: dict[str, Any]) -> gs.Variable:
+def _append(
+    surgeon: gs.Graph, op: str, value: gs.Tensor, name: str, attributes: dict[str, Any], *more: gs.Tensor
+) -> gs.Variable:
     output = gs.Variable(name)
-    surgeon.nodes.append(gs.Node(op, name, attributes, [value], [output]))
+    surgeon.nodes.append(gs.Node(op, name, attributes, [value, *more], [output]))
     return output
 
 

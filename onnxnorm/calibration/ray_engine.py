@@ -74,11 +74,14 @@ class Chunk:
 class Worker:
     """What runs in an actor: one session for all chunks, opened with the first."""
 
-    def __init__(self, model: bytes | str, runtime: Runtime, filters: FilterKind, weighting: Weighting) -> None:
+    def __init__(
+        self, model: bytes | str, runtime: Runtime, filters: FilterKind, weighting: Weighting, also: tuple[str, ...] = ()
+    ) -> None:
         self.model = Model.open(model if isinstance(model, str) else onnx.ModelProto.FromString(model))
         self.runtime = runtime
         self.filters = filters
         self.weighting = weighting
+        self.also = also
         self.calibration: Calibration | None = None
 
     def measure(self, chunk: Chunk, size: int) -> Measured:
@@ -93,7 +96,7 @@ class Worker:
             shapes = shapes or sample_of(batch, fixed)
             ranges = ranges or ranges_of(batch)
             if self.calibration is None:
-                self.calibration = prepare(self.model, shapes, self.filters, self.runtime, self.weighting)
+                self.calibration = prepare(self.model, shapes, self.filters, self.runtime, self.weighting, self.also)
             totals = added(totals, self.calibration.step(batch))
             images += batch.count
         return Measured(totals, images, tuple(chunk.indices.tolist()), tuple(skipped), shapes, ranges)
@@ -138,7 +141,7 @@ class _Pool:
         gpu = _wants_gpu(ray, job.runtime)
         runtime = Runtime(job.runtime.provider if gpu or job.runtime.provider != "auto" else "cpu", threads)
         self.kind = ray.remote(num_cpus=threads, num_gpus=1 if gpu else 0, max_restarts=0)(Worker)
-        self.arguments = (_sent(ray, job.model), runtime, job.filters, job.weighting)
+        self.arguments = (_sent(ray, job.model), runtime, job.filters, job.weighting, job.also)
         room = ray.cluster_resources()
         fits = int(room.get("GPU", 0)) if gpu else int(room.get("CPU", 1)) // threads
         self.size = workers or max(1, fits)

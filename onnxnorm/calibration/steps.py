@@ -94,10 +94,11 @@ def prepare(
     filters: FilterKind,
     runtime: Runtime,
     weighting: Weighting = "position",
+    also: tuple[str, ...] = (),
 ) -> Calibration:
     """Trace a model for inputs of these shapes, build its probe and open the session."""
     graph = read_graph(model, shapes)
-    probe = make_probe(model, graph, sites_of(find_layers(trace(graph), filters)))
+    probe = make_probe(model, graph, sites_of(find_layers(trace(graph), filters), also))
 
     @lru_cache(maxsize=64)
     def shapes_for(inputs: tuple[tuple[str, tuple[int, ...]], ...]) -> Mapping[str, tuple[int, ...]]:

@@ -40,6 +40,7 @@ def calibrate(
     tolerance_share: o.ToleranceShare = 0.95,
     filters: o.FilterChoice = "conv",
     weighting: o.WeightingChoice = "position",
+    measure: o.MeasureChoice = None,
     resume: o.Resume = False,
     shard: o.ShardChoice = None,
     engine: o.EngineChoice = "local",
@@ -67,6 +68,7 @@ def calibrate(
                 threads=threads,
                 filters=filters,
                 weighting=weighting,
+                also=measure or (),
                 tolerance=tolerance,
                 tolerance_share=tolerance_share,
                 shard=shard,
@@ -141,7 +143,7 @@ def summary(statistics: Statistics) -> dict[str, Any]:
         "images": statistics.images,
         "complete": statistics.complete,
         "weighting": statistics.weighting,
-        "channels": sum(moments.channels for moments in statistics.values.values()),
+        "channels": sum(moments.channels for moments in statistics.means.values()),
         "relative_standard_error": {
             name: errors.quantile(share) for name, share in (("median", 0.5), ("p95", 0.95), ("max", 1.0))
         },

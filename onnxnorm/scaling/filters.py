@@ -10,7 +10,7 @@ constants.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -23,7 +23,7 @@ from onnxnorm.scaling.walk import Trace
 __all__ = ["FilterKind", "Layer", "Measure", "Site", "find_layers"]
 
 FilterKind = Literal["conv", "all"]
-Measure = Literal["mean", "mean_abs"]
+Measure = Literal["mean", "mean_abs", "mean_square"]
 
 _CONVOLUTIONS = {"Conv", "ConvTranspose"}
 _DENSE = {"Gemm", "MatMul"}
@@ -33,7 +33,10 @@ _STRAIGHT_ON = {"BatchNormalization", "Identity", "Dropout", "Cast"}
 
 @dataclass(frozen=True)
 class Site:
-    """Where channels are measured: a value, its channel axis, and what is averaged over the other axes."""
+    """Where channels are measured: a value, its channel axis, and what is averaged over the other axes.
+
+    The mean of squares is never what a layer is measured by at first, but can be asked for beside it.
+    """
 
     value: str
     axis: int
@@ -169,6 +172,8 @@ def _slots_at(trace: Trace, site: Site, channels: int) -> Ids | None:
     return ids.reshape(-1)
 
 
-def sites_of(layers: Iterable[Layer]) -> tuple[Site, ...]:
-    """The distinct sites, in order."""
-    return tuple(dict.fromkeys(layer.site for layer in layers))
+def sites_of(layers: Iterable[Layer], also: Iterable[str] = ()) -> tuple[Site, ...]:
+    """The distinct sites, in order; with `also=("rms",)` the same once more for the mean of squares."""
+    sites = dict.fromkeys(layer.site for layer in layers)
+    more = {replace(site, measure="mean_square"): None for site in sites} if "rms" in also else {}
+    return tuple(sites | more)

@@ -112,7 +112,7 @@ def test_another_shape_is_another_output(other: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_])
 def test_whole_numbers_must_be_equal(dtype: type) -> None:
-    a = (np.arange(12).reshape(3, 4) % 2).astype(dtype)
+    a: Array = (np.arange(12).reshape(3, 4) % 2).astype(dtype)
     b = a.copy()
     assert same(a, b)
     b[2, 3] = not b[2, 3]
@@ -120,7 +120,7 @@ def test_whole_numbers_must_be_equal(dtype: type) -> None:
 
 
 def test_strings_must_be_equal() -> None:
-    a: Array = np.array([["a", "b"]], object)
+    a = np.array([["a", "b"]], dtype=object)
     assert same(a, a.copy())
     assert not same(a, np.array([["a", "c"]], object))
 
