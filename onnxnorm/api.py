@@ -120,7 +120,7 @@ def calibrate(
     progress: Callable[[Progress], None] | None = None,
     **images: Unpack[ImageWords],
 ) -> Statistics:
-    """Measure the mean activation of every filter on images or arrays.
+    """Measure the mean activation of every filter on images or arrays; with `also=("rms",)`, the mean square too.
 
     With `tolerance`, stop as soon as the relative standard error of the mean is at most that for the share
     `tolerance_share` of live filters. `shard="I/N"` takes every N-th sample from the I-th on; `merge` puts shards
@@ -293,6 +293,7 @@ def normalize(
         tolerance=tolerance,
         tolerance_share=tolerance_share,
         progress=progress,
+        also=("rms",) if statistic == "rms" else (),
         **images,
     )
     rewriting = rewrite_model(

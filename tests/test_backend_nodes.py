@@ -162,8 +162,9 @@ def run_all(samples: list[Sample]) -> tuple[Counter[str], set[str]]:
 
 
 def test_nodes_as_they_are(samples: list[Sample]) -> None:
-    counts, _ = run_all(samples)
-    assert counts["run"] > 700, counts
+    chosen = samples if THOROUGH else samples[::3]
+    counts, _ = run_all(chosen)
+    assert counts["run"] > 0.7 * len(chosen), counts
 
 
 @pytest.mark.parametrize("every", [False, True], ids=["first input", "every input"])
@@ -171,9 +172,10 @@ def test_nodes_behind_layers(samples: list[Sample], every: bool) -> None:
     plain = [sample for sample in samples if "expanded" not in sample.name]
     layered = []
     for index, sample in enumerate(plain):
-        kinds = KINDS if THOROUGH else [KINDS[(index + every) % len(KINDS)]]
+        kinds = KINDS if THOROUGH else [KINDS[(index + every) % len(KINDS)]] if index % 2 == every else []
         layered += [behind_layers(sample, kind, every=every) for kind in kinds]
-    counts, scaled = run_all([sample for sample in layered if sample is not None])
-    assert counts["run"] > 350, counts
-    assert counts["scaled"] > 60, counts
-    assert {"Relu", "MaxPool", "Concat", "Transpose", "Reshape"} <= scaled or not every or not THOROUGH
+    chosen = [sample for sample in layered if sample is not None]
+    counts, scaled = run_all(chosen)
+    assert counts["run"] > 0.7 * len(chosen), counts
+    assert counts["scaled"] > 0.25 * len(chosen), counts
+    assert len(scaled) > 30

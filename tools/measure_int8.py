@@ -79,24 +79,31 @@ def main() -> int:
         print(f"\n{path.stem}, SNR in dB: {given.calibrate} photographs calibrate, {given.test} others\n")
         print("| policy | weights per channel | weights per tensor |")
         print("|---|---:|---:|", flush=True)
+        fitting, other = arrays[: given.calibrate], arrays[given.calibrate :]
+        statistics, expected = onnxnorm.calibrate(path, fitting, batch_size=1), outputs(path, other)
         for policy in chosen:
-            both = measured(path, policy, arrays[: given.calibrate], arrays[given.calibrate :])
+            both = measured(path, statistics, POLICIES[policy], fitting, (expected, other))
             print(f"| {policy} | {' | '.join(f'{snr:.1f}' for snr in both)} |", flush=True)
     return 0
 
 
-def measured(path: Path, policy: str, fitting: Sequence[Array], other: Sequence[Array]) -> tuple[float, float]:
-    """The signal-to-noise ratio with weights per channel and per tensor."""
+def measured(
+    path: Path,
+    statistics: onnxnorm.Statistics,
+    policy: dict[str, Any] | None,
+    fitting: Sequence[Array],
+    test: tuple[Sequence[Array], Sequence[Array]],
+) -> tuple[float, float]:
+    """The signal-to-noise ratio with weights per channel and per tensor; `test` is what comes out of what goes in."""
+    expected, other = test
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model, words = path, POLICIES[policy]
-        if words is not None:
+        model = path
+        if policy is not None:
             model = folder / "rewritten.onnx"
-            statistics = onnxnorm.calibrate(path, list(fitting), batch_size=1)
-            onnxnorm.rewrite(path, statistics, model, verify=False, **words)
+            onnxnorm.rewrite(path, statistics, model, verify=False, **policy)
         prepared = folder / "prepared.onnx"
         quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
-        expected = outputs(path, other)
         found = []
         for per_channel in (True, False):
             quantized = folder / f"quantized-{per_channel}.onnx"
@@ -116,6 +123,7 @@ def quantize(model: Path, out: Path, arrays: Sequence[Array], per_channel: bool)
         weight_type=QuantType.QInt8,
         per_channel=per_channel,
         calibrate_method=CalibrationMethod.MinMax,
+        calibration_cache_path=model.with_suffix(".ranges"),
     )
 
 

@@ -8,7 +8,7 @@ checkpoints hold, and what an interrupted run leaves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.scaling.filters import FilterKind
-from onnxnorm.statistics import Moments, Statistics, Value, Weighting
+from onnxnorm.statistics import MEASURES, Moments, Statistics, Value, Weighting
 
 __all__ = [
     "DEFAULT_BATCH",
@@ -91,7 +91,8 @@ def calibrate_model(
 ) -> Statistics:
     """Measure every filter of a model on images or arrays.
 
-    `also` names what to measure beside the means: "rms". `batch_size` defaults to the model's own where it is fixed, else 8; `limit` counts usable samples. `checkpoint` is
+    `also` names what to measure beside the means: "rms".
+    `batch_size` defaults to the model's own where it is fixed, else 8; `limit` counts usable samples. `checkpoint` is
     written every few seconds, for the caller to remove once the statistics are safe; with `resume` the run starts from
     it, if it is there.
     Raises DataError, ModelError, OptionError, ProviderError or StatisticsError; on Ctrl-C Interrupted.

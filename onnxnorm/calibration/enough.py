@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.errors import OptionError
-from onnxnorm.statistics import Moments, Value
+from onnxnorm.statistics import MEANS, Moments, Value
 
 __all__ = ["Enough", "Errors", "Forecast", "Looks", "forecast"]
 

@@ -146,7 +146,7 @@ def _add_tap(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: Tap) -> Non
     if tap.site.measure == "mean_square":
         value = _append(surgeon, "Mul", value, f"{tap.mean}_square", {}, value)
     size = value
-    if tap.largest and not _never_negative(value):
+    if tap.largest and not _never_negative(value, graph):
         size = _append(surgeon, "Abs", value, f"{tap.largest}_abs", {})
     outputs = []
     if tap.windowed:
@@ -156,7 +156,7 @@ def _add_tap(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: Tap) -> Non
             outputs.append(_append(surgeon, "GlobalMaxPool", size, tap.largest, {}))
     else:
         axes = [axis for axis in range(1, rank) if axis != tap.site.axis]
-        outputs.append(_reduce(surgeon, "ReduceMean", value, tap.mean, axes))
+        outputs.append(_mean(surgeon, value, tap.mean, axes))
         if tap.largest:
             outputs.append(_reduce(surgeon, "ReduceMax", size, tap.largest, axes))
     for output in outputs:
@@ -164,17 +164,16 @@ def _add_tap(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: Tap) -> Non
         surgeon.outputs.append(output)
 
 
-def _never_negative(value: gs.Tensor) -> bool:
+def _never_negative(value: gs.Tensor, graph: Graph) -> bool:
     """Whether the operator behind a value tells that it has no negative numbers; others need their magnitude taken."""
     if not value.inputs:
         return False
     node = value.inputs[0]
     if node.op == "Cast":
-        return _never_negative(node.inputs[0])
+        return _never_negative(node.inputs[0], graph)
     if node.op == "Clip":
-        low = node.inputs[1] if len(node.inputs) > 1 else None
-        least = low.values.min(initial=np.inf) if isinstance(low, gs.Constant) else node.attrs.get("min", -np.inf)
-        return bool(least >= 0)
+        low = graph.constants.get(node.inputs[1].name) if len(node.inputs) > 1 else None
+        return bool((low.values() >= 0).all() if low is not None else node.attrs.get("min", -1.0) >= 0)
     return node.op in {"Abs", "Relu", "Sigmoid", "Softplus", "HardSigmoid"}
 
 
@@ -185,6 +184,13 @@ def _windows(axes: int) -> dict[str, Any]:
         "pads": [0] * axes + [WINDOW - 1] * axes,
         "count_include_pad": 1,
     }
+
+
+def _mean(surgeon: gs.Graph, value: gs.Tensor, name: str, axes: list[int]) -> gs.Variable:
+    """The mean over axes, one after the other, for the same reason as the windows."""
+    for axis in reversed(axes[1:]):
+        value = _reduce(surgeon, "ReduceMean", value, f"{name}_{axis}", [axis])
+    return _reduce(surgeon, "ReduceMean", value, name, axes[:1])
 
 
 def _reduce(surgeon: gs.Graph, op: str, value: gs.Tensor, name: str, axes: list[int]) -> gs.Variable:

@@ -6,8 +6,8 @@ that is lost with its actor (killed, out of memory, node gone) returns nothing, 
 actor.
 
 Every actor has two calls outstanding, so that it never waits for the driver. With a limit, no more samples are out than
-are still wanted; those that turn out to be unusable are made up for by the next ones in order. So the samples that count
-are those of the local engine, and the sums differ only in the order of addition.
+are still wanted; those that turn out to be unusable are made up for by the next ones in order. So the samples that
+count are those of the local engine, and the sums differ only in the order of addition.
 """
 
 from __future__ import annotations
@@ -75,7 +75,12 @@ class Worker:
     """What runs in an actor: one session for all chunks, opened with the first."""
 
     def __init__(
-        self, model: bytes | str, runtime: Runtime, filters: FilterKind, weighting: Weighting, also: tuple[str, ...] = ()
+        self,
+        model: bytes | str,
+        runtime: Runtime,
+        filters: FilterKind,
+        weighting: Weighting,
+        also: tuple[str, ...] = (),
     ) -> None:
         self.model = Model.open(model if isinstance(model, str) else onnx.ModelProto.FromString(model))
         self.runtime = runtime

@@ -68,7 +68,7 @@ def calibrate(
                 threads=threads,
                 filters=filters,
                 weighting=weighting,
-                also=measure or (),
+                also=(measure,) if measure else (),
                 tolerance=tolerance,
                 tolerance_share=tolerance_share,
                 shard=shard,

@@ -19,6 +19,7 @@ __all__ = [
     "LayoutChoice",
     "Limit",
     "Mean",
+    "MeasureChoice",
     "ModelPath",
     "OptionalStats",
     "OutPath",
@@ -164,6 +165,15 @@ WeightingChoice = Annotated[
     Literal["position", "image"],
     typer.Option(
         "--weighting", help="What counts the same: each position, or each image however large.", rich_help_panel=_WHAT
+    ),
+]
+MeasureChoice = Annotated[
+    Literal["rms"] | None,
+    typer.Option(
+        "--measure",
+        help="What to measure beside means and maxima. rms: for rewrite --statistic rms.",
+        show_default=False,
+        rich_help_panel=_WHAT,
     ),
 ]
 FilterChoice = Annotated[

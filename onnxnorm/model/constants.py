@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from onnxnorm.errors import ModelError
-from onnxnorm.model.files import Model, Stored, tensor_dtype
+from onnxnorm.model.files import Model, Stored, check_tensor, tensor_dtype
 
 __all__ = ["Constant", "Home", "stored_constants"]
 
@@ -94,6 +94,8 @@ def _initializers(model: Model) -> Iterator[Constant]:
             tensor.name, tuple(tensor.dims), tensor_dtype(tensor.data_type), "initializer", index, fixed, read
         )
     for sparse in graph.sparse_initializer:
+        check_tensor(sparse.values, f"sparse initializer {sparse.values.name!r}")
+        check_tensor(sparse.indices, f"the indices of sparse initializer {sparse.values.name!r}")
         dtype = tensor_dtype(sparse.values.data_type)
         read = partial(_dense, sparse)
         yield Constant(sparse.values.name, tuple(sparse.dims), dtype, "computed", -1, "is sparse", read)
@@ -102,12 +104,13 @@ def _initializers(model: Model) -> Iterator[Constant]:
 def _constant_nodes(model: Model) -> Iterator[Constant]:
     outputs = {value.name for value in model.proto.graph.output}
     for index, node in enumerate(model.proto.graph.node):
-        if node.op_type != "Constant" or node.domain not in {"", "ai.onnx"} or not node.attribute:
+        if node.op_type != "Constant" or node.domain not in {"", "ai.onnx"} or not node.attribute or not node.output:
             continue
         attribute = node.attribute[0]
         name = node.output[0]
         fixed = "is also a graph output" if name in outputs else None
         if attribute.name == "value":
+            check_tensor(attribute.t, f"the value of Constant node {node.name or name!r}")
             if attribute.t.data_type not in _SCALABLE:
                 fixed = fixed or "is not floating point of 16 bits or more"
             if attribute.t.data_location == onnx.TensorProto.EXTERNAL:
@@ -128,10 +131,13 @@ def _constant_nodes(model: Model) -> Iterator[Constant]:
 def _dense(sparse: onnx.SparseTensorProto) -> NDArray[np.generic]:
     values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
     dense = np.zeros(tuple(sparse.dims), values.dtype)
-    if indices.ndim == 1:
-        dense.reshape(-1)[indices] = values
-    else:
-        dense[tuple(indices.T)] = values
+    try:
+        if indices.ndim == 1:
+            dense.reshape(-1)[indices] = values
+        else:
+            dense[tuple(indices.T)] = values
+    except (IndexError, ValueError) as error:
+        raise ModelError(f"sparse initializer {sparse.values.name!r} has indices outside of its shape") from error
     return dense
 
 

@@ -8,6 +8,7 @@ Two kinds of bulky data look alike from here on: data inside the model file, and
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 import tempfile
@@ -26,7 +27,7 @@ from onnxnorm.errors import ModelError, OptionError
 from onnxnorm.model.stored import Stored, mapped
 from onnxnorm.model.wire import Bulk, Span, fill, strip
 
-__all__ = ["Model", "ModelLike", "Stored", "check_target", "tensor_dtype"]
+__all__ = ["Model", "ModelLike", "Stored", "check_target", "check_tensor", "tensor_dtype"]
 
 ModelLike = str | os.PathLike[str] | onnx.ModelProto
 
@@ -62,6 +63,8 @@ class Model:
             twice = next(name for name in names if names.count(name) > 1)
             raise ModelError(f"{where} has two initializers called {twice!r}; every name must be unique")
         stored = {index: _inline(buffer, span) for index, span in spans.items()}
+        for index, tensor in enumerate(proto.graph.initializer):
+            check_tensor(tensor, f"{where}: initializer {tensor.name!r}", stored.get(index))
         return cls(proto, stored | _external(proto, path, where), path)
 
     def values(self, index: int) -> NDArray[np.generic]:
@@ -112,7 +115,7 @@ class Model:
     def in_place(self) -> onnx.ModelProto | None:
         """A ModelProto whose bulky data is external and refers to the very files it lies in, relative to their folder.
 
-        A runtime loads variants of a large model from it without a copy. None if the model is not in files.
+        A runtime loads a large model from it without a copy. None if the model, or a part that has changed, is not in files.
         """
         if self.path is None:
             return None
@@ -120,10 +123,10 @@ class Model:
         proto.CopyFrom(self.proto)
         for index, bulk in self.bulks.items():
             tensor = proto.graph.initializer[index]
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                continue
             if not isinstance(bulk, Stored):
                 return None
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                continue
             tensor.data_location = onnx.TensorProto.EXTERNAL
             for key, value in {"location": self.path.name, "offset": bulk.offset, "length": bulk.length}.items():
                 tensor.external_data.add(key=key, value=str(value))
@@ -138,6 +141,8 @@ class Model:
         folder = target.absolute().parent
         if not folder.is_dir():
             raise ModelError(f"cannot write {target}: the folder {folder} does not exist")
+        if target.is_dir():
+            raise ModelError(f"cannot write {target}: it is a folder; give the name of a file")
         try:
             staging = Path(tempfile.mkdtemp(prefix=".onnxnorm-", dir=folder))
         except OSError as error:
@@ -171,7 +176,7 @@ class Model:
                 continue
             entries = _entries(tensor)
             outside.setdefault(entries["location"], []).append((int(entries.get("offset", 0)), bulk))
-        renamed = self._locations(outside, target)
+        renamed = self._locations(outside, target) if outside else {}
         for tensor in proto.graph.initializer:
             for entry in tensor.external_data:
                 if entry.key == "location":
@@ -189,19 +194,35 @@ class Model:
         return [*files, staged]
 
     def _locations(self, locations: Iterable[str], target: Path) -> dict[str, str]:
-        """New names for data files that would overwrite those of another model: the original in the same folder."""
-        if self.path is None or self.path.absolute() == target or self.path.absolute().parent != target.parent:
-            return {location: location for location in locations}
-        return {location: f"{target.name}.{PurePosixPath(location).name}" for location in locations}
+        """Names for data files that overwrite no other model's: not the original's, nor that of a neighbour's."""
+        assert self.path is not None
+        replaced = _locations_of(target)
+        in_place = self.path.resolve() == target.resolve()
+        names: dict[str, str] = {}
+        for location in locations:
+            stem = PurePosixPath(location).name
+            wanted = [location, f"{target.name}.{stem}", *(f"{target.name}.{k}.{stem}" for k in range(1, len(names) + 999))]
+            source = (self.path.parent / location).resolve()
+            names[location] = next(
+                name
+                for name in wanted
+                if name not in names.values()
+                and (not (place := target.parent / name).exists() or name in replaced)
+                and (in_place or place.resolve() != source)
+            )
+        return names
 
 
+# Types whose numbers do not fill a byte, and their bits.
 _PACKED = {
-    onnx.TensorProto.INT4,
-    onnx.TensorProto.UINT4,
-    onnx.TensorProto.FLOAT4E2M1,
-    getattr(onnx.TensorProto, "INT2", -1),
-    getattr(onnx.TensorProto, "UINT2", -1),
+    value: bits
+    for bits, names in {4: ("INT4", "UINT4", "FLOAT4E2M1"), 2: ("INT2", "UINT2"), 6: ("FLOAT6E2M3", "FLOAT6E3M2")}.items()
+    for name, value in onnx.TensorProto.DataType.items()
+    if name in names
 }
+_TYPES = set(onnx.helper.get_all_tensor_dtypes())
+_COMPLEX = {onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128}
+_TYPED = ("float_data", "int32_data", "int64_data", "uint64_data", "double_data", "string_data")
 
 
 def check_target(target: str | os.PathLike[str]) -> None:
@@ -217,7 +238,9 @@ def check_target(target: str | os.PathLike[str]) -> None:
 
 
 def tensor_dtype(data_type: int) -> np.dtype[np.generic]:
-    """The NumPy dtype of an ONNX element type (ml_dtypes for bfloat16 and smaller)."""
+    """The NumPy dtype of an ONNX element type (ml_dtypes for bfloat16 and smaller). Raises ModelError if there is none."""
+    if data_type not in _TYPES:
+        raise ModelError(f"the model has a value of unknown element type {data_type}; onnx may be too old for it")
     return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type))
 
 
@@ -227,6 +250,42 @@ def _value_bytes(tensor: onnx.TensorProto) -> bytes:
     if tensor.HasField("raw_data"):
         return tensor.raw_data
     return numpy_helper.to_array(tensor).tobytes()
+
+
+def check_tensor(tensor: onnx.TensorProto, what: str, bulk: Stored | None = None) -> None:
+    """Raise ModelError unless a tensor has a known type, a shape, and as much data as its shape asks for."""
+    if tensor.data_type not in _TYPES:
+        raise ModelError(f"{what} has the unknown element type {tensor.data_type}; onnx may be too old for it")
+    if any(size < 0 for size in tensor.dims):
+        raise ModelError(f"{what} has the impossible shape {list(tensor.dims)}")
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return
+    if bulk is not None or tensor.HasField("raw_data"):
+        held, needed = len(tensor.raw_data) if bulk is None else bulk.length, _size(tensor)
+    elif tensor.data_type in _PACKED:
+        return
+    else:
+        held = sum(len(getattr(tensor, name)) for name in _TYPED)
+        needed = math.prod(tensor.dims) * (2 if tensor.data_type in _COMPLEX else 1)
+    if held != needed:
+        raise ModelError(f"{what} of shape {list(tensor.dims)} holds {held} bytes or numbers of data, not {needed}")
+
+
+def _size(tensor: onnx.TensorProto) -> int:
+    """The size in bytes of a tensor's values as raw data."""
+    bits = _PACKED.get(tensor.data_type, 8 * tensor_dtype(tensor.data_type).itemsize)
+    return -(-math.prod(tensor.dims) * bits // 8)
+
+
+def _locations_of(path: Path) -> set[str]:
+    """The data files of the model at a path, if there is one."""
+    if not path.exists():
+        return set()
+    try:
+        tensors = Model.open(path).proto.graph.initializer
+    except ModelError:
+        return set()
+    return {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
 
 
 def _serialized(proto: onnx.ModelProto) -> memoryview:
@@ -255,12 +314,14 @@ def _external(proto: onnx.ModelProto, path: Path | None, where: str) -> dict[int
         location = entries.get("location", "")
         if location not in files:
             files[location] = mapped(_inside(path.parent, location, where))
-        size = int(np.prod(tensor.dims, dtype=np.int64)) * tensor_dtype(tensor.data_type).itemsize
-        offset = int(entries.get("offset", 0))
-        length = int(entries.get("length", size))
-        if tensor.data_type not in _PACKED and length != size:
+        size = _size(tensor)
+        try:
+            offset, length = int(entries.get("offset", 0)), int(entries.get("length", size))
+        except ValueError:
+            raise ModelError(f"{where}: offset and length of {tensor.name!r} in {location} are not numbers") from None
+        if length != size:
             raise ModelError(f"{where}: {tensor.name!r} needs {size} bytes, its external data says {length}")
-        if offset < 0 or offset + length > len(files[location]):
+        if offset < 0 or length < 0 or offset + length > len(files[location]):
             raise ModelError(
                 f"{where}: {tensor.name!r} ends at byte {offset + length} of {location}, "
                 f"which has {len(files[location])}"

@@ -25,7 +25,7 @@ from onnxnorm.model.files import Model, tensor_dtype
 from onnxnorm.model.graph import Graph, Node, input_specs, ordered_nodes, readers_of
 from onnxnorm.model.inputs import InputSpec
 
-__all__ = ["evaluate", "read_graph", "sample_shapes", "shorten_domain"]
+__all__ = ["check_legal", "evaluate", "read_graph", "sample_shapes", "shorten_domain"]
 
 # Never constant: same inputs, other outputs; and an operator that the reference implementation lacks.
 _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
@@ -34,6 +34,8 @@ _UNKNOWN = {"Scatter"}
 _IMPLEMENTED_FROM = {"DequantizeLinear": 19}
 # Functions that ONNX cannot infer through, whose output has the shape of their first input.
 _SAME_SHAPE = {"GroupNormalization"}
+# What ONNX raises at a node that it cannot make sense of.
+_COMPLAINTS = (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, TypeError, ValueError)
 _SMALL = 1 << 16  # elements; larger constants are not handed to shape inference
 
 DEFAULT_SIZE = 224
@@ -209,6 +211,35 @@ def _infer_node(
     constants: Mapping[str, Constant],
 ) -> dict[str, tuple[int, tuple[int, ...] | None]]:
     """Element type and shape of a node's outputs, as far as its operator tells."""
+    try:
+        return _inferred(node, shapes, types, constants)
+    except _COMPLAINTS:
+        return {}  # the operator cannot tell; a value without a shape is treated as unknown
+
+
+def check_legal(node: Node, graph: Graph) -> None:
+    """Raise ModelError if a node breaks the rules of its operator: for when it does not make sense to a law."""
+    try:
+        onnx.checker.check_node(node.proto, _context(node))
+        _inferred(node, graph.shapes, graph.types, graph.constants)
+    except _COMPLAINTS as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{node.op} node {node.label!r} is not legal ONNX: {reason}; export the model again") from error
+
+
+def _context(node: Node) -> onnx.checker.C.CheckerContext:
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = onnx.IR_VERSION
+    context.opset_imports = {node.proto.domain: node.opset}
+    return context
+
+
+def _inferred(
+    node: Node,
+    shapes: Mapping[str, tuple[int, ...]],
+    types: Mapping[str, int],
+    constants: Mapping[str, Constant],
+) -> dict[str, tuple[int, tuple[int, ...] | None]]:
     if node.domain or node.captured() or not onnx.defs.has(node.proto.op_type, node.opset):
         return {}
     kinds: dict[str, onnx.TypeProto] = {}
@@ -221,10 +252,7 @@ def _infer_node(
             data[name] = numpy_helper.from_array(constants[name].values(), name)
     schema = onnx.defs.get_schema(node.proto.op_type, node.opset)
     opsets = [onnx.helper.make_opsetid("", node.opset)]
-    try:
-        found = shape_inference.infer_node_outputs(schema, node.proto, kinds, data, opset_imports=opsets)
-    except (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
-        return {}  # the operator cannot tell; a value without a shape is treated as unknown
+    found = shape_inference.infer_node_outputs(schema, node.proto, kinds, data, opset_imports=opsets)
     like = shapes.get(node.inputs[0]) if node.proto.op_type in _SAME_SHAPE else None
     return {name: (kind.tensor_type.elem_type, _shape_of(kind) or like) for name, kind in found.items()}
 
@@ -243,7 +271,7 @@ def _computed(
     # A ConstantOfShape is of one value whatever the shape, and Expand repeats its first input.
     deciding = {"ConstantOfShape": [], "Expand": inputs[:1]}.get(op, inputs)
     by_shape = op in {"Shape", "Size"} or any(name in constants and constants[name].by_shape for name in deciding)
-    if op in {"Shape", "Size"} and inputs[0] in shapes:
+    if op in {"Shape", "Size"} and inputs and inputs[0] in shapes:
         placeholder = np.broadcast_to(np.float32(0), shapes[inputs[0]])
         arrays: Callable[[], dict[str, NDArray[Any]]] = lambda: {inputs[0]: placeholder}  # noqa: E731
     elif inputs and all(name in constants for name in inputs):

@@ -61,7 +61,7 @@ def find_layers(trace: Trace, kind: FilterKind = "conv") -> tuple[Layer, ...]:
     consumers = _consumers(graph)
     layers = []
     for node in graph.nodes:
-        axis = _channel_axis(node, graph, kind)
+        axis = _channel_axis(node, graph, kind) if node.outputs else None
         if axis is None or node.outputs[0] not in trace.ids:
             continue
         own = node.outputs[0]
@@ -80,7 +80,7 @@ def find_layers(trace: Trace, kind: FilterKind = "conv") -> tuple[Layer, ...]:
 def _channel_axis(node: Node, graph: Graph, kind: FilterKind) -> int | None:
     if node.op in _CONVOLUTIONS:
         return 1
-    if kind == "all" and node.op in _DENSE and node.inputs[1] in graph.constants:
+    if kind == "all" and node.op in _DENSE and any(name in graph.constants for name in node.inputs[1:2]):
         rank = len(graph.shapes.get(node.outputs[0], ()))
         return rank - 1 if rank >= 2 else None
     return None

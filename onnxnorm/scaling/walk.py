@@ -16,6 +16,7 @@ import onnx
 
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.graph import Graph, Node, Reader
+from onnxnorm.model.shapes import check_legal
 from onnxnorm.scaling.groups import Groups, solve
 from onnxnorm.scaling.laws import LAWS, Operand, Outcome, Refusal, Visit, barrier_at
 from onnxnorm.scaling.operators import load_all
@@ -61,7 +62,11 @@ class _Walk:
             self._settle(spec.name, self.slots.fresh(1))
             self.slots.pin(self.ids[spec.name], Barrier(spec.name, "input", spec.name, "it is a graph input"))
         for node in self.graph.nodes:
-            self._visit(node)
+            try:
+                self._visit(node)
+            except (ArithmeticError, AssertionError, IndexError, RuntimeError, TypeError, ValueError):
+                check_legal(node, self.graph)  # if it is, it is our mistake
+                raise
         self._keep_shared_constants()
         for name in self.graph.outputs:
             if outputs == "keep" and name in self.ids:

@@ -119,9 +119,9 @@ def test_dead_filters_and_single_images_have_no_error() -> None:
 
 
 def test_bad_rules() -> None:
-    for words in ({"tolerance": 0.0}, {"tolerance": float("nan")}, {"tolerance": 0.1, "share": 0.0}):
+    for tolerance, share in ((0.0, 0.95), (float("nan"), 0.95), (0.1, 0.0)):
         with pytest.raises(OptionError, match="--tolerance"):
-            Enough(**words)
+            Enough(tolerance, share)
 
 
 def test_the_command_says_what_it_took(

@@ -56,8 +56,9 @@ def cluster() -> Iterator[Any]:
 
 
 def run(work: Path, **words: Any) -> onnxnorm.Statistics:
-    words = {"preset": "unit", "resize": "none", "provider": "cpu", "batch_size": 2} | words
-    return onnxnorm.calibrate(work / "net.onnx", words.pop("data", work / "data"), **words)
+    data = words.pop("data", work / "data")
+    given: dict[str, Any] = {"preset": "unit", "resize": "none", "provider": "cpu", "batch_size": 2} | words
+    return onnxnorm.calibrate(work / "net.onnx", data, **given)
 
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -85,15 +86,15 @@ def test_arrays_in_memory(cluster: Any, work: Path) -> None:
 
 def worker_processes() -> list[int]:
     """Processes of Ray actors that descend from this one: this -> raylet -> worker."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            if folder.name.isdigit() and b"ray::Worker" in (folder / "cmdline").read_bytes():
-                if parent(parent(int(folder.name))) == os.getpid():
-                    found.append(int(folder.name))
-        except OSError:  # it has just ended
-            continue
-    return found
+    return [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit() and is_worker(folder)]
+
+
+def is_worker(folder: Path) -> bool:
+    try:
+        named = b"ray::Worker" in (folder / "cmdline").read_bytes()
+        return named and parent(parent(int(folder.name))) == os.getpid()
+    except OSError:  # it has just ended
+        return False
 
 
 def parent(pid: int) -> int:

@@ -92,7 +92,7 @@ def test_shards_that_do_not_exist(text: str) -> None:
 def test_rows_of_a_shard(tmp_path: Path, kind: str, count: int) -> None:
     array = np.arange(23 * 3 * 4, dtype=np.float32).reshape(23, 3, 2, 2)
     path = tmp_path / ("a.npy" if kind == "npy" else "a.npz")
-    {"npy": np.save, "npz": np.savez, "compressed": np.savez_compressed}[kind](path, array)  # type: ignore[operator]
+    {"npy": np.save, "npz": np.savez, "compressed": np.savez_compressed}[kind](path, array)
     file = open_arrays(path, [InputSpec("x", (None, 3, 2, 2), np.dtype(np.float32))])
     for index in range(count):
         blocks = list(file.blocks(3, 1, Selection(Shard(index, count)).among))
