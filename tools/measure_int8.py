@@ -1,6 +1,6 @@
 """Quantize networks to INT8 before and after each kind of rewrite, and print how much noise that makes.
 
-    python tools/measure_int8.py PHOTOS MODEL... [--calibrate N] [--test N] [--policies NAME,...]
+    python tools/measure_int8.py PHOTOS MODEL... [--calibrate N] [--test N] [--same] [--policies NAME,...]
 
 Each network, and its rewrite under each policy, is quantized by ONNX Runtime's static quantization: QuantizeLinear and
 DequantizeLinear pairs, 8-bit signed weights, 8-bit unsigned activations with one range per tensor (smallest and largest
@@ -69,17 +69,20 @@ def main() -> int:
     parser.add_argument("models", type=Path, nargs="+", help="networks")
     parser.add_argument("--calibrate", type=int, default=32, help="how many photographs calibrate")
     parser.add_argument("--test", type=int, default=16, help="how many others are compared")
+    parser.add_argument("--same", action="store_true", help="compare on photographs that calibrated instead")
     parser.add_argument("--policies", help="which ones, by name, with commas; default all")
     given = parser.parse_args()
     logging.disable(logging.WARNING)
     ort.set_default_logger_severity(3)
+    others = "of them are compared" if given.same else "others are compared"
     chosen = given.policies.split(",") if given.policies else list(POLICIES)
     for path in given.models:
         arrays = preprocessed(path, given.photos, given.calibrate + given.test)
-        print(f"\n{path.stem}, SNR in dB: {given.calibrate} photographs calibrate, {given.test} others\n")
+        print(f"\n{path.stem}, SNR in dB: {given.calibrate} photographs calibrate, {given.test} {others}\n")
         print("| policy | weights per channel | weights per tensor |")
         print("|---|---:|---:|", flush=True)
-        fitting, other = arrays[: given.calibrate], arrays[given.calibrate :]
+        fitting = arrays[: given.calibrate]
+        other = arrays[: given.test] if given.same else arrays[given.calibrate :]
         statistics, expected = onnxnorm.calibrate(path, fitting, batch_size=1), outputs(path, other)
         for policy in chosen:
             both = measured(path, statistics, POLICIES[policy], fitting, (expected, other))

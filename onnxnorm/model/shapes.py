@@ -65,7 +65,8 @@ def read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
     """Read a model for inputs of these shapes. Raises ModelError if the graph is not legal."""
     nodes = ordered_nodes(model)
     known_shapes, types = _infer_whole(model, shapes)
-    batched = _batched(model, shapes, dict(known_shapes))
+    claimed_shapes, claimed_types = _claimed(model, shapes)
+    batched = _batched(model, shapes, claimed_shapes | known_shapes)
     constants = stored_constants(model)
     for constant in constants.values():
         known_shapes[constant.name] = constant.shape
@@ -76,6 +77,11 @@ def read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
                 types.setdefault(name, elem_type)
                 if shape is not None:
                     known_shapes.setdefault(name, shape)
+        for name in node.outputs:  # the file's own claims count where inference is silent
+            if name in claimed_types:
+                types.setdefault(name, claimed_types[name])
+            if name in claimed_shapes:
+                known_shapes.setdefault(name, claimed_shapes[name])
         constants.update(_computed(node, known_shapes, types, constants))
     outputs = tuple(value.name for value in model.proto.graph.output)
     return Graph(nodes, input_specs(model), outputs, constants, known_shapes, types, readers_of(nodes), batched)
@@ -102,14 +108,12 @@ def _elem_type(array: NDArray[Any]) -> int:
 def _infer_whole(
     model: Model, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
-    """ONNX shape inference for concrete inputs; the file's claims about inner values count only where it is silent."""
+    """ONNX shape inference for concrete inputs, without the file's own claims about inner values."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     for value in proto.graph.input:
         if value.name in shapes:
             _set_shape(value, shapes[value.name])
-    claimed = {value.name: value for value in (*model.proto.graph.value_info, *model.proto.graph.output)}
-    sizes = _named_sizes(model, shapes)
     del proto.graph.value_info[:]
     for value in proto.graph.output:
         value.type.tensor_type.ClearField("shape")
@@ -120,23 +124,26 @@ def _infer_whole(
         raise ModelError(f"the graph is not consistent: {str(error).strip()}") from error
     found: dict[str, tuple[int, ...]] = {}
     types: dict[str, int] = {}
-    inferred = {value.name: value for value in (*proto.graph.input, *proto.graph.value_info, *proto.graph.output)}
-    for name, value in (claimed | inferred).items():
-        _note(name, value.type, found, types)
-    for name, value in claimed.items():
-        if name not in found:
-            _note(name, value.type, found, types, sizes)
+    for value in (*proto.graph.input, *proto.graph.value_info, *proto.graph.output):
+        _note(value.name, value.type, found, types)
     return found, types
 
 
-def _named_sizes(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """What the symbolic dimensions of the graph's inputs (`N`, `height`) come to."""
-    return {
+def _claimed(
+    model: Model, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
+    """What the file says about inner values, its symbolic dimensions (`N`, `height`) being those of the inputs."""
+    sizes = {
         dim.dim_param: size
         for value in model.proto.graph.input
         for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False)
         if dim.dim_param
     }
+    found: dict[str, tuple[int, ...]] = {}
+    types: dict[str, int] = {}
+    for value in (*model.proto.graph.value_info, *model.proto.graph.output):
+        _note(value.name, value.type, found, types, sizes)
+    return found, types
 
 
 def shorten_domain(proto: onnx.ModelProto) -> None:
@@ -161,7 +168,7 @@ def _batched(
         return {}
     grown = {name: (shape[0] + 1, *shape[1:]) if name in more else shape for name, shape in shapes.items()}
     try:
-        after, _ = _infer_whole(model, grown)
+        after = _claimed(model, grown)[0] | _infer_whole(model, grown)[0]
     except ModelError:
         return {}  # it takes one sample only, whatever it says
     changed = {
@@ -219,6 +226,8 @@ def _infer_node(
 
 def check_legal(node: Node, graph: Graph) -> None:
     """Raise ModelError if a node breaks the rules of its operator: for when it does not make sense to a law."""
+    if node.captured():
+        return
     try:
         onnx.checker.check_node(node.proto, _context(node))
         _inferred(node, graph.shapes, graph.types, graph.constants)

@@ -4,14 +4,13 @@
 `mean`        mean activation, as the paper normalizes it                                                images
 `rms`         root of the mean square                                                                    images
 `max`         largest magnitude seen: data-based threshold normalization for spiking networks            images
-`p99.9`       the magnitude that one activation in a thousand exceeds, of the same use with outliers     images
 `weights`     imbalance between the weights that write a channel and those that read it                  nothing
 `bn`          mean activation that the parameters of a BatchNormalization imply                          nothing
 ============  =========================================================================================  ==========
 
 `max` is Diehl et al., Fast-classifying, high-accuracy spiking deep networks through weight and threshold balancing
-(IJCNN 2015); `p99.9` is the robust version of Rueckauer et al., Conversion of continuous-valued deep networks to
-efficient event-driven networks for image classification (Frontiers in Neuroscience 11:682, 2017).
+(IJCNN 2015), and Rueckauer et al., Conversion of continuous-valued deep networks to efficient event-driven networks for
+image classification (Frontiers in Neuroscience 11:682, 2017).
 
 A filter is dead if its statistic does not stand out from the rounding noise of its layer (`eps` times the largest
 channel's). Where nothing is known of a filter, its statistic is NaN. Both keep scale 1.
