@@ -1,7 +1,7 @@
 """An adversarial corpus: small graphs, each a corner where a rescaler can go wrong, with what must be found there.
 
-`@case` registers a function that builds a model, with what its plan must be when graph outputs are kept: how many filters are
-free, tied and pinned; which values are free or pinned in all their channels; how many scales a tied value has.
+`@case` registers a function that builds a model, with what its plan must be when graph outputs are kept: how many
+filters are free, tied and pinned; which values are free or pinned in all their channels; how many scales one has.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def case(
         assert build.__name__ not in CASES
         counts = (plan[0], plan[1], plan[2])
         CASES[build.__name__] = Case(
-            build.__name__, build, counts, tuple(free.split()), tuple(pinned.split()), scales or {}, reason, clones, dead,
-            rtol, filters, legal, runs,
+            build.__name__, build, counts, tuple(free.split()), tuple(pinned.split()), scales or {},
+            reason, clones, dead, rtol, filters, legal, runs,
         )  # fmt: skip
         return build
 
@@ -113,8 +113,8 @@ class Net:
         if how == "typed" and dtype in {FLOAT, FLOAT16, BFLOAT16, DOUBLE}:
             numbers = array.view(np.uint16) if array.itemsize == 2 else array
             tensor = TensorProto(name=name, data_type=dtype, dims=array.shape)
-            store = {2: tensor.int32_data, 4: tensor.float_data, 8: tensor.double_data}[array.itemsize]
-            store.extend(numbers.reshape(-1).tolist())
+            field_name = {2: "int32_data", 4: "float_data", 8: "double_data"}[array.itemsize]
+            getattr(tensor, field_name).extend(numbers.reshape(-1).tolist())
         else:
             tensor = numpy_helper.from_array(array, name)
         if how == "node":
@@ -135,7 +135,9 @@ class Net:
     def bias(self, size: int, name: str = "", **how: Any) -> str:
         return self.const(self.random.uniform(0.5, 1.5, size), name, **how)
 
-    def op(self, kind: str, *inputs: str, out: str = "", name: str | None = None, domain: str = "", **attributes: Any) -> str:
+    def op(
+        self, kind: str, *inputs: str, out: str = "", name: str | None = None, domain: str = "", **attributes: Any
+    ) -> str:
         out = out or self.name("v")
         label = f"{kind}_{out}" if name is None else name
         self.nodes.append(helper.make_node(kind, list(inputs), [out], name=label, domain=domain, **attributes))
@@ -146,7 +148,9 @@ class Net:
         self.nodes.append(helper.make_node(kind, list(inputs), names, name=f"{kind}_{names[0]}", **attributes))
         return names
 
-    def conv(self, x: str, cin: int, cout: int, k: int = 3, out: str = "", *, w: str = "", b: str | None = "", **kw: Any) -> str:
+    def conv(
+        self, x: str, cin: int, cout: int, k: int = 3, out: str = "", *, w: str = "", b: str | None = "", **kw: Any
+    ) -> str:
         """A convolution that keeps the size; `b=None` for no bias."""
         w = w or self.weight(cout, cin // kw.get("group", 1), k, k)
         biases = [] if b is None else [b or self.bias(cout)]
@@ -1362,7 +1366,7 @@ def residual_after_activation() -> onnx.ModelProto:
 
 @case(20, 0, 0)
 def residual_before_activation() -> onnx.ModelProto:
-    """Pre-activation ResNet: two blocks on one trunk, whose filters are measured behind BatchNormalizations of their own."""
+    """Pre-activation ResNet: two blocks on one trunk, filters measured behind BatchNormalizations of their own."""
     net = Net()
     trunk = net.conv(net.input(), 3, 4)
     for _ in range(2):
@@ -1570,7 +1574,8 @@ def loop_captures_activation() -> onnx.ModelProto:
         helper.make_tensor_value_info("go", TensorProto.BOOL, []),
         helper.make_tensor_value_info("state", FLOAT, None),
     ]
-    outs = [helper.make_tensor_value_info("on", TensorProto.BOOL, []), helper.make_tensor_value_info("next", FLOAT, None)]
+    kinds: dict[str, tuple[int, list[int] | None]] = {"on": (TensorProto.BOOL, []), "next": (FLOAT, None)}
+    outs = [helper.make_tensor_value_info(name, *kind) for name, kind in kinds.items()]
     body = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Add", ["state", a], ["next"])]
     start = net.op("Mul", a, net.const(0.5))
     c = net.op("Loop", net.ints(3), "", start, out="c", body=helper.make_graph(body, "body", ins, outs))

@@ -1,7 +1,7 @@
 """Random legal graphs: a hypothesis strategy that grows a network node by node from what is there already.
 
-Every step takes one of the operators in `STEPS` that fits the values at hand; weights, biases and bounds are sometimes shared
-with nodes that came before. Values are `(N, C, H, W)` throughout, with dense heads at the end.
+Every step takes one of the operators in `STEPS` that fits the values at hand; weights, biases and bounds are sometimes
+shared with nodes that came before. Values are `(N, C, H, W)` throughout, with dense heads at the end.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import onnx
+from corpus import Net
 from hypothesis import strategies as st
 from onnx import TensorProto
-
-from corpus import Net
 
 INF = float("inf")
 
@@ -119,8 +118,8 @@ def conv_transpose(grow: Growth, x: Val) -> object:
 
 
 def normalize(grow: Growth, x: Val) -> object:
-    parameters = [grow.positive(x.channels), grow.vector(x.channels), grow.vector(x.channels), grow.positive(x.channels)]
-    return grow.like(x, "BatchNormalization", x, *parameters)
+    scale, var = grow.positive(x.channels), grow.positive(x.channels)
+    return grow.like(x, "BatchNormalization", x, scale, grow.vector(x.channels), grow.vector(x.channels), var)
 
 
 def instance_normalize(grow: Growth, x: Val) -> object:
@@ -253,7 +252,8 @@ def multiply(grow: Growth, x: Val) -> object:
     gate = grow.op(grow.one("Sigmoid", "Relu", "HardSigmoid", "Identity"), y)
     if grow.integer(0, 3) == 0:
         return grow.like(x, "Div", x, grow.op("Add", grow.op("Abs", gate), grow.number(1.0)))
-    return grow.like(x, "Mul", *([x, gate] if grow.integer(0, 1) else [gate, x]))
+    left, right = (x.name, gate) if grow.integer(0, 1) else (gate, x.name)
+    return grow.like(x, "Mul", left, right)
 
 
 def with_constant(grow: Growth, x: Val) -> object:
@@ -262,7 +262,8 @@ def with_constant(grow: Growth, x: Val) -> object:
     constant = grow.positive(*shape) if grow.integer(0, 5) else grow.net.const(np.zeros(shape))
     if kind == "Div":
         return grow.like(x, kind, x, grow.positive(*shape))
-    return grow.like(x, kind, *([x, constant] if grow.integer(0, 2) else [constant, x]))
+    left, right = (x.name, constant) if grow.integer(0, 2) else (constant, x.name)
+    return grow.like(x, kind, left, right)
 
 
 def reduce(grow: Growth, x: Val) -> object:

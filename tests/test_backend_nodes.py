@@ -1,8 +1,8 @@
 """ONNX's own backend node tests as a source of operators: rewriting never changes what a node computes.
 
-Each model is checked as it is, and with layers in front of its inputs whose output scales are free, so that scales really flow
-through the operator: by a BatchNormalization along axis 1, or by a MatMul with the identity along one of the last two
-axes. Inputs without such a layer become constants. Models that ONNX Runtime cannot run are counted and passed over.
+Each model is checked as it is, and with layers in front of its inputs whose output scales are free, so that scales
+really flow through the operator: by a BatchNormalization along axis 1, or by a MatMul with the identity along one of
+the last two axes. Inputs without such a layer become constants. Models that ONNX Runtime cannot run are passed over.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from scales_check import Checked, check_scales
 
 from onnxnorm.calibration.sessions import Runtime
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.scaling import find_layers, make_plan, trace
-from scales_check import Checked, check_scales
 
 THOROUGH = int(os.environ.get("ONNXNORM_EXAMPLES", "0")) >= 1000
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
@@ -55,12 +55,14 @@ def _samples() -> Iterator[Sample]:
 
         cases = loader.load_model_tests(kind="node")
     for case in cases:
-        infos = [*case.model.graph.input, *case.model.graph.output]
-        if not all(info.type.HasField("tensor_type") for info in infos) or not case.data_sets:
+        if case.model is None or not case.data_sets:
             continue
-        if not any(info.type.tensor_type.elem_type in FLOATS for info in case.model.graph.input):
+        inputs, outputs = case.model.graph.input, case.model.graph.output
+        if not all(info.type.HasField("tensor_type") for info in (*inputs, *outputs)):
             continue
-        names = [info.name for info in case.model.graph.input]
+        if not any(info.type.tensor_type.elem_type in FLOATS for info in inputs):
+            continue
+        names = [info.name for info in inputs]
         arrays = [np.asarray(array) for array in case.data_sets[0][0]]
         if all(array.dtype.kind not in "OSU" for array in arrays):
             yield Sample(case.name, case.model, dict(zip(names, arrays, strict=False)))

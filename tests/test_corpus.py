@@ -1,4 +1,4 @@
-"""The adversarial corpus: each graph planned as expected, rewritten with random scales, calibrated, rewritten and verified."""
+"""The adversarial corpus: each graph planned as expected, and rewritten with random and with calibrated scales."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
-
 from corpus import CASES, OPEN, Case, Net, feeds
+from numpy.typing import NDArray
+from scales_check import check_scales
+
 from onnxnorm.calibration import calibrate_model
 from onnxnorm.calibration.sessions import Runtime
 from onnxnorm.model.files import Model
@@ -21,7 +22,6 @@ from onnxnorm.scaling import Trace, find_layers, laws, make_plan, trace
 from onnxnorm.scaling.walk import Outputs
 from onnxnorm.statistics import Statistics, Value
 from onnxnorm.verification import verify_models
-from scales_check import check_scales
 
 RUNTIME = Runtime("cpu", threads=1)
 
@@ -260,8 +260,7 @@ def test_a_wrong_law_is_caught(monkeypatch: pytest.MonkeyPatch, operator: str, n
     check_scales(proto, feeds(proto))
     broken(monkeypatch, operator, wrong_law(operator))
     with pytest.raises(AssertionError):
-        for seed in range(3):
-            check_scales(proto, feeds(proto), seed=seed)
+        check_scales(proto, feeds(proto), seed=1)
     model = Model.open(proto)
     rewriting = rewrite_model(model, calibrated(model, case))
     verdict = verify_models(model, rewriting.model, [feeds(proto, 2)], runtime=RUNTIME)

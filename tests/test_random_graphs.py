@@ -9,9 +9,11 @@ import os
 
 import numpy as np
 import onnx
-from hypothesis import HealthCheck, given, settings
-
 from corpus import feeds
+from hypothesis import HealthCheck, given, settings
+from random_graphs import networks
+from scales_check import check_scales
+
 from onnxnorm.calibration import calibrate_model
 from onnxnorm.calibration.sessions import Runtime
 from onnxnorm.model.files import Model
@@ -20,8 +22,6 @@ from onnxnorm.rewriting import rewrite_model
 from onnxnorm.scaling import find_layers, make_plan, trace
 from onnxnorm.statistics import Value
 from onnxnorm.verification import verify_models
-from random_graphs import networks
-from scales_check import check_scales
 
 EXAMPLES = int(os.environ.get("ONNXNORM_EXAMPLES", "70"))
 RUNTIME = Runtime("cpu", threads=1)
@@ -46,7 +46,7 @@ def test_random_scales(proto: onnx.ModelProto) -> None:
     given_batch = feeds(proto, 2)
     sample = {name: (1, *array.shape[1:]) for name, array in given_batch.items()}
     for outputs in ("keep", "scale"):
-        check_scales(proto, given_batch, seed=len(proto.graph.node), outputs=outputs, shapes=sample)  # type: ignore[arg-type]
+        check_scales(proto, given_batch, seed=len(proto.graph.node), outputs=outputs, shapes=sample)
 
 
 @scaled(max(10, EXAMPLES // 2))

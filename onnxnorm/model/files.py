@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -115,7 +116,7 @@ class Model:
     def in_place(self) -> onnx.ModelProto | None:
         """A ModelProto whose bulky data is external and refers to the very files it lies in, relative to their folder.
 
-        A runtime loads a large model from it without a copy. None if the model, or a part that has changed, is not in files.
+        A runtime loads a large model from it without a copy. None if the model is not in files, or was changed since.
         """
         if self.path is None:
             return None
@@ -201,11 +202,11 @@ class Model:
         names: dict[str, str] = {}
         for location in locations:
             stem = PurePosixPath(location).name
-            wanted = [location, f"{target.name}.{stem}", *(f"{target.name}.{k}.{stem}" for k in range(1, len(names) + 999))]
             source = (self.path.parent / location).resolve()
+            numbered = (f"{target.name}.{k}.{stem}" for k in count(1))
             names[location] = next(
                 name
-                for name in wanted
+                for name in chain([location, f"{target.name}.{stem}"], numbered)
                 if name not in names.values()
                 and (not (place := target.parent / name).exists() or name in replaced)
                 and (in_place or place.resolve() != source)
@@ -216,9 +217,9 @@ class Model:
 # Types whose numbers do not fill a byte, and their bits.
 _PACKED = {
     value: bits
-    for bits, names in {4: ("INT4", "UINT4", "FLOAT4E2M1"), 2: ("INT2", "UINT2"), 6: ("FLOAT6E2M3", "FLOAT6E3M2")}.items()
     for name, value in onnx.TensorProto.DataType.items()
-    if name in names
+    for bits, names in {2: "INT2 UINT2", 4: "INT4 UINT4 FLOAT4E2M1", 6: "FLOAT6E2M3 FLOAT6E3M2"}.items()
+    if name in names.split()
 }
 _TYPES = set(onnx.helper.get_all_tensor_dtypes())
 _COMPLEX = {onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128}
@@ -238,7 +239,7 @@ def check_target(target: str | os.PathLike[str]) -> None:
 
 
 def tensor_dtype(data_type: int) -> np.dtype[np.generic]:
-    """The NumPy dtype of an ONNX element type (ml_dtypes for bfloat16 and smaller). Raises ModelError if there is none."""
+    """The NumPy dtype of an ONNX element type (of ml_dtypes for bfloat16 and smaller). Raises ModelError if none is."""
     if data_type not in _TYPES:
         raise ModelError(f"the model has a value of unknown element type {data_type}; onnx may be too old for it")
     return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type))

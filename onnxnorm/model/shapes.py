@@ -129,9 +129,7 @@ def _infer_whole(
     return found, types
 
 
-def _claimed(
-    model: Model, shapes: Mapping[str, tuple[int, ...]]
-) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
+def _claimed(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
     """What the file says about inner values, its symbolic dimensions (`N`, `height`) being those of the inputs."""
     sizes = {
         dim.dim_param: size
@@ -233,7 +231,7 @@ def check_legal(node: Node, graph: Graph) -> None:
         _inferred(node, graph.shapes, graph.types, graph.constants)
     except _COMPLAINTS as error:
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{node.op} node {node.label!r} is not legal ONNX: {reason}; export the model again") from error
+        raise ModelError(f"{node.op} node {node.label!r} is not legal ONNX ({reason}); export it again") from error
 
 
 def _context(node: Node) -> onnx.checker.C.CheckerContext:

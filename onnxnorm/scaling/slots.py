@@ -98,7 +98,11 @@ class Slots:
 
 def distinct(ids: Ids) -> Ids:
     """The slots that occur in an array of any size, in order, without `ZERO`."""
-    seen = np.zeros(int(ids.max(initial=0)) + 1, np.bool_)
+    largest = int(ids.max(initial=0))
+    if ids.size <= 1 or ids.size < largest // 16:  # sorting a few is cheaper than marking among many
+        found = np.unique(ids)
+        return found[found != ZERO]
+    seen = np.zeros(largest + 1, np.bool_)
     seen[ids] = True
     seen[ZERO] = False
     return np.flatnonzero(seen)

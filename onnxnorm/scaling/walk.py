@@ -62,16 +62,19 @@ class _Walk:
             self._settle(spec.name, self.slots.fresh(1))
             self.slots.pin(self.ids[spec.name], Barrier(spec.name, "input", spec.name, "it is a graph input"))
         for node in self.graph.nodes:
-            try:
-                self._visit(node)
-            except (ArithmeticError, AssertionError, IndexError, RuntimeError, TypeError, ValueError):
-                check_legal(node, self.graph)  # if it is, it is our mistake
-                raise
+            self._visit_legal(node)
         self._keep_shared_constants()
         for name in self.graph.outputs:
             if outputs == "keep" and name in self.ids:
                 self.slots.pin(self.ids[name], Barrier(name, "output", name, "it is a graph output"))
         return Trace(self.graph, self.ids, tuple(self.edits), solve(self.slots))
+
+    def _visit_legal(self, node: Node) -> None:
+        try:
+            self._visit(node)
+        except (ArithmeticError, AssertionError, IndexError, RuntimeError, TypeError, ValueError):
+            check_legal(node, self.graph)  # if it is, it is our mistake
+            raise
 
     def _visit(self, node: Node) -> None:
         if all(name in self.graph.constants for name in node.outputs if name):

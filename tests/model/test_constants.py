@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from corpus import DOUBLE, FLOAT, FLOAT16, Net
 from onnx import TensorProto, helper
 
-from corpus import DOUBLE, FLOAT, FLOAT16, Net
 from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import Constant, stored_constants
 from onnxnorm.model.files import Model
@@ -31,7 +32,8 @@ def test_every_home_gives_the_same_values(how: str, dtype: int, shape: tuple[int
     assert (constant.shape, constant.size, constant.fixed) == (shape, values.size, None)
     assert constant.home == ("node" if how == "node" else "initializer")
     assert constant.values().shape == shape
-    np.testing.assert_array_equal(constant.values().astype(np.float64), values.astype(constant.dtype).astype(np.float64))
+    expected = values.astype(constant.dtype).astype(np.float64)
+    np.testing.assert_array_equal(constant.values().astype(np.float64), expected)
 
 
 def test_what_is_fixed_and_why() -> None:
@@ -69,7 +71,7 @@ def test_what_is_fixed_and_why() -> None:
 
 def test_attributes_of_constant_nodes() -> None:
     net = Net()
-    attributes = {
+    attributes: dict[str, Any] = {
         "value_float": 2.5,
         "value_floats": [1.5, 2.5],
         "value_int": 3,
@@ -148,7 +150,7 @@ def test_shared_bytes(tmp_path: Path, places: list[tuple[int, int]], shared: set
     net = Net()
     (tmp_path / "w.bin").write_bytes(bytes(1000))
     for index, (offset, length) in enumerate(places):
-        tensor = TensorProto(name=f"w{index}", data_type=FLOAT, dims=[length // 4], data_location=1)
+        tensor = TensorProto(name=f"w{index}", data_type=FLOAT, dims=[length // 4], data_location="EXTERNAL")
         for key, value in {"location": "w.bin", "offset": offset, "length": length}.items():
             tensor.external_data.add(key=key, value=str(value))
         net.initializers.append(tensor)

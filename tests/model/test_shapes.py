@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from corpus import CASES, FLOAT, Net, feeds
 from onnx import TensorProto, helper
 
-from corpus import CASES, FLOAT, Net, feeds
 from onnxnorm.calibration.sessions import Runtime
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
@@ -25,7 +25,8 @@ def test_shapes_are_those_of_the_runtime(name: str) -> None:
     """Every shape that is claimed to be known is the one that the values have."""
     proto = CASES[name].build()
     graph = read(proto, 2)
-    inner = [o for node in proto.graph.node for o in node.output if o and o not in graph.constants and o in graph.shapes]
+    values = [name for node in proto.graph.node for name in node.output]
+    inner = [name for name in values if name in graph.shapes and name not in graph.constants]
     del proto.graph.output[:]
     proto.graph.output.extend(helper.make_tensor_value_info(o, graph.types[o], None) for o in inner)
     results = Runtime("cpu", threads=1).session(proto, optimize=False).run(feeds(proto, 2))
@@ -98,7 +99,8 @@ def test_both_spellings_of_the_domain(domain: str) -> None:
     graph = read(net.model("y"))
     assert graph.shapes["s"] == graph.shapes["y"] == (1, 2, 8, 8)
     node = graph.nodes[0]
-    moved = evaluate(node, {"x": np.arange(3).reshape(1, 3, 1, 1)} | {n: graph.constants[n].values() for n in node.inputs[1:]})
+    constants = {name: graph.constants[name].values() for name in node.inputs[1:]}
+    moved = evaluate(node, {"x": np.arange(3).reshape(1, 3, 1, 1), **constants})
     assert moved[0].reshape(-1).tolist() == [1, 2]
 
 

@@ -1,4 +1,4 @@
-"""Taking a serialized model apart and putting it together: nothing is lost, and nothing crashes on bytes that are not one."""
+"""Taking a serialized model apart and putting it together: nothing is lost, and no bytes make it crash."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def plain_model() -> onnx.ModelProto:
     nodes = [
         helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[1] * 4),
         helper.make_node("Clip", ["c", "", "k"], ["y"]),
-        helper.make_node("Constant", [], ["k"], value=numpy_helper.from_array(np.float32(6))),
+        helper.make_node("Constant", [], ["k"], value=numpy_helper.from_array(np.asarray(6, np.float32))),
     ]
     infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", s, 8, 8]) for n, s in (("x", 3), ("y", 40))]
     graph = helper.make_graph([nodes[2], *nodes[:2]], "g", infos[:1], infos[1:], [big, small])

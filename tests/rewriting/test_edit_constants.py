@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from corpus import BFLOAT16, DOUBLE, FLOAT, FLOAT16, Net, feeds
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from corpus import BFLOAT16, DOUBLE, FLOAT, FLOAT16, Net, feeds
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import onnx
 import pytest
-
 from corpus import CASES, Net, feeds
+
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.scaling import Plan, Trace, find_layers, make_plan, trace
