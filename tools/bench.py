@@ -44,7 +44,7 @@ Python, its libraries and mapped files included."""
 
 
 def main() -> int:
-    given = arguments()
+    given, load = arguments(), os.getloadavg()[0]
     given.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=given.work) as work:
         machine = Machine(
@@ -57,7 +57,7 @@ def main() -> int:
             "plan": lambda: plan.measure(machine),
         }
         for name in given.sections or TITLES:
-            text = f"{sections[name]()}\n\n{footer(machine, name)}"
+            text = f"{sections[name]()}\n\n{footer(machine, name, load)}"
             write(given.output, name, text)
             print(f"\n{text}\n", flush=True)
     return 0
@@ -76,15 +76,20 @@ def write(path: Path, name: str, text: str) -> None:
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
-def footer(machine: Machine, name: str) -> str:
+def footer(machine: Machine, name: str, load: float) -> str:
     """When, how and on what a section was measured."""
     options = " --quick" if machine.quick else ""
     found = [f"Python {platform.python_version()}", *(f"{package} {installed(package)}" for package in PACKAGES)]
     return (
         f"*{datetime.now(timezone.utc):%Y-%m-%d}, `python tools/bench.py {name}{options}`, {machine.rounds} rounds, "
         f"{machine.threads} threads. {processor()}, {os.cpu_count()} cores, {memory():.0f} GiB, {platform.system()}. "
-        f"{', '.join(item for item in found if not item.endswith(' '))}.*"
+        f"{', '.join(item for item in found if not item.endswith(' '))}.{busy(load)}*"
     )
+
+
+def busy(load: float) -> str:
+    """A warning, if other work kept the machine busy before the first measurement."""
+    return f" Other work was running (load {load:.1f}): measure again on a quiet machine." if load > 0.5 else ""
 
 
 def installed(package: str) -> str:

@@ -173,7 +173,7 @@ def _never_negative(value: gs.Tensor, graph: Graph) -> bool:
         return _never_negative(node.inputs[0], graph)
     if node.op == "Clip":
         low = graph.constants.get(node.inputs[1].name) if len(node.inputs) > 1 else None
-        return bool((low.values() >= 0).all() if low is not None else node.attrs.get("min", -1.0) >= 0)
+        return bool((np.asarray(low.values(), np.float64) >= 0).all() if low else node.attrs.get("min", -1.0) >= 0)
     return node.op in {"Abs", "Relu", "Sigmoid", "Softplus", "HardSigmoid"}
 
 

@@ -24,7 +24,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from onnxnorm.errors import ModelError
-from onnxnorm.model.files import Model, Stored, check_tensor, tensor_dtype
+from onnxnorm.model.files import Model
+from onnxnorm.model.stored import Stored
+from onnxnorm.model.tensors import check_tensor, tensor_dtype
 
 __all__ = ["Constant", "Home", "stored_constants"]
 

@@ -8,7 +8,6 @@ Two kinds of bulky data look alike from here on: data inside the model file, and
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import shutil
 import tempfile
@@ -25,10 +24,12 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from onnxnorm.errors import ModelError, OptionError
+from onnxnorm.model.external import entries_of, external_data, forget_location, write_data
 from onnxnorm.model.stored import Stored, mapped
+from onnxnorm.model.tensors import PACKED, check_tensor, tensor_dtype, value_bytes
 from onnxnorm.model.wire import Bulk, Span, fill, strip
 
-__all__ = ["Model", "ModelLike", "Stored", "check_target", "check_tensor", "tensor_dtype"]
+__all__ = ["Model", "ModelLike", "check_target"]
 
 ModelLike = str | os.PathLike[str] | onnx.ModelProto
 
@@ -66,7 +67,7 @@ class Model:
         stored = {index: _inline(buffer, span) for index, span in spans.items()}
         for index, tensor in enumerate(proto.graph.initializer):
             check_tensor(tensor, f"{where}: initializer {tensor.name!r}", stored.get(index))
-        return cls(proto, stored | _external(proto, path, where), path)
+        return cls(proto, stored | external_data(proto, path, where), path)
 
     def values(self, index: int) -> NDArray[np.generic]:
         """The values of an initializer, with its shape; a view of the file where it is bulky."""
@@ -75,7 +76,7 @@ class Model:
         if bulk is None:
             return numpy_helper.to_array(tensor)
         data = bulk.buffer if isinstance(bulk, Stored) else b"".join(bulk.chunks())
-        if tensor.data_type in _PACKED:
+        if tensor.data_type in PACKED:
             packed = onnx.TensorProto(dims=tensor.dims, data_type=tensor.data_type, raw_data=bytes(data))
             return numpy_helper.to_array(packed)
         return np.frombuffer(data, tensor_dtype(tensor.data_type)).reshape(tuple(tensor.dims))
@@ -90,7 +91,7 @@ class Model:
         digest = hashlib.sha256(skeleton.SerializeToString(deterministic=True))
         for index, tensor in enumerate(self.proto.graph.initializer):
             bulk = self.bulks.get(index)
-            for chunk in bulk.chunks() if bulk else [_value_bytes(tensor)]:
+            for chunk in bulk.chunks() if bulk else [value_bytes(tensor)]:
                 digest.update(chunk)
         return digest.hexdigest()
 
@@ -105,7 +106,7 @@ class Model:
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
         for index in self.bulks:
-            _forget_location(proto.graph.initializer[index])
+            forget_location(proto.graph.initializer[index])
         total = sum(bulk.length for bulk in self.bulks.values())
         if total >= 1 << 31:
             raise ModelError(
@@ -175,7 +176,7 @@ class Model:
             if tensor.data_location != onnx.TensorProto.EXTERNAL:
                 inline[index] = bulk
                 continue
-            entries = _entries(tensor)
+            entries = entries_of(tensor)
             outside.setdefault(entries["location"], []).append((int(entries.get("offset", 0)), bulk))
         renamed = self._locations(outside, target) if outside else {}
         for tensor in proto.graph.initializer:
@@ -187,7 +188,7 @@ class Model:
             assert self.path is not None
             data = staged.parent / renamed[location]
             data.parent.mkdir(parents=True, exist_ok=True)
-            _write_data(self.path.parent / location, data, placed)
+            write_data(self.path.parent / location, data, placed)
             files.append(data)
         with staged.open("wb") as stream:
             for chunk in fill(proto.SerializeToString(), inline):
@@ -214,18 +215,6 @@ class Model:
         return names
 
 
-# Types whose numbers do not fill a byte, and their bits.
-_PACKED = {
-    value: bits
-    for name, value in onnx.TensorProto.DataType.items()
-    for bits, names in {2: "INT2 UINT2", 4: "INT4 UINT4 FLOAT4E2M1", 6: "FLOAT6E2M3 FLOAT6E3M2"}.items()
-    if name in names.split()
-}
-_TYPES = set(onnx.helper.get_all_tensor_dtypes())
-_COMPLEX = {onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128}
-_TYPED = ("float_data", "int32_data", "int64_data", "uint64_data", "double_data", "string_data")
-
-
 def check_target(target: str | os.PathLike[str]) -> None:
     """Raise OptionError unless a file can be written there: told before the work is done rather than after."""
     path = Path(target)
@@ -236,46 +225,6 @@ def check_target(target: str | os.PathLike[str]) -> None:
         raise OptionError(f"cannot write {path}: it is a folder; give the name of a file")
     if not os.access(folder, os.W_OK):
         raise OptionError(f"cannot write {path}: the folder {folder} is not writable; choose another")
-
-
-def tensor_dtype(data_type: int) -> np.dtype[np.generic]:
-    """The NumPy dtype of an ONNX element type (of ml_dtypes for bfloat16 and smaller). Raises ModelError if none is."""
-    if data_type not in _TYPES:
-        raise ModelError(f"the model has a value of unknown element type {data_type}; onnx may be too old for it")
-    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type))
-
-
-def _value_bytes(tensor: onnx.TensorProto) -> bytes:
-    if tensor.data_type == onnx.TensorProto.STRING:
-        return b"\0".join(tensor.string_data)
-    if tensor.HasField("raw_data"):
-        return tensor.raw_data
-    return numpy_helper.to_array(tensor).tobytes()
-
-
-def check_tensor(tensor: onnx.TensorProto, what: str, bulk: Stored | None = None) -> None:
-    """Raise ModelError unless a tensor has a known type, a shape, and as much data as its shape asks for."""
-    if tensor.data_type not in _TYPES:
-        raise ModelError(f"{what} has the unknown element type {tensor.data_type}; onnx may be too old for it")
-    if any(size < 0 for size in tensor.dims):
-        raise ModelError(f"{what} has the impossible shape {list(tensor.dims)}")
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        return
-    if bulk is not None or tensor.HasField("raw_data"):
-        held, needed = len(tensor.raw_data) if bulk is None else bulk.length, _size(tensor)
-    elif tensor.data_type in _PACKED:
-        return
-    else:
-        held = sum(len(getattr(tensor, name)) for name in _TYPED)
-        needed = math.prod(tensor.dims) * (2 if tensor.data_type in _COMPLEX else 1)
-    if held != needed:
-        raise ModelError(f"{what} of shape {list(tensor.dims)} holds {held} bytes or numbers of data, not {needed}")
-
-
-def _size(tensor: onnx.TensorProto) -> int:
-    """The size in bytes of a tensor's values as raw data."""
-    bits = _PACKED.get(tensor.data_type, 8 * tensor_dtype(tensor.data_type).itemsize)
-    return -(-math.prod(tensor.dims) * bits // 8)
 
 
 def _locations_of(path: Path) -> set[str]:
@@ -300,63 +249,3 @@ def _serialized(proto: onnx.ModelProto) -> memoryview:
 
 def _inline(buffer: memoryview, span: Span) -> Stored:
     return Stored(buffer[span.offset : span.offset + span.length], span.offset, span.field)
-
-
-def _external(proto: onnx.ModelProto, path: Path | None, where: str) -> dict[int, Stored]:
-    """The data of initializers that lies in other files, which must lie in the model's folder or below it."""
-    stored: dict[int, Stored] = {}
-    files: dict[str, memoryview] = {}
-    for index, tensor in enumerate(proto.graph.initializer):
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
-        if path is None:
-            raise ModelError(f"{where} keeps {tensor.name!r} in another file; load its external data, or give a path")
-        entries = _entries(tensor)
-        location = entries.get("location", "")
-        if location not in files:
-            files[location] = mapped(_inside(path.parent, location, where))
-        size = _size(tensor)
-        try:
-            offset, length = int(entries.get("offset", 0)), int(entries.get("length", size))
-        except ValueError:
-            raise ModelError(f"{where}: offset and length of {tensor.name!r} in {location} are not numbers") from None
-        if length != size:
-            raise ModelError(f"{where}: {tensor.name!r} needs {size} bytes, its external data says {length}")
-        if offset < 0 or length < 0 or offset + length > len(files[location]):
-            raise ModelError(
-                f"{where}: {tensor.name!r} ends at byte {offset + length} of {location}, "
-                f"which has {len(files[location])}"
-            )
-        stored[index] = Stored(files[location][offset : offset + length], offset)
-    return stored
-
-
-def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
-    return {entry.key: entry.value for entry in tensor.external_data}
-
-
-def _inside(folder: Path, location: str, where: str) -> Path:
-    root = folder.resolve()
-    path = (root / location).resolve()
-    if not location or Path(location).is_absolute() or root not in path.parents:
-        raise ModelError(f"{where}: external data at {location!r} is outside the model's folder; it is not followed")
-    if not path.is_file():
-        raise ModelError(f"{where}: its external data file {location!r} is missing")
-    return path
-
-
-def _forget_location(tensor: onnx.TensorProto) -> None:
-    tensor.ClearField("data_location")
-    tensor.ClearField("external_data")
-
-
-def _write_data(source: Path, target: Path, placed: list[tuple[int, Bulk]]) -> None:
-    """Copy a data file and overwrite what has changed, so that offsets and padding stay."""
-    shutil.copyfile(source, target)
-    with target.open("r+b") as stream:
-        for offset, bulk in placed:
-            if isinstance(bulk, Stored):
-                continue
-            stream.seek(offset)
-            for chunk in bulk.chunks():
-                stream.write(chunk)

@@ -15,8 +15,9 @@ import onnx
 
 from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import Constant
-from onnxnorm.model.files import Model, tensor_dtype
+from onnxnorm.model.files import Model
 from onnxnorm.model.inputs import InputSpec
+from onnxnorm.model.tensors import tensor_dtype
 
 __all__ = ["Graph", "Node", "Reader", "input_specs", "ordered_nodes"]
 

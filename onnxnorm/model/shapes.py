@@ -21,9 +21,10 @@ from onnx.reference import ReferenceEvaluator
 
 from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import Constant, stored_constants
-from onnxnorm.model.files import Model, tensor_dtype
+from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph, Node, input_specs, ordered_nodes, readers_of
 from onnxnorm.model.inputs import InputSpec
+from onnxnorm.model.tensors import tensor_dtype
 
 __all__ = ["check_legal", "evaluate", "read_graph", "sample_shapes", "shorten_domain"]
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from onnxnorm.model.constants import Constant
-from onnxnorm.model.files import Model, Stored
+from onnxnorm.model.files import Model
+from onnxnorm.model.stored import Stored
 from onnxnorm.model.wire import RAW_DATA, Bulk
 from onnxnorm.rewriting.factors import Factor, Rounding
 from onnxnorm.scaling import Edit

@@ -100,7 +100,7 @@ def distinct(ids: Ids) -> Ids:
     """The slots that occur in an array of any size, in order, without `ZERO`."""
     largest = int(ids.max(initial=0))
     if ids.size <= 1 or ids.size < largest // 16:  # sorting a few is cheaper than marking among many
-        found = np.unique(ids)
+        found: Ids = np.unique(ids)
         return found[found != ZERO]
     seen = np.zeros(largest + 1, np.bool_)
     seen[ids] = True

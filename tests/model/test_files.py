@@ -21,8 +21,9 @@ from scales_check import random_scales
 
 from onnxnorm.calibration.sessions import Runtime
 from onnxnorm.errors import ModelError
-from onnxnorm.model.files import Model, ModelLike, tensor_dtype
+from onnxnorm.model.files import Model, ModelLike
 from onnxnorm.model.shapes import read_graph
+from onnxnorm.model.tensors import tensor_dtype
 from onnxnorm.rewriting.constants import apply_edits
 from onnxnorm.scaling import trace
 from onnxnorm.verification import verify_models

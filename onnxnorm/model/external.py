@@ -1,0 +1,77 @@
+"""External data: weights in files beside the model, which are never followed out of its folder."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import onnx
+
+from onnxnorm.errors import ModelError
+from onnxnorm.model.stored import Stored, mapped
+from onnxnorm.model.tensors import tensor_size
+from onnxnorm.model.wire import Bulk
+
+__all__ = ["entries_of", "external_data", "forget_location", "write_data"]
+
+
+def external_data(proto: onnx.ModelProto, path: Path | None, where: str) -> dict[int, Stored]:
+    """The data of initializers that lies in other files, which must lie in the model's folder or below it."""
+    stored: dict[int, Stored] = {}
+    files: dict[str, memoryview] = {}
+    for index, tensor in enumerate(proto.graph.initializer):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        if path is None:
+            raise ModelError(f"{where} keeps {tensor.name!r} in another file; load its external data, or give a path")
+        entries = entries_of(tensor)
+        location = entries.get("location", "")
+        if location not in files:
+            files[location] = mapped(_inside(path.parent, location, where))
+        size = tensor_size(tensor)
+        try:
+            offset, length = int(entries.get("offset", 0)), int(entries.get("length", size))
+        except ValueError:
+            raise ModelError(f"{where}: offset and length of {tensor.name!r} in {location} are not numbers") from None
+        if length != size:
+            raise ModelError(f"{where}: {tensor.name!r} needs {size} bytes, its external data says {length}")
+        if offset < 0 or length < 0 or offset + length > len(files[location]):
+            raise ModelError(
+                f"{where}: {tensor.name!r} ends at byte {offset + length} of {location}, "
+                f"which has {len(files[location])}"
+            )
+        stored[index] = Stored(files[location][offset : offset + length], offset)
+    return stored
+
+
+def entries_of(tensor: onnx.TensorProto) -> dict[str, str]:
+    """Where an external tensor says its data lies: location, offset, length."""
+    return {entry.key: entry.value for entry in tensor.external_data}
+
+
+def _inside(folder: Path, location: str, where: str) -> Path:
+    root = folder.resolve()
+    path = (root / location).resolve()
+    if not location or Path(location).is_absolute() or root not in path.parents:
+        raise ModelError(f"{where}: external data at {location!r} is outside the model's folder; it is not followed")
+    if not path.is_file():
+        raise ModelError(f"{where}: its external data file {location!r} is missing")
+    return path
+
+
+def forget_location(tensor: onnx.TensorProto) -> None:
+    """Make an external tensor one whose data is in the model."""
+    tensor.ClearField("data_location")
+    tensor.ClearField("external_data")
+
+
+def write_data(source: Path, target: Path, placed: list[tuple[int, Bulk]]) -> None:
+    """Copy a data file and overwrite what has changed, so that offsets and padding stay."""
+    shutil.copyfile(source, target)
+    with target.open("r+b") as stream:
+        for offset, bulk in placed:
+            if isinstance(bulk, Stored):
+                continue
+            stream.seek(offset)
+            for chunk in bulk.chunks():
+                stream.write(chunk)

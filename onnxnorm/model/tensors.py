@@ -1,0 +1,66 @@
+"""Facts about one TensorProto: its dtype, its size in bytes, its values as bytes, and whether it is whole."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from onnxnorm.errors import ModelError
+from onnxnorm.model.stored import Stored
+
+__all__ = ["PACKED", "check_tensor", "tensor_dtype", "tensor_size", "value_bytes"]
+
+# Types whose numbers do not fill a byte, and their bits.
+PACKED = {
+    value: bits
+    for name, value in onnx.TensorProto.DataType.items()
+    for bits, names in {2: "INT2 UINT2", 4: "INT4 UINT4 FLOAT4E2M1", 6: "FLOAT6E2M3 FLOAT6E3M2"}.items()
+    if name in names.split()
+}
+_TYPES = set(onnx.helper.get_all_tensor_dtypes())
+_COMPLEX = {onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128}
+_TYPED = ("float_data", "int32_data", "int64_data", "uint64_data", "double_data", "string_data")
+
+
+def tensor_dtype(data_type: int) -> np.dtype[np.generic]:
+    """The NumPy dtype of an ONNX element type (of ml_dtypes for bfloat16 and smaller). Raises ModelError if none is."""
+    if data_type not in _TYPES:
+        raise ModelError(f"the model has a value of unknown element type {data_type}; onnx may be too old for it")
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type))
+
+
+def value_bytes(tensor: onnx.TensorProto) -> bytes:
+    """The values of a tensor that is not bulky, little-endian."""
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return b"\0".join(tensor.string_data)
+    if tensor.HasField("raw_data"):
+        return tensor.raw_data
+    return numpy_helper.to_array(tensor).tobytes()
+
+
+def check_tensor(tensor: onnx.TensorProto, what: str, bulk: Stored | None = None) -> None:
+    """Raise ModelError unless a tensor has a known type, a shape, and as much data as its shape asks for."""
+    if tensor.data_type not in _TYPES:
+        raise ModelError(f"{what} has the unknown element type {tensor.data_type}; onnx may be too old for it")
+    if any(size < 0 for size in tensor.dims):
+        raise ModelError(f"{what} has the impossible shape {list(tensor.dims)}")
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return
+    if bulk is not None or tensor.HasField("raw_data"):
+        held, needed = len(tensor.raw_data) if bulk is None else bulk.length, tensor_size(tensor)
+    elif tensor.data_type in PACKED:
+        return
+    else:
+        held = sum(len(getattr(tensor, name)) for name in _TYPED)
+        needed = math.prod(tensor.dims) * (2 if tensor.data_type in _COMPLEX else 1)
+    if held != needed:
+        raise ModelError(f"{what} of shape {list(tensor.dims)} holds {held} bytes or numbers of data, not {needed}")
+
+
+def tensor_size(tensor: onnx.TensorProto) -> int:
+    """The size in bytes of a tensor's values as raw data."""
+    bits = PACKED.get(tensor.data_type, 8 * tensor_dtype(tensor.data_type).itemsize)
+    return -(-math.prod(tensor.dims) * bits // 8)
