@@ -1,7 +1,9 @@
-# Each target creates what it needs. PYTHON chooses the interpreter, PHOTOS the photographs of `make vgg16`.
+# Each target creates what it needs. PYTHON chooses the interpreter, PHOTOS the photographs of `make vgg16`, EXTRAS what
+# the tests find installed: tests of an extra that is missing skip with a reason.
 
 PYTHON ?= python3
 VENV ?= .venv
+EXTRAS ?= test
 PHOTOS ?= models/images
 BIN := $(VENV)/bin
 
@@ -20,7 +22,7 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	@touch $@
 
 $(VENV)/.check: $(VENV)/.test

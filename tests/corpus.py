@@ -1508,7 +1508,7 @@ def _function(name: str, domain: str, kind: str) -> onnx.FunctionProto:
     return helper.make_function(domain, name, ["p"], ["q"], [node], [helper.make_opsetid("", 18)])
 
 
-@case(4, 0, 4, pinned="a", free="b")
+@case(4, 0, 4, pinned="a", free="b", reason="function of the model's own")
 def local_function() -> onnx.ModelProto:
     """A function of the model's own."""
     net = Net()
@@ -1526,6 +1526,34 @@ def local_function_with_a_known_name() -> onnx.ModelProto:
     net.functions.append(_function("Relu", "here", "Sigmoid"))
     a = net.op("Relu", net.conv(net.input(), 3, 4), domain="here", out="a")
     return net.head(net.block(a, 4, 4, "b"), 4)
+
+
+@case(4, 0, 4, pinned="a", free="b", reason="function of the model's own")
+def local_function_in_place_of_an_operator() -> onnx.ModelProto:
+    """A function that claims the name of an ONNX operator: which of the two is meant is up to the runtime."""
+    net = Net()
+    net.functions.append(_function("LeakyRelu", "", "Sigmoid"))
+    a = net.op("LeakyRelu", net.conv(net.input(), 3, 4), out="a")
+    return net.head(net.block(a, 4, 4, "b"), 4)
+
+
+@case(4, 0, 4, pinned="a", free="b")
+def scan_captures_activation() -> onnx.ModelProto:
+    """A Scan over the channels of one activation that adds up another's."""
+    net = Net()
+    x = net.input()
+    a, r = net.block(x, 3, 4, "a"), net.op("ReduceMean", x, keepdims=0)
+    body = [
+        helper.make_node("Add", ["state", "row"], ["sum"]),
+        helper.make_node("Add", ["row", r], ["out"]),
+        helper.make_node("Identity", ["sum"], ["next"]),
+    ]
+    ins = [helper.make_tensor_value_info(name, FLOAT, None) for name in ("state", "row")]
+    outs = [helper.make_tensor_value_info(name, FLOAT, None) for name in ("next", "out")]
+    start = net.op("ReduceSum", net.op("Mul", a, net.const(0.0)), net.ints(1), keepdims=0)
+    graph = helper.make_graph(body, "body", ins, outs)
+    _, c = net.many("Scan", start, a, outs=2, body=graph, num_scan_inputs=1, scan_input_axes=[1], scan_output_axes=[1])
+    return net.head(net.block(net.info(c, ("N", 4, 8, 8)), 4, 4, "b"), 4)
 
 
 def _branches(net: Net, then: list[onnx.NodeProto], other: list[onnx.NodeProto], x: str, out: str) -> str:

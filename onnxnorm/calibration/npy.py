@@ -84,9 +84,8 @@ class MappedRows:
 
     def blocks(self, chosen: Iterable[Indices], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
         """Yield copies of the rows."""
-        array = self.mapped()
-        for rows in chosen:
-            yield _native(_taken(array, rows), dtype)
+        for rows in chosen:  # mapped anew for each: pages that were read count as this process's while they are mapped
+            yield _native(_taken(self.mapped(), rows), dtype)
 
     def mapped(self) -> np.memmap[Any, np.dtype[Any]]:
         """Return the memory map of the whole array, read-only."""

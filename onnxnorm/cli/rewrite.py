@@ -84,6 +84,16 @@ def tell_rewritten(terminal: Terminal, done: api.Rewritten) -> None:
         terminal.say(f"constant {clone.constant!r} is shared; {clone.node!r} now reads its own copy, {clone.clone!r}")
     if len(clones) > _CLONES_SHOWN:
         terminal.say(f"... and {len(clones) - _CLONES_SHOWN} more such copies")
+    if done.rewriting.bounds:
+        terminal.say(
+            f"bounds of {done.rewriting.bounds} Clips changed: TensorRT keeps those as layer settings, so build a new "
+            "engine instead of refitting one (docs/tensorrt.md)"
+        )
+    if done.rewriting.statistic != "weights":
+        terminal.say(
+            "before INT8 quantization, quantize the original, or a rewrite with --statistic weights --strength 0.5: "
+            "normalized activations cost accuracy there (docs/int8.md)"
+        )
     for name in done.rewriting.unrecorded:
         terminal.say(f"the scales of output {name!r} are too many to be recorded in the model")
     terminal.show(f"verdict: {done.verification}" if done.verification else "verdict: not verified")

@@ -81,7 +81,8 @@ class Graph:
     """The main graph, for one concrete shape of every input.
 
     `shapes` and `types` (ONNX element types) lack the values that nothing is known of. `batched` lists the axes of a
-    value whose size depends on how many samples there are, where the model leaves that open.
+    value whose size depends on how many samples there are, where the model leaves that open; `functions` has domain and
+    name of the model's own functions.
     """
 
     nodes: tuple[Node, ...]
@@ -92,6 +93,7 @@ class Graph:
     types: Mapping[str, int]
     readers: Mapping[str, tuple[Reader, ...]]
     batched: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    functions: frozenset[tuple[str, str]] = frozenset()
 
 
 def ordered_nodes(model: Model) -> tuple[Node, ...]:

@@ -85,7 +85,8 @@ def read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
                 known_shapes.setdefault(name, claimed_shapes[name])
         constants.update(_computed(node, known_shapes, types, constants))
     outputs = tuple(value.name for value in model.proto.graph.output)
-    return Graph(nodes, input_specs(model), outputs, constants, known_shapes, types, readers_of(nodes), batched)
+    own = frozenset(("" if f.domain == "ai.onnx" else f.domain, f.name) for f in model.proto.functions)
+    return Graph(nodes, input_specs(model), outputs, constants, known_shapes, types, readers_of(nodes), batched, own)
 
 
 def evaluate(node: Node, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 import numpy as np
 import onnx
@@ -90,13 +91,14 @@ def apply_edits(model: Model, edits: Sequence[Edit], of_slot: Floats) -> Applied
     rounding = Rounding()
     factors: dict[str, Factor] = {}
     clones: list[Clone] = []
+    names = _Names(proto)
     by_name: dict[str, list[Edit]] = {}
     for edit in edits:
         by_name.setdefault(edit.constant.name, []).append(edit)
     for name, same in by_name.items():
         (first, _), *others = _variants(same, of_slot)
         for factor, readers in others:
-            clone = _add_clone(proto, bulks, model, same[0].constant, factor, rounding)
+            clone = _add_clone(names, proto, bulks, model, same[0].constant, factor, rounding)
             factors[clone] = factor
             for edit in readers:
                 node = proto.graph.node[edit.reader.node]
@@ -146,25 +148,14 @@ def _bulk(model: Model, constant: Constant) -> Stored | Scaled | None:
 
 def _variants(edits: list[Edit], of_slot: Floats) -> list[tuple[Factor, list[Edit]]]:
     """The different factors that the readers of one constant need, each with its readers."""
-    variants: list[tuple[Factor, list[Edit]]] = []
+    constant = edits[0].constant
+    values = constant.values() if len(edits) > 1 and constant.size <= _SMALL else None
+    variants: dict[object, tuple[Factor, list[Edit]]] = {}
     for edit in edits:
         factor = _factor(edit, of_slot)
-        for known, readers in variants:
-            if _agree(known, factor, edit.constant):
-                readers.append(edit)
-                break
-        else:
-            variants.append((factor, [edit]))
-    return variants
-
-
-def _agree(a: Factor, b: Factor, constant: Constant) -> bool:
-    if a == b:
-        return True
-    if constant.size > _SMALL:
-        return False
-    values = constant.values()
-    return a.apply(values, constant.name).tobytes() == b.apply(values, constant.name).tobytes()
+        key = factor.key() if values is None else factor.apply(values, constant.name).tobytes()
+        variants.setdefault(key, (factor, []))[1].append(edit)
+    return list(variants.values())
 
 
 def _factor(edit: Edit, of_slot: Floats) -> Factor:
@@ -181,7 +172,24 @@ def _factor(edit: Edit, of_slot: Floats) -> Factor:
     return Factor(scales(edit.times), scales(edit.over))
 
 
+class _Names:
+    """Names that a graph does not use yet."""
+
+    def __init__(self, proto: onnx.ModelProto) -> None:
+        self._taken = {tensor.name for tensor in proto.graph.initializer} | {v.name for v in proto.graph.input}
+        self._taken |= {name for node in proto.graph.node for name in (*node.input, *node.output)}
+        self._counters: dict[str, Iterator[int]] = {}
+
+    def fresh(self, stem: str) -> str:
+        """A new name that begins with `stem`."""
+        numbers = self._counters.setdefault(stem, count(1))
+        name = next(name for name in (f"{stem}_onnxnorm{k}" for k in numbers) if name not in self._taken)
+        self._taken.add(name)
+        return name
+
+
 def _add_clone(
+    names: _Names,
     proto: onnx.ModelProto,
     bulks: dict[int, Bulk],
     model: Model,
@@ -190,9 +198,7 @@ def _add_clone(
     rounding: Rounding,
 ) -> str:
     """Append a scaled copy of a constant as a new initializer; returns its name."""
-    taken = {tensor.name for tensor in proto.graph.initializer} | {v.name for v in proto.graph.input}
-    taken |= {name for node in proto.graph.node for name in (*node.input, *node.output)}
-    name = next(n for n in (f"{constant.name}_onnxnorm{k}" for k in range(1, len(taken) + 2)) if n not in taken)
+    name = names.fresh(constant.name)
     data_type = onnx.helper.np_dtype_to_tensor_dtype(constant.dtype)
     tensor = proto.graph.initializer.add(name=name, data_type=data_type, dims=constant.shape)
     bulk = _bulk(model, constant)

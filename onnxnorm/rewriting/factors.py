@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.errors import ModelError
+from onnxnorm.scaling.slots import squeezed
 
 __all__ = ["Factor", "Rounding"]
 
@@ -58,6 +59,11 @@ class Factor:
     def __eq__(self, other: object) -> bool:
         """Whether both multiply by the same numbers, elementwise."""
         return isinstance(other, Factor) and _same(self.times, other.times) and _same(self.over, other.over)
+
+    def key(self) -> object:
+        """The same for all factors that multiply by the same numbers, elementwise."""
+        parts = [squeezed(part) for part in (self.times, self.over)]
+        return tuple((part.shape, part.tobytes()) for part in parts)
 
     __hash__ = None  # type: ignore[assignment]
 

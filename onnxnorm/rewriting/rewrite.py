@@ -33,7 +33,7 @@ class Rewriting:
     """A rewritten model, what was done to it, and the scales of graph outputs where those were not kept.
 
     `entries` is its provenance, `previous` that of the model before (empty if that was not a rewritten one), `sidecar`
-    the record of the scales if it has to go into a file of its own.
+    the record of the scales if it has to go into a file of its own; `bounds` counts the Clips whose bounds changed.
     """
 
     model: Model = field(repr=False)
@@ -47,6 +47,7 @@ class Rewriting:
     previous: Mapping[str, str] = field(repr=False)
     sidecar: bytes | None = field(repr=False)
     noted: Rounding = field(repr=False)
+    bounds: int
 
     @property
     def statistic(self) -> str:
@@ -135,6 +136,7 @@ def rewrite_model(
         previous=previous,
         sidecar=sidecar,
         noted=applied.rounding,
+        bounds=_changed_bounds(applied.model, {*applied.changed, *(clone.clone for clone in applied.clones)}),
     )
 
 
@@ -145,6 +147,11 @@ def _check(statistics: Statistics, digest: str, previous: Mapping[str, str]) -> 
             "calibrate this model, or rewrite that one"
         )
     statistics.check_model(digest)
+
+
+def _changed_bounds(model: Model, changed: set[str]) -> int:
+    """Number of Clips with a bound among the constants that changed."""
+    return sum(node.op_type == "Clip" and not changed.isdisjoint(node.input[1:]) for node in model.proto.graph.node)
 
 
 def _output_scales(found: Trace, scales: Scales) -> dict[str, NDArray[np.float64]]:

@@ -131,7 +131,7 @@ def _own(graph: Graph, consumers: dict[str, list[Node]], value: str, axis: int) 
     while value not in graph.outputs and len(consumers.get(value, [])) == 1:
         (node,) = consumers[value]
         constant = node.op in _WITH_CONSTANT and all(name in graph.constants or name == value for name in node.inputs)
-        if not constant and node.op not in _STRAIGHT_ON:
+        if not node.outputs or (not constant and node.op not in _STRAIGHT_ON):
             break
         if not graph.shapes.get(value) or len(graph.shapes.get(node.outputs[0], ())) != len(graph.shapes[value]):
             break

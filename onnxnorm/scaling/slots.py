@@ -7,6 +7,7 @@ input (padding): zero fits any scale, so ties and pins pass it over.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from onnxnorm.model.graph import Reader
 __all__ = ["ZERO", "Barrier", "Edit", "Ids", "Slots", "at_rank", "distinct", "squeezed"]
 
 Ids = NDArray[np.int64]
+Number = TypeVar("Number", bound=np.generic)
 
 ZERO = 0
 
@@ -100,8 +102,8 @@ def distinct(ids: Ids) -> Ids:
     """The slots that occur in an array of any size, in order, without `ZERO`."""
     largest = int(ids.max(initial=0))
     if ids.size <= 1 or ids.size < largest // 16:  # sorting a few is cheaper than marking among many
-        found: Ids = np.unique(ids)
-        return found[found != ZERO]
+        found: Ids = np.unique(ids[ids != ZERO])
+        return found
     seen = np.zeros(largest + 1, np.bool_)
     seen[ids] = True
     seen[ZERO] = False
@@ -115,10 +117,10 @@ def at_rank(ids: Ids, rank: int) -> Ids:
     return ids.reshape((1,) * (rank - ids.ndim) + ids.shape)
 
 
-def squeezed(ids: Ids) -> Ids:
-    """The same ids with size 1 on every axis along which they do not vary."""
-    for axis in range(ids.ndim):
-        first = ids.take([0], axis=axis) if ids.shape[axis] else ids
-        if ids.shape[axis] > 1 and (ids == first).all():
-            ids = first
-    return ids
+def squeezed(array: NDArray[Number]) -> NDArray[Number]:
+    """The same array with size 1 on every axis along which it does not vary."""
+    for axis in range(array.ndim):
+        first = array.take([0], axis=axis) if array.shape[axis] else array
+        if array.shape[axis] > 1 and (array == first).all():
+            array = first
+    return array

@@ -84,6 +84,8 @@ class _Walk:
         entry = LAWS.get(node.op)
         if node.captured():
             outcome: Outcome = Refusal("it runs a subgraph, and scales are not followed into it")
+        elif (node.domain, node.proto.op_type) in self.graph.functions:
+            outcome = Refusal("it is a function of the model's own, and scales are not followed into it")
         elif not node.domain and node.opset not in _OPSETS:
             outcome = Refusal(f"the laws hold for opsets {_OPSETS[0]} to {_OPSETS[-1]}, and this is opset {node.opset}")
         elif self._is_empty(node):
