@@ -19,7 +19,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.inputs import InputSpec
 from onnxnorm.model.tensors import tensor_dtype
 
-__all__ = ["Graph", "Node", "Reader", "input_specs", "ordered_nodes"]
+__all__ = ["Graph", "Node", "Reader", "all_names", "input_specs", "ordered_nodes"]
 
 
 @dataclass(frozen=True)
@@ -147,10 +147,25 @@ def _domain(proto: onnx.NodeProto) -> str:
     return "" if proto.domain == "ai.onnx" else proto.domain
 
 
+def all_names(graph: onnx.GraphProto) -> set[str]:
+    """Every name of a value in a graph and in its subgraphs."""
+    names = {tensor.name for tensor in graph.initializer}
+    names |= {value.name for value in (*graph.input, *graph.output, *graph.value_info)}
+    for node in graph.node:
+        names |= {*node.input, *node.output}
+        for attribute in node.attribute:
+            for inner in _subgraphs(attribute):
+                names |= all_names(inner)
+    return names
+
+
+def _subgraphs(attribute: onnx.AttributeProto) -> list[onnx.GraphProto]:
+    return [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
+
+
 def _mentioned(attribute: onnx.AttributeProto) -> list[str]:
-    graphs = [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
     names: list[str] = []
-    for graph in graphs:
+    for graph in _subgraphs(attribute):
         names.extend(value.name for value in graph.output)
         for node in graph.node:
             names.extend(node.input)

@@ -18,6 +18,7 @@ from onnx import numpy_helper
 
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.files import Model
+from onnxnorm.model.graph import all_names
 from onnxnorm.model.stored import Stored
 from onnxnorm.model.wire import RAW_DATA, Bulk
 from onnxnorm.rewriting.factors import Factor, Rounding
@@ -173,11 +174,10 @@ def _factor(edit: Edit, of_slot: Floats) -> Factor:
 
 
 class _Names:
-    """Names that a graph does not use yet."""
+    """Names that a graph does not use yet, nor its subgraphs."""
 
     def __init__(self, proto: onnx.ModelProto) -> None:
-        self._taken = {tensor.name for tensor in proto.graph.initializer} | {v.name for v in proto.graph.input}
-        self._taken |= {name for node in proto.graph.node for name in (*node.input, *node.output)}
+        self._taken = all_names(proto.graph)
         self._counters: dict[str, Iterator[int]] = {}
 
     def fresh(self, stem: str) -> str:

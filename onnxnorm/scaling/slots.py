@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.graph import Reader
 
@@ -73,10 +74,13 @@ class Slots:
         return ids
 
     def tie(self, a: Ids, b: Ids) -> None:
-        """Demand the same scale wherever the two broadcast against each other."""
+        """Demand the same scale wherever the two broadcast against each other. Raises ModelError if they do not."""
         if a is b:
             return
-        left, right = np.broadcast_arrays(a, b)
+        try:
+            left, right = np.broadcast_arrays(a, b)
+        except ValueError:
+            raise ModelError(f"values of shapes that do not fit meet ({a.shape} and {b.shape} scales)") from None
         apart = (left != right) & (left != ZERO) & (right != ZERO)
         if apart.any():
             pairs = np.unique(left[apart] * self.count + right[apart])

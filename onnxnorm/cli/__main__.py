@@ -1,0 +1,8 @@
+"""`python -m onnxnorm.cli` is the same as `onnxnorm`."""
+
+from onnxnorm.cli.app import main
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    main()
