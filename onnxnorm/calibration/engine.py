@@ -11,17 +11,29 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 
+from onnxnorm.calibration.batches import Batch
 from onnxnorm.calibration.enough import Enough, Looks
 from onnxnorm.calibration.image_options import ImageOptions
 from onnxnorm.calibration.jobs import Job, State
+from onnxnorm.calibration.prefetch import map_ahead
 from onnxnorm.calibration.resume import Checkpoint
-from onnxnorm.calibration.sessions import Runtime
+from onnxnorm.calibration.sessions import Lanes, Runtime
 from onnxnorm.calibration.shards import Selection, Shard
 from onnxnorm.calibration.sources import Data, open_data
-from onnxnorm.calibration.steps import Calibration, Measured, filled, fixed_batch, prepare, ranges_of, sample_of
+from onnxnorm.calibration.steps import (
+    Measured,
+    Placed,
+    Totals,
+    filled,
+    fixed_batch,
+    prepare,
+    ranges_of,
+    sample_of,
+)
 from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
@@ -142,27 +154,48 @@ def calibrate_model(
 
 def measure_here(job: Job) -> Generator[Measured, None, None]:
     """The local engine: images → batches → session → moments, decoding beside inference."""
-    calibration: Calibration | None = None
     told = images = 0
     fixed = fixed_batch(input_specs(job.model))
-    with closing(job.dataset.batches(job.batch_size, job.limit, job.runtime.threads, job.selection)) as batches:
-        for batch in batches:
-            shapes = sample_of(batch, fixed)
-            calibration = calibration or prepare(job.model, shapes, job.filters, job.runtime, job.weighting, job.also)
+    lanes = job.runtime.lanes(job.batch_size, fixed)
+    with (
+        closing(job.dataset.batches(lanes.size, job.limit, job.runtime.threads, job.selection)) as batches,
+        closing(_steps(job, lanes, fixed, batches)) as steps,
+    ):
+        for batch, totals in steps:
             skipped = tuple(job.dataset.skipped_after(told))
             told += len(skipped)
             yield Measured(
-                totals=calibration.step(batch),
+                totals=totals,
                 images=batch.count,
                 indices=(*batch.indices, *(item.index for item in skipped)),
                 skipped=skipped,
-                shapes=shapes,
+                shapes=sample_of(batch, fixed),
                 ranges=ranges_of(batch) if images < _SAMPLED else {},
             )
             images += batch.count
     skipped = tuple(job.dataset.skipped_after(told))
     if skipped:
         yield Measured({}, 0, tuple(item.index for item in skipped), skipped)
+
+
+def _steps(
+    job: Job, lanes: Lanes, fixed: int | None, batches: Generator[Batch, None, None]
+) -> Generator[tuple[Batch, Totals], None, None]:
+    """Measure batches, in order, some at a time; where a device measures, the next one is copied there meanwhile."""
+    first = next(batches, None)
+    if first is None:
+        return
+    runtime = replace(job.runtime, threads=lanes.threads)
+    calibration = prepare(job.model, sample_of(first, fixed), job.filters, runtime, job.weighting, job.also)
+    place, every = calibration.place, chain([first], batches)
+    here = not calibration.session.device
+    copies = (place(batch) for batch in every) if here else map_ahead(place, every, threads=1, ahead=1)
+
+    def measured(placed: Placed) -> tuple[Batch, Totals]:
+        return placed.batch, calibration.measure(placed)
+
+    with closing(copies), closing(map_ahead(measured, copies, threads=lanes.runs, ahead=2 * lanes.runs)) as found:
+        yield from found
 
 
 def _engine(job: Job, name: EngineName, workers: int | None) -> Generator[Measured, None, None]:

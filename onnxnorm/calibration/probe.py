@@ -47,12 +47,21 @@ class Tap:
     windowed: bool
     shape: str = ""
 
-    def correction(self, shape: tuple[int, ...]) -> float:
-        """The factor from the probe's mean to the mean over positions, for a value of this shape."""
+    def spread(self, shape: tuple[int, ...], batch: int) -> Spread:
+        """Where the numbers of a value of this shape come from."""
+        positions = int(np.prod(shape, dtype=np.int64)) // (shape[self.site.axis] * batch)
         if not self.windowed:
-            return 1.0
+            return Spread(positions, 1.0)
         spatial = np.asarray(shape[2:], np.float64)
-        return float(np.prod(np.ceil(spatial / WINDOW) * WINDOW / spatial))
+        return Spread(positions, float(np.prod(np.ceil(spatial / WINDOW) * WINDOW / spatial)))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Positions of one sample of a value, and the factor from the probe's mean to the mean over them."""
+
+    positions: int
+    factor: float
 
 
 @dataclass(frozen=True)
@@ -63,35 +72,59 @@ class Probe:
     folder: Path | None
     taps: tuple[Tap, ...]
 
+    def spreads(self, shapes: Mapping[str, tuple[int, ...]], batch: int) -> tuple[Spread | None, ...]:
+        """For each tap, for values of these shapes; None where only a run tells the shape."""
+        return tuple(None if tap.shape else tap.spread(shapes[tap.site.value], batch) for tap in self.taps)
+
     def moments(
         self,
         results: Mapping[str, NDArray[Any]],
         names: Sequence[str],
         batch: int,
-        shapes: Mapping[str, tuple[int, ...]],
+        spreads: Sequence[Spread | None],
         weighting: Weighting = "position",
     ) -> dict[Value, Moments]:
-        """Moments of the samples `names`, the first of a batch of `batch`, for values of these shapes.
+        """Moments of the samples `names`, the first of a batch of `batch`.
 
+        All values are summed up at once, as one array with their channels side by side: there may be many small ones.
         Raises DataError if an activation is not finite.
         """
-        found = {}
         count = len(names)
-        for tap in self.taps:
-            shape = tuple(results[tap.shape].tolist()) if tap.shape else shapes[tap.site.value]
-            means = _rows(results[tap.mean], batch, tap.site.value)[:count].astype(np.float64) * tap.correction(shape)
-            largest = _rows(results[tap.largest], batch, tap.site.value)[:count] if tap.largest else means
-            positions = int(np.prod(shape, dtype=np.int64)) // (shape[tap.site.axis] * batch)
-            wild = np.flatnonzero(~np.isfinite(means).all(axis=(1, 2)))
-            if wild.size:
-                raise DataError(
-                    f"{names[wild[0]]} makes activation {tap.site.value!r} infinite or not a number; check this input "
-                    "and its preprocessing, or leave it out"
-                )
-            found[Value(tap.site.value, tap.site.measure)] = Moments.of(
-                means.mean(axis=1), largest.max(axis=1), np.full(count, positions if weighting == "position" else 1)
+        rows = [_rows(results[tap.mean], batch, tap.site.value)[:count] for tap in self.taps]
+        known = [
+            spread or tap.spread(tuple(results[tap.shape].tolist()), batch)
+            for tap, spread in zip(self.taps, spreads, strict=True)
+        ]
+        widths = [array.shape[2] for array in rows]
+        means = np.concatenate([array.mean(axis=1, dtype=np.float64) for array in rows], axis=1)
+        means *= np.repeat([spread.factor for spread in known], widths)
+        sums, squares = means.sum(axis=0), np.einsum("nc,nc->c", means, means)
+        if not np.isfinite(sums).all():
+            raise self._wild(means, widths, names)
+        found, end = {}, 0
+        for tap, spread, width in zip(self.taps, known, widths, strict=True):
+            here = slice(end, end := end + width)
+            weight = float(spread.positions if weighting == "position" else 1)
+            largest = _rows(results[tap.largest], batch, tap.site.value)[:count] if tap.largest else means[:, here]
+            found[Value(tap.site.value, tap.site.measure)] = Moments(
+                images=count,
+                weight=count * weight,
+                weight_squares=count * weight**2,
+                total=weight * sums[here],
+                square_total=weight**2 * sums[here],
+                squares=weight**2 * squares[here],
+                largest=largest.reshape(-1, width).max(axis=0).astype(np.float64),
             )
         return found
+
+    def _wild(self, means: NDArray[np.float64], widths: Sequence[int], names: Sequence[str]) -> DataError:
+        """The error that names the first sample with an activation that is not finite, and the first such value."""
+        sample, column = (int(found[0]) for found in np.nonzero(~np.isfinite(means)))
+        value = self.taps[int(np.searchsorted(np.cumsum(widths), column, side="right"))].site.value
+        return DataError(
+            f"{names[sample]} makes activation {value!r} infinite or not a number; check this input and its "
+            "preprocessing, or leave it out"
+        )
 
 
 def make_probe(model: Model, graph: Graph, sites: Sequence[Site]) -> Probe:

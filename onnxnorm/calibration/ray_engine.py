@@ -232,9 +232,10 @@ def _imported() -> Any:
 
 
 def _wants_gpu(ray: Any, runtime: Runtime) -> bool:
-    if runtime.provider == "auto":
+    name = runtime.provider.partition(":")[0].lower()
+    if name == "auto":
         return bool(ray.cluster_resources().get("GPU", 0) >= 1)
-    return runtime.provider.lower() in {"cuda", "tensorrt", "cudaexecutionprovider", "tensorrtexecutionprovider"}
+    return name in {"cuda", "tensorrt", "cudaexecutionprovider", "tensorrtexecutionprovider"}
 
 
 def _sent(ray: Any, model: Model) -> Any:

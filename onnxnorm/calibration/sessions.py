@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions: the one place that knows providers, threads and where external data lies."""
+"""ONNX Runtime sessions: the one place that knows providers, devices, threads and where external data lies."""
 
 from __future__ import annotations
 
@@ -8,30 +8,61 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from onnxnorm.calibration.prefetch import available_threads
 from onnxnorm.errors import ModelError, OptionError, ProviderError
 from onnxnorm.model.files import Model
 
-__all__ = ["Runtime", "Session"]
+__all__ = ["Feeds", "Lanes", "Runtime", "Session"]
+
+Feeds: TypeAlias = Mapping[str, "NDArray[Any] | ort.OrtValue"]
+"""Inputs by name: arrays, or values that lie where the session runs (`Session.place`)."""
 
 _FOLDER = "session.model_external_initializers_file_folder_path"
 _SHORT = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 # Without TF32, whose 10 bits of mantissa would show in the verification.
-_OPTIONS: dict[str, dict[str, Any]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+_OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+_DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
+_LEAST_A_RUN = 4
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """How samples go through a network: `runs` at a time, of `size` samples each, each run with `threads` threads."""
+
+    runs: int
+    size: int
+    threads: int | None
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """How to run networks: an execution provider (`auto`: CUDA where a device is, else the CPU), and threads."""
+    """How to run networks: an execution provider (`auto`: CUDA where a device is, else the CPU), and threads.
+
+    The provider may bring options of its own, as ONNX Runtime names them: `cuda:device_id=1,use_tf32=1`. `threads`
+    None is one a core.
+    """
 
     provider: str = "auto"
     threads: int | None = None
+
+    def lanes(self, samples: int, fixed: int | None = None) -> Lanes:
+        """How to have `samples` in the network at once, for a model whose batch is `fixed` or free.
+
+        On the CPU several runs with few threads each beat one run with many: nobody waits at the end of every operator
+        for the slowest thread, and no thread spins while the next images are decoded. A device does one run at a time.
+        """
+        if self._providers()[0] != _SHORT["cpu"]:
+            return Lanes(1, fixed or samples, self.threads)
+        threads = self.threads or available_threads()
+        runs = max(1, min(threads, samples // (fixed or min(samples, _LEAST_A_RUN))))
+        return Lanes(runs, fixed or -(-samples // runs), threads // runs)
 
     def session(self, model: Model | onnx.ModelProto, folder: Path | None = None, *, optimize: bool = True) -> Session:
         """Open a session on a Model, or on a ModelProto whose external data lies in `folder`.
@@ -52,28 +83,28 @@ class Runtime:
         if folder is not None:
             options.add_session_config_entry(_FOLDER, str(folder))
         names = self._providers()
+        own = [_OPTIONS.get(name, {}) for name in names]
+        own[0] = own[0] | self._options()
         try:
-            session = ort.InferenceSession(
-                serialized, options, providers=[(name, _OPTIONS.get(name, {})) for name in names]
-            )
+            session = ort.InferenceSession(serialized, options, providers=list(zip(names, own, strict=True)))
         except _REJECTED as error:
-            if self.provider not in {"auto", "cpu"} and "provider" in str(error).lower():
+            if names[0] != _SHORT["cpu"] and "provider" in str(error).lower():
                 raise ProviderError(f"provider {self.provider!r} does not start: {_first_line(error)}") from error
             raise ModelError(f"ONNX Runtime rejects the model: {_first_line(error)}") from error
         started = session.get_providers()[0]
-        if started != names[0] and self.provider != "auto":
+        if started != names[0] and self._name() != "auto":
             raise ProviderError(
                 f"provider {self.provider!r} was asked for, but ONNX Runtime only started {started}; "
                 "check the driver and its libraries, or use --provider cpu"
             )
-        return Session(session)
+        return Session(session, _DEVICES.get(started, ""), int(own[0].get("device_id", 0)))
 
     def _providers(self) -> list[str]:
         available = ort.get_available_providers()
-        if self.provider == "auto":
+        if self._name() == "auto":
             cuda = _SHORT["cuda"] in available and _cuda_devices() > 0
             return [_SHORT["cuda"], _SHORT["cpu"]] if cuda else [_SHORT["cpu"]]
-        name = _SHORT.get(self.provider.lower(), self.provider)
+        name = _SHORT.get(self._name().lower(), self._name())
         if name not in available:
             raise ProviderError(
                 f"provider {self.provider!r} is not in this ONNX Runtime, which has {', '.join(available)}"
@@ -84,12 +115,27 @@ class Runtime:
             )
         return [name] if name == _SHORT["cpu"] else [name, _SHORT["cpu"]]
 
+    def _name(self) -> str:
+        return self.provider.partition(":")[0]
+
+    def _options(self) -> dict[str, str]:
+        """The provider's own options."""
+        text = self.provider.partition(":")[2]
+        pairs = [item.partition("=") for item in text.split(",")] if text else []
+        if any(not (key and equals and value) for key, equals, value in pairs):
+            raise OptionError(f"--provider {self.provider!r}: expected NAME or NAME:OPTION=VALUE,OPTION=VALUE")
+        if pairs and self._name() == "auto":
+            raise OptionError(f"--provider {self.provider!r}: options belong to a provider; name it instead of auto")
+        return {key: value for key, _, value in pairs}
+
 
 @dataclass(frozen=True)
 class Session:
-    """An open session."""
+    """An open session; `device` is where it wants its inputs, "" for the memory of this machine."""
 
     ort: ort.InferenceSession = field(repr=False)
+    device: str = ""
+    number: int = 0
 
     @property
     def provider(self) -> str:
@@ -106,13 +152,20 @@ class Session:
         """What it returns."""
         return tuple(item.name for item in self.ort.get_outputs())
 
-    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def place(self, feeds: Mapping[str, NDArray[Any]]) -> Feeds:
+        """Copy feeds to the device, if there is one, so that a run need not wait for them."""
+        if not self.device:
+            return feeds
+        return {name: ort.OrtValue.ortvalue_from_numpy(feeds[name], self.device, self.number) for name in self.inputs}
+
+    def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
         """All outputs by name; feeds that the session does not take are left out."""
         names = self.outputs
+        wanted = {name: feeds[name] for name in self.inputs}
         try:
-            results = self.ort.run(list(names), {name: feeds[name] for name in self.inputs})
+            results = self._bound(wanted) if self.device else self.ort.run(list(names), wanted)
         except _REJECTED as error:
-            shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
+            shapes = ", ".join(f"{name} {_shape(value)}" for name, value in feeds.items())
             raise ModelError(f"ONNX Runtime fails on inputs {shapes}: {_first_line(error)}") from error
         for name, result in zip(names, results, strict=True):
             if not isinstance(result, (np.ndarray, np.generic)):
@@ -120,6 +173,19 @@ class Session:
                     f"output {name!r} is a {type(result).__name__}; only tensors can be measured and compared"
                 )
         return {name: np.asarray(array) for name, array in zip(names, results, strict=True)}
+
+    def _bound(self, feeds: Feeds) -> list[Any]:
+        """Run on the inputs where they are; only the outputs come back."""
+        binding = self.ort.io_binding()
+        for name, value in feeds.items():
+            if isinstance(value, ort.OrtValue):
+                binding.bind_ortvalue_input(name, value)
+            else:
+                binding.bind_cpu_input(name, value)
+        for name in self.outputs:
+            binding.bind_output(name, "cpu")
+        self.ort.run_with_iobinding(binding)
+        return list(binding.copy_outputs_to_cpu())
 
 
 _errors = ort.capi.onnxruntime_pybind11_state
@@ -137,6 +203,10 @@ def _serialized(model: Model | onnx.ModelProto, folder: Path | None) -> tuple[by
     if in_place is None or model.path is None:
         return model.to_bytes(), None
     return in_place.SerializeToString(), model.path.absolute().parent
+
+
+def _shape(value: NDArray[Any] | ort.OrtValue) -> tuple[int, ...]:
+    return tuple(value.shape() if isinstance(value, ort.OrtValue) else value.shape)
 
 
 def _first_line(error: BaseException) -> str:

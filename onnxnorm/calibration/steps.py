@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.calibration.batches import Batch, Skipped
-from onnxnorm.calibration.probe import Probe, make_probe
-from onnxnorm.calibration.sessions import Runtime, Session
+from onnxnorm.calibration.probe import Probe, Spread, make_probe
+from onnxnorm.calibration.sessions import Feeds, Runtime, Session
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.inputs import InputSpec
@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 Totals = Mapping[Value, Moments]
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,16 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Placed:
+    """A batch whose `feeds` lie where the session runs; `size` counts samples that only fill it, too."""
+
+    batch: Batch
+    size: int
+    shapes: Shapes = field(repr=False)
+    feeds: Feeds = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Calibration:
     """One model's probe and session."""
 
@@ -77,15 +88,24 @@ class Calibration:
     probe: Probe
     session: Session
     weighting: Weighting
-    shapes: Callable[[tuple[tuple[str, tuple[int, ...]], ...]], Mapping[str, tuple[int, ...]]] = field(repr=False)
+    spreads: Callable[[Shapes, int], tuple[Spread | None, ...]] = field(repr=False)
 
     def step(self, batch: Batch) -> Totals:
-        """Moments of one batch. A model with a fixed batch is fed the last sample again to fill it, uncounted."""
+        """Moments of one batch."""
+        return self.measure(self.place(batch))
+
+    def place(self, batch: Batch) -> Placed:
+        """Bring a batch where it will be measured, filled up with its last sample if the model's batch is fixed."""
         size = fixed_batch(self.specs) or batch.count
         feeds = {name: filled(array, size) for name, array in batch.feeds.items()}
-        results = self.session.run(feeds)
-        shapes = self.shapes(tuple((name, array.shape) for name, array in feeds.items()))
-        return self.probe.moments(results, batch.names, size, shapes, self.weighting)
+        shapes = tuple((name, array.shape) for name, array in feeds.items())
+        return Placed(batch, size, shapes, self.session.place(feeds))
+
+    def measure(self, placed: Placed) -> Totals:
+        """Moments of the samples of a batch, without those that only fill it."""
+        results = self.session.run(placed.feeds)
+        spreads = self.spreads(placed.shapes, placed.size)
+        return self.probe.moments(results, placed.batch.names, placed.size, spreads, self.weighting)
 
 
 def prepare(
@@ -101,11 +121,11 @@ def prepare(
     probe = make_probe(model, graph, sites_of(find_layers(trace(graph), filters), also))
 
     @lru_cache(maxsize=64)
-    def shapes_for(inputs: tuple[tuple[str, tuple[int, ...]], ...]) -> Mapping[str, tuple[int, ...]]:
-        return read_graph(model, dict(inputs)).shapes
+    def spreads(inputs: Shapes, batch: int) -> tuple[Spread | None, ...]:
+        return probe.spreads(read_graph(model, dict(inputs)).shapes, batch)
 
     session = runtime.session(probe.proto, probe.folder)
-    return Calibration(model, input_specs(model), probe, session, weighting, shapes_for)
+    return Calibration(model, input_specs(model), probe, session, weighting, spreads)
 
 
 def fixed_batch(specs: tuple[InputSpec, ...]) -> int | None:

@@ -117,7 +117,11 @@ Limit = Annotated[
 ]
 Provider = Annotated[
     str,
-    typer.Option(help="cpu, cuda, tensorrt, or a name; auto: cuda where a device is.", rich_help_panel=_RUN),
+    typer.Option(
+        help="cpu, cuda, tensorrt, or a name; auto: cuda where a device is. Its own options follow it: "
+        "cuda:device_id=1,cudnn_conv_algo_search=HEURISTIC.",
+        rich_help_panel=_RUN,
+    ),
 ]
 Threads = Annotated[
     int | None,

@@ -110,7 +110,7 @@ def test_the_padding_of_windows_is_taken_out_again(side: int) -> None:
     probe = probe_of(proto)
     ones = np.ones((2, 1, side, 2 * side), np.float32)
     shapes = {"z": (2, 2, side, 2 * side)}
-    moments = probe.moments(CPU.session(probe.proto).run({"x": ones}), ["one", "two"], 2, shapes)
+    moments = probe.moments(CPU.session(probe.proto).run({"x": ones}), ["one", "two"], 2, probe.spreads(shapes, 2))
     found = moments[Value("z", "mean")]
     np.testing.assert_allclose(found.mean, [1, 1], rtol=1e-6)
     assert (found.images, found.weight) == (2, 2 * 2 * side * side)
@@ -122,10 +122,10 @@ def test_the_samples_that_fill_a_batch_do_not_count() -> None:
     shapes = {"r": (4, 4, 8, 8), "s": (4, 4, 6, 6)}
     fed = feeds(proto, n=4)
     fed["x"][2:] = np.nan
-    found = probe.moments(CPU.session(probe.proto).run(fed), ["one", "two"], 4, shapes)
+    found = probe.moments(CPU.session(probe.proto).run(fed), ["one", "two"], 4, probe.spreads(shapes, 4))
     assert {moments.images for moments in found.values()} == {2}
     with pytest.raises(DataError, match="three makes activation 'r' infinite or not a number"):
-        probe.moments(CPU.session(probe.proto).run(fed), ["one", "two", "three", "four"], 4, shapes)
+        probe.moments(CPU.session(probe.proto).run(fed), ["one", "two", "three", "four"], 4, probe.spreads(shapes, 4))
 
 
 def test_nothing_to_measure() -> None:
@@ -139,7 +139,7 @@ def test_a_value_whose_first_axis_is_not_the_batch() -> None:
     probe = probe_of(proto)
     results = CPU.session(probe.proto).run(feeds(proto))
     with pytest.raises(ModelError, match="value 'z' has 1 rows for 2 samples: its first axis is not the batch"):
-        probe.moments(results, ["one", "two"], 2, {"z": (1, 4, 8, 8)})
+        probe.moments(results, ["one", "two"], 2, probe.spreads({"z": (1, 4, 8, 8)}, 2))
 
 
 def test_two_rows_of_a_value_per_sample() -> None:
@@ -148,7 +148,7 @@ def test_two_rows_of_a_value_per_sample() -> None:
     proto = model(body, {"x": ("n", 6, 10, 10)}, {**WEIGHTS, "s": [-1, 3, 10, 10]})
     probe = probe_of(proto)
     fed = feeds(proto, n=2)
-    found = probe.moments(CPU.session(probe.proto).run(fed), ["one", "two"], 2, {"z": (4, 4, 8, 8)})
+    found = probe.moments(CPU.session(probe.proto).run(fed), ["one", "two"], 2, probe.spreads({"z": (4, 4, 8, 8)}, 2))
     raw = CPU.session(Model.open(proto)).run(fed)["z"].astype(np.float64)
     (moments,) = found.values()
     assert (moments.images, moments.weight) == (2, 2 * 2 * 64)

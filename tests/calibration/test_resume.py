@@ -29,13 +29,13 @@ SLOW = """
 import sys, time
 from onnxnorm.calibration.steps import Calibration
 from onnxnorm.cli import main
-step = Calibration.step
-def slow(self, batch):
-    found = step(self, batch)
+measure = Calibration.measure
+def slow(self, placed):
+    found = measure(self, placed)
     time.sleep(pause)
     return found
 pause = float(sys.argv.pop())
-Calibration.step = slow
+Calibration.measure = slow
 main()
 """
 ROWS = 240

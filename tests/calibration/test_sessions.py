@@ -1,0 +1,115 @@
+"""Providers and their options, lanes, and inputs that are placed on a device: tried with the CPU as the device."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from numpy.typing import NDArray
+
+import onnxnorm
+from onnxnorm.calibration import sessions
+from onnxnorm.calibration.engine import calibrate_model
+from onnxnorm.calibration.image_options import ImageOptions
+from onnxnorm.calibration.sessions import Runtime
+from onnxnorm.errors import ModelError, OptionError, ProviderError
+from onnxnorm.model.files import Model
+
+MODELS = Path(__file__).parents[2] / "models"
+DEMO = MODELS / "demo_vgg.onnx"
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4, 16])
+@pytest.mark.parametrize("samples", [1, 3, 4, 7, 8, 16, 64])
+@pytest.mark.parametrize("fixed", [None, 1, 8])
+def test_lanes_use_the_threads_and_keep_to_the_samples(threads: int, samples: int, fixed: int | None) -> None:
+    lanes = Runtime("cpu", threads).lanes(samples, fixed)
+    assert lanes.threads is not None
+    assert 1 <= lanes.runs * lanes.threads <= threads
+    assert lanes.size == fixed if fixed else lanes.size * (lanes.runs - 1) < samples <= lanes.size * lanes.runs
+    assert lanes.runs == 1 or lanes.runs * lanes.size < samples + lanes.size
+
+
+def test_lanes_of_this_machine() -> None:
+    assert Runtime("cpu", 2).lanes(8) == sessions.Lanes(2, 4, 1)
+    assert Runtime("cpu", 16).lanes(8) == sessions.Lanes(2, 4, 8)
+    assert Runtime("cpu", 2).lanes(3) == sessions.Lanes(1, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("provider", "error", "message"),
+    [
+        ("cpu:x", OptionError, "expected NAME or NAME:OPTION=VALUE"),
+        ("cpu:=1", OptionError, "expected NAME or NAME:OPTION=VALUE"),
+        ("cpu:a=", OptionError, "expected NAME or NAME:OPTION=VALUE"),
+        ("auto:device_id=1", OptionError, "name it instead of auto"),
+        ("foo:a=1", ProviderError, "is not in this ONNX Runtime"),
+    ],
+)
+def test_bad_providers(provider: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Runtime(provider).session(Model.open(DEMO))
+
+
+def test_options_reach_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+
+    def watched(serialized: bytes, options: ort.SessionOptions, providers: object) -> ort.InferenceSession:
+        given.append(providers)
+        return inference(serialized, options, providers=["CPUExecutionProvider"])
+
+    inference = ort.InferenceSession
+    monkeypatch.setattr(ort, "InferenceSession", watched)
+    monkeypatch.setattr(sessions, "_cuda_devices", lambda: 1)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with pytest.raises(ProviderError, match="only started CPUExecutionProvider"):
+        Runtime("cuda:device_id=1,use_tf32=1").session(Model.open(DEMO))
+    with pytest.raises(ProviderError, match="only started CPUExecutionProvider"):
+        Runtime("cuda").session(Model.open(DEMO))
+    assert given == [
+        [("CUDAExecutionProvider", {"use_tf32": "1", "device_id": "1"}), ("CPUExecutionProvider", {})],
+        [("CUDAExecutionProvider", {"use_tf32": "0"}), ("CPUExecutionProvider", {})],
+    ]
+
+
+def test_bound_inputs_and_outputs_are_the_same() -> None:
+    plain = Runtime("cpu", 1).session(Model.open(DEMO))
+    bound = replace(plain, device="cpu")
+    feeds = {"input": np.random.default_rng(0).random((3, 3, 64, 64), np.float32), "other": np.zeros(1, np.float32)}
+    placed = bound.place(feeds)
+    assert plain.place(feeds) is feeds
+    assert set(placed) == {"input"}
+    assert isinstance(placed["input"], ort.OrtValue)
+    want = plain.run(feeds)
+    for given in (feeds, placed):
+        found = bound.run(given)
+        assert found.keys() == want.keys()
+        for name, array in want.items():
+            np.testing.assert_array_equal(found[name], array)
+    with pytest.raises(ModelError, match=r"fails on inputs input \(1, 3, 64, 64, 1\)"):
+        bound.run(bound.place({"input": np.zeros((1, 3, 64, 64, 1), np.float32)}))
+
+
+def test_a_device_measures_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way through a device: one run at a time, the next batch copied meanwhile."""
+    want = onnxnorm.calibrate(DEMO, MODELS / "images", preset="unit", provider="cpu", limit=21)
+    monkeypatch.setattr(sessions, "_DEVICES", {"CPUExecutionProvider": "cpu"})
+    placed = []
+    place = sessions.Session.place
+
+    def watched(session: sessions.Session, feeds: dict[str, NDArray[Any]]) -> sessions.Feeds:
+        placed.append(session.device)
+        return place(session, feeds)
+
+    monkeypatch.setattr(sessions.Session, "place", watched)
+    monkeypatch.setattr(Runtime, "lanes", lambda self, samples, fixed: sessions.Lanes(1, samples, None))
+    images = ImageOptions(preset="unit")
+    found = calibrate_model(Model.open(DEMO), str(MODELS / "images"), images, limit=21, runtime=Runtime("cpu"))
+    assert placed == ["cpu"] * 3
+    for value, moments in want.values.items():
+        np.testing.assert_allclose(found.values[value].mean, moments.mean, rtol=1e-12)
+        np.testing.assert_array_equal(found.values[value].largest, moments.largest)
