@@ -48,11 +48,11 @@ def main() -> int:
     given.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=given.work) as work:
         machine = Machine(
-            given.threads, given.rounds or (2 if given.quick else 5), given.quick, Path(work), given.torch_python
+            given.threads, given.rounds or (2 if given.quick else 3), given.quick, Path(work), given.torch_python
         )
         sections: Mapping[str, Callable[[], str]] = {
             "calibrate": lambda: calibrate.measure(machine, given.models, given.zoo, EMBEDDED),
-            "images": lambda: images.measure(machine, EMBEDDED),
+            "images": lambda: images.measure(machine, given.zoo, EMBEDDED),
             "rewrite": lambda: rewrite.measure(machine, given.models),
             "plan": lambda: plan.measure(machine),
         }
@@ -116,16 +116,24 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def interpreter(name: str) -> str:
+    """The path of a program, which must be there."""
+    found = shutil.which(name)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"there is no {name}")
+    return found
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", choices=[*TITLES, []], metavar="SECTION", help=", ".join(TITLES))
     parser.add_argument("--quick", action="store_true", help="few images, small graphs, two rounds")
-    parser.add_argument("--rounds", type=int, help="how many rounds (default 5)")
+    parser.add_argument("--rounds", type=int, help="how many rounds (default 3, quick 2)")
     parser.add_argument("--threads", type=int, default=cores(), help="threads for everyone (default: all cores)")
     parser.add_argument("--models", type=Path, default=ROOT / "build" / "models", help="folder of the fetched networks")
     parser.add_argument("--zoo", type=Path, default=ROOT.parent / "shared" / "zoo", help="folder of more networks")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench", help="folder for temporary files")
-    parser.add_argument("--torch-python", type=shutil.which, help="a Python that has torch, onnx and numpy")
+    parser.add_argument("--torch-python", type=interpreter, help="a Python that has torch, onnx, numpy and Pillow")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "benchmarks.md", help="the page to write")
     return parser.parse_args()
 

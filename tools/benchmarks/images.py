@@ -2,74 +2,101 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.photographs import photographs, repeated
+from benchmarks.claims import Claim, asked_and_held
+from benchmarks.networks import ACTIVATIONS, BATCH, Network, embedded_vgg, prepared, svhn
+from benchmarks.photographs import photographs
 from benchmarks.runs import Case, Machine, Results, compare, mebibytes, perform, table
 
 __all__ = ["measure"]
 
 COUNTS = (64, 256, 1024, 4096)
 HISTOGRAMS = 1024  # images, for the Percentile calibrator
-BATCH = 8
 ROWS = 3300  # of 3 MiB: 10 GB
+FLAT = 1.1
 
-INTRODUCTION = """\
-The embedded VGG at 64x64, batch 8, the embedded photographs repeated. ONNX Runtime's Percentile calibrator (the
-activation functions only) stands beside it up to 1,024 images."""
+PHOTOGRAPHS, PERCENTILE = "photographs", "ORT Percentile, arrays"
+KINDS = {PHOTOGRAPHS: "photos", ".npy": "arrays", PERCENTILE: "percentile"}
 
-Kind = tuple[str, str]
-KINDS: tuple[Kind, ...] = (("photos", "photographs"), ("arrays", ".npy"), ("percentile", "ORT Percentile, arrays"))
+INTRODUCTION = f"""\
+Photographs are repeated, batch {BATCH}. ONNX Runtime's Percentile calibrator (the activation functions only, arrays in
+memory, one round) stands beside the embedded network up to {HISTOGRAMS:,} images. Cost is called linear if an image
+more costs the same from the fewest images to the most, and memory flat if it stays the same, both within a factor of
+{FLAT}."""
 
 
-def measure(machine: Machine, embedded: Path) -> str:
+def measure(machine: Machine, zoo: Path, embedded: Path) -> str:
     """The section's text."""
-    counts = COUNTS[:2] if machine.quick else COUNTS
-    folder = machine.work / "growth"
-    given: dict[str, Any] = {
-        "model": str(embedded / "demo_vgg.onnx"),
-        "photos": str(repeated(photographs(embedded / "images"), max(counts), folder)),
-        "arrays": str(folder.with_suffix(".npy")),
-        "batch": BATCH,
-        "threads": machine.threads,
-        "preset": "unit",
-        "size": (64, 64),
-        "operators": ["Relu"],
-    }
-    print("images: growth", flush=True)
-    perform(Case("preprocessing", "preprocess", given))
-    results = compare(list(_cases(given, counts)), machine.rounds)
-    Path(given["arrays"]).unlink()
-    return "\n\n".join([INTRODUCTION, _table(results, counts), *results.notes(), _stream(machine)])
+    counts = COUNTS[:3] if machine.quick else COUNTS
+    own, shared = photographs(embedded / "images"), photographs(zoo / "images")
+    parts, claims = [INTRODUCTION], list[Claim]()
+    for network, sources, kinds in (
+        (embedded_vgg(embedded), own, tuple(KINDS)),
+        (svhn(zoo), shared or own, tuple(KINDS)[:2]),
+    ):
+        if not network.path.is_file():
+            continue
+        print(f"images: growth, {network.name}", flush=True)
+        given = prepared(machine, network, sources, max(counts))
+        results = compare(list(_cases(given, counts, kinds)), machine.rounds)
+        Path(given["arrays"]).unlink()
+        parts += [f"### {network.title}", _table(results, counts, kinds), *results.notes()]
+        claims += _claims(network, results, counts)
+    return "\n\n".join([*parts, "### A file larger than memory", _stream(machine), *asked_and_held(claims)])
 
 
-def _cases(given: dict[str, Any], counts: tuple[int, ...]) -> Iterator[Case]:
+def _cases(given: dict[str, Any], counts: tuple[int, ...], kinds: tuple[str, ...]) -> Iterator[Case]:
+    more = {"operators": ACTIVATIONS, "feed": "arrays"}
     for count in counts:
-        for kind, label in KINDS:
-            if kind != "percentile" or count <= HISTOGRAMS:
-                yield Case(f"{label}, {count}", kind, given | {"images": count})
+        for kind in kinds:
+            case = Case(_name(kind, count), KINDS[kind], given | more | {"images": count})
+            if kind != PERCENTILE:
+                yield case
+            elif count <= HISTOGRAMS:
+                yield replace(case, rounds=1)
 
 
-def _table(results: Results, counts: tuple[int, ...]) -> str:
-    rows = []
-    for _, label in KINDS:
-        for count in counts:
-            name = f"{label}, {count}"
-            if not results.has(name):
-                continue
-            rows.append(
-                (
-                    label,
-                    f"{count:,}",
-                    f"{results.median(name, 'ms'):.2f}",
-                    f"{results.median(name, 'seconds'):.2f}",
-                    mebibytes(results.median(name, "memory")),
-                    f"{results.ratio(name, f'{label}, {counts[0]}', 'memory'):.2f}",
-                )
-            )
+def _name(kind: str, count: int) -> str:
+    return f"{kind}, {count}"
+
+
+def _table(results: Results, counts: tuple[int, ...], kinds: tuple[str, ...]) -> str:
+    rows = [
+        (
+            kind,
+            f"{count:,}",
+            f"{results.median(name, 'ms'):.2f}",
+            f"{results.median(name, 'seconds'):.2f}",
+            mebibytes(results.median(name, "memory")),
+            f"{results.ratio(name, _name(kind, counts[0]), 'memory'):.2f}",
+        )
+        for kind in kinds
+        for count in counts
+        if results.has(name := _name(kind, count))
+    ]
     return table(("", "images", "ms per image", "whole call, s", "peak memory, MiB", f"to {counts[0]} images"), rows)
+
+
+def _claims(network: Network, results: Results, counts: tuple[int, ...]) -> Iterator[Claim]:
+    """Linear and flat, from the fewest images to the most."""
+    first, middle, last = (counts[index] for index in (0, -2, -1))
+    for kind in tuple(KINDS)[:2]:
+        names = [_name(kind, count) for count in (first, middle, last)]
+        if not all(results.has(name) for name in names):
+            continue
+        rounds = zip(*(results.numbers(name, "seconds") for name in names), strict=False)
+        growth = statistics.median(
+            (most - some) / (last - middle) / ((some - least) / (middle - first)) for least, some, most in rounds
+        )
+        ends = f"{middle:,} to {last:,} images, to the same from {first:,} to {middle:,}"
+        yield Claim(f"{network.name}, {kind}: cost of an image more from {ends}", FLAT, growth)
+        memory = results.ratio(names[-1], names[0], "memory")
+        yield Claim(f"{network.name}, {kind}: memory at {last:,} images to {first:,}", FLAT, memory)
 
 
 def _stream(machine: Machine) -> str:

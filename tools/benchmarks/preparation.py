@@ -9,9 +9,13 @@ from benchmarks.tasks import Given, Report, task
 
 @task
 def preprocess(given: Given) -> Report:
-    """Write the preprocessed inputs of a folder of photographs as one array."""
+    """Write the preprocessed inputs of a folder of photographs as one array, and say how they were made.
+
+    What scripts make of the first batch by that recipe must be the same numbers.
+    """
     import numpy as np
 
+    from benchmarks.recipe import listed, stacked
     from onnxnorm.calibration.image_options import ImageOptions
     from onnxnorm.calibration.sources import open_data
     from onnxnorm.model.files import Model
@@ -19,9 +23,13 @@ def preprocess(given: Given) -> Report:
 
     options = ImageOptions(preset=given["preset"], size=given["size"])
     dataset = open_data(given["photos"], input_specs(Model.open(given["model"])), options)
-    rows = [next(iter(batch.feeds.values())) for batch in dataset.batches(1)]
-    np.save(given["arrays"], np.concatenate(rows))
-    return {"images": len(rows)}
+    rows = np.concatenate([next(iter(batch.feeds.values())) for batch in dataset.batches(given["batch"])])
+    np.save(given["arrays"], rows)
+    assert dataset.preprocessing is not None
+    recipe = dataset.preprocessing.to_json()
+    scripted = stacked(listed(given["photos"])[: given["batch"]], recipe)
+    assert np.array_equal(scripted, rows[: given["batch"]]), "scripts preprocess differently from onnxnorm"
+    return {"images": len(rows), "recipe": recipe}
 
 
 @task

@@ -76,6 +76,10 @@ class Results:
         """Whether the case was measured."""
         return bool(self.rounds.get(name))
 
+    def reports(self, name: str, key: str) -> bool:
+        """Whether the case's processes report this number."""
+        return all(key in result.report for result in self.rounds[name])
+
     def numbers(self, name: str, key: str) -> list[float]:
         """One number per round: `wall`, `memory`, or what the process reported under this name."""
         own = {"wall", "memory"}

@@ -1,20 +1,29 @@
 """The script that people write with PyTorch: forward hooks behind the activations, their means per channel summed up.
 
-Runs alone, in an interpreter that has torch, onnx and numpy: `python torch_hooks.py ARGUMENTS`. The network is built
-from the weights in the ONNX file, layer by layer; it must be a chain. Reports like the tasks in `workers`.
+Runs alone, in an interpreter that has torch, onnx, numpy and Pillow: `python torch_hooks.py ARGUMENTS`. The network is
+built from the weights in the ONNX file, layer by layer; it must be a chain. Photographs come through a DataLoader whose
+one worker decodes ahead (`feed` is `loader`) or are decoded batch by batch (`inline`). Reports like the tasks in
+`workers`.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
+from torch.utils.data import DataLoader
+
+from benchmarks.clock import Clock
+from benchmarks.feeds import photograph_batches
+from benchmarks.recipe import listed, sample
 
 ACTIVATIONS = (torch.nn.ReLU, torch.nn.LeakyReLU)
 
@@ -66,10 +75,40 @@ def filled(module: Any, **weights: Any) -> Any:
     return module
 
 
+class Photographs:
+    """A folder of photographs as a dataset."""
+
+    def __init__(self, folder: str, recipe: dict[str, Any]) -> None:
+        self.paths: list[Path] = listed(folder)
+        self.recipe = recipe
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Any:
+        return torch.from_numpy(sample(self.paths[index], self.recipe))
+
+
+def batches(given: dict[str, Any]) -> Iterator[Any]:
+    """The inputs, from wherever they are to come."""
+    if given["feed"] == "loader":
+        return loaded(given)
+    if given["feed"] == "inline":
+        return map(torch.from_numpy, photograph_batches(given))
+    rows = np.load(given["arrays"], mmap_mode="r")[: given["images"]].copy()
+    return iter(torch.from_numpy(rows).split(given["batch"]))
+
+
+def loaded(given: dict[str, Any]) -> Iterator[Any]:
+    """Batches from a DataLoader that starts when the first one is asked for."""
+    loader = DataLoader(Photographs(given["photos"], given["recipe"]), batch_size=given["batch"], num_workers=1)
+    yield from islice(loader, given["images"] // given["batch"])
+
+
 def main(given: dict[str, Any]) -> None:
     torch.set_num_threads(given["threads"])
-    rows = np.load(given["arrays"])[: given["images"]]
-    begun = time.perf_counter()
+    inputs = batches(given)
+    clock = Clock()
     model = network(given["model"])
     sums: dict[int, Any] = {}
 
@@ -81,14 +120,17 @@ def main(given: dict[str, Any]) -> None:
     for module in model:
         if isinstance(module, ACTIVATIONS):
             module.register_forward_hook(hook)
-    first = None
+    done = 0
     with torch.inference_mode():
-        for start in range(0, len(rows), given["batch"]):
-            model(torch.from_numpy(rows[start : start + given["batch"]]))
-            first = first or time.perf_counter()
-    ended = time.perf_counter()
-    running = (ended - (first or begun)) / (given["images"] - given["batch"])
-    print(json.dumps({"ms": running * 1000, "seconds": ended - begun, "images": given["images"]}))
+        for batch in inputs:
+            model(batch)
+            done += len(batch)
+            clock.batch()
+    assert done == given["images"], f"{done} images measured, expected {given['images']}"
+    report: dict[str, Any] = {**clock.report(given), "torch": str(torch.__version__)}
+    if given["feed"] == "loader":
+        del report["cpu"]  # of this process alone, but its worker decodes
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":
