@@ -24,6 +24,7 @@ __all__ = [
     "OnnxnormError",
     "OptionError",
     "ProviderError",
+    "ProviderWarning",
     "StatisticsError",
     "VerificationError",
 ]
@@ -57,6 +58,10 @@ class OptionError(InputError):
 
 class ProviderError(InputError):
     """A requested execution provider cannot be had."""
+
+
+class ProviderWarning(UserWarning):
+    """An execution provider that would be faster cannot be had, so another one runs."""
 
 
 class VerificationError(OnnxnormError):

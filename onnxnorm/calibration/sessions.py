@@ -5,8 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import warnings
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,7 +19,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from onnxnorm.calibration.prefetch import available_threads
-from onnxnorm.errors import ModelError, OptionError, ProviderError
+from onnxnorm.errors import ModelError, OptionError, ProviderError, ProviderWarning
 from onnxnorm.model.files import Model
 
 __all__ = ["Feeds", "Lanes", "Runtime", "Session"]
@@ -85,6 +88,7 @@ class Runtime:
         names = self._providers()
         own = [_OPTIONS.get(name, {}) for name in names]
         own[0] = own[0] | self._options()
+        missing = _missing_libraries() if names[0] in _DEVICES else ""
         try:
             session = ort.InferenceSession(serialized, options, providers=list(zip(names, own, strict=True)))
         except _REJECTED as error:
@@ -92,11 +96,8 @@ class Runtime:
                 raise ProviderError(f"provider {self.provider!r} does not start: {_first_line(error)}") from error
             raise ModelError(f"ONNX Runtime rejects the model: {_first_line(error)}") from error
         started = session.get_providers()[0]
-        if started != names[0] and self._name() != "auto":
-            raise ProviderError(
-                f"provider {self.provider!r} was asked for, but ONNX Runtime only started {started}; "
-                "check the driver and its libraries, or use --provider cpu"
-            )
+        if started != names[0]:
+            self._fell_back(started, missing)
         return Session(session, _DEVICES.get(started, ""), int(own[0].get("device_id", 0)))
 
     def _providers(self) -> list[str]:
@@ -114,6 +115,19 @@ class Runtime:
                 f"provider {self.provider!r} needs a CUDA device, and there is none; use --provider cpu"
             )
         return [name] if name == _SHORT["cpu"] else [name, _SHORT["cpu"]]
+
+    def _fell_back(self, started: str, missing: str) -> None:
+        """Say that the provider did not start: an error if it was asked for by name."""
+        why = f" ({missing})" if missing else ""
+        mend = "install the CUDA libraries, pip install 'onnxnorm[cuda]' or the system's own"
+        if self._name() == "auto":
+            message = f"a CUDA device is here, but ONNX Runtime cannot use it{why}: the CPU runs; {mend}"
+            warnings.warn(ProviderWarning(message), stacklevel=3)
+        else:
+            raise ProviderError(
+                f"provider {self.provider!r} was asked for, but ONNX Runtime only started {started}{why}; {mend}, or "
+                "use --provider cpu"
+            )
 
     def _name(self) -> str:
         return self.provider.partition(":")[0]
@@ -211,6 +225,15 @@ def _shape(value: NDArray[Any] | ort.OrtValue) -> tuple[int, ...]:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0][:300]
+
+
+def _missing_libraries() -> str:
+    """Load the CUDA libraries that come as Python packages, where they are installed; what is missing, in a line."""
+    if not hasattr(ort, "preload_dlls"):
+        return ""
+    with redirect_stdout(StringIO()) as said:
+        ort.preload_dlls()
+    return next((line for line in said.getvalue().splitlines() if "load" in line), "")
 
 
 def _cuda_devices() -> int:

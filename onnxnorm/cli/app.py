@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from typing import Any
 
 import typer
 
-from onnxnorm.cli import calibrate, merge, normalize, plan, restore, rewrite, verify
+from onnxnorm.cli import calibrate, merge, normalize, plan, report, restore, rewrite, verify
 from onnxnorm.cli.options import Version
 from onnxnorm.errors import OnnxnormError
 
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (calibrate, merge, plan, rewrite, verify, normalize, restore):
+for command in (calibrate, merge, plan, rewrite, verify, normalize, restore, report):
     app.command(command.NAME)(getattr(command, command.NAME))
 
 
@@ -42,7 +43,9 @@ def main() -> None:
     """Run the command line; never shows a traceback unless --verbose is given."""
     verbose = any(word == "--verbose" or (word[:1] == "-" != word[1:2] and "v" in word) for word in sys.argv[1:])
     try:
-        code = app(prog_name="onnxnorm", standalone_mode=False) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = _note
+            code = app(prog_name="onnxnorm", standalone_mode=False) or 0
         message = _STOPPED if code == _INTERRUPTED else ""
     except Exception as error:  # noqa: BLE001 - every error ends here, bugs too, and is told in a line or two
         code, message = _told(error)
@@ -53,6 +56,10 @@ def main() -> None:
     if message:
         sys.stderr.write(message + "\n")
     sys.exit(code)
+
+
+def _note(message: Warning | str, *_: object) -> None:
+    sys.stderr.write(f"note: {message}\n")
 
 
 def _told(error: Exception) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from onnxnorm.calibration import sessions
 from onnxnorm.calibration.engine import calibrate_model
 from onnxnorm.calibration.image_options import ImageOptions
 from onnxnorm.calibration.sessions import Runtime
-from onnxnorm.errors import ModelError, OptionError, ProviderError
+from onnxnorm.cli import main
+from onnxnorm.errors import ModelError, OptionError, ProviderError, ProviderWarning
 from onnxnorm.model.files import Model
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -55,25 +57,47 @@ def test_bad_providers(provider: str, error: type[Exception], message: str) -> N
         Runtime(provider).session(Model.open(DEMO))
 
 
-def test_options_reach_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = []
+@pytest.fixture
+def broken_cuda(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A machine with a CUDA device whose libraries are missing; the list gets the providers that are asked for."""
+    given: list[Any] = []
+    inference = ort.InferenceSession
 
     def watched(serialized: bytes, options: ort.SessionOptions, providers: object) -> ort.InferenceSession:
         given.append(providers)
         return inference(serialized, options, providers=["CPUExecutionProvider"])
 
-    inference = ort.InferenceSession
     monkeypatch.setattr(ort, "InferenceSession", watched)
+    monkeypatch.setattr(ort, "preload_dlls", lambda: print("Failed to load libcudart.so"), raising=False)
     monkeypatch.setattr(sessions, "_cuda_devices", lambda: 1)
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    with pytest.raises(ProviderError, match="only started CPUExecutionProvider"):
-        Runtime("cuda:device_id=1,use_tf32=1").session(Model.open(DEMO))
-    with pytest.raises(ProviderError, match="only started CPUExecutionProvider"):
-        Runtime("cuda").session(Model.open(DEMO))
-    assert given == [
+    return given
+
+
+def test_options_reach_the_provider(broken_cuda: list[Any]) -> None:
+    for provider in ("cuda:device_id=1,use_tf32=1", "cuda"):
+        with pytest.raises(ProviderError, match=r"only started CPUExecutionProvider \(Failed to load libcudart.so\)"):
+            Runtime(provider).session(Model.open(DEMO))
+    assert broken_cuda == [
         [("CUDAExecutionProvider", {"use_tf32": "1", "device_id": "1"}), ("CPUExecutionProvider", {})],
         [("CUDAExecutionProvider", {"use_tf32": "0"}), ("CPUExecutionProvider", {})],
     ]
+
+
+@pytest.mark.usefixtures("broken_cuda")
+def test_falling_back_to_the_cpu_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.warns(ProviderWarning, match="a CUDA device is here, but ONNX Runtime cannot use it"):
+        assert Runtime().session(Model.open(DEMO)).provider == "CPUExecutionProvider"
+    out = tmp_path / "s.safetensors"
+    words = ["onnxnorm", "calibrate", str(DEMO), str(MODELS / "images"), "--limit", "8", "-o", str(out)]
+    monkeypatch.setattr("sys.argv", words)
+    warnings.simplefilter("default")
+    with pytest.raises(SystemExit):
+        main()
+    assert "note: a CUDA device is here" in capsys.readouterr().err
+    assert out.exists()
 
 
 def test_bound_inputs_and_outputs_are_the_same() -> None:
