@@ -1,5 +1,6 @@
 # Each target creates what it needs. PYTHON chooses the interpreter, PHOTOS the photographs of `make vgg16`, EXTRAS what
-# the tests find installed: tests of an extra that is missing skip with a reason.
+# the tests find installed: tests of an extra that is missing skip with a reason. TORCH_PYTHON is an interpreter that has
+# PyTorch, for the hook script that `make bench` compares with.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ EXTRAS ?= test
 PHOTOS ?= models/images
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check vgg16 bench docs clean
+.PHONY: help demo test check fetch vgg16 bench docs clean
 
 help: ## Show this list.
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -41,9 +42,11 @@ check: $(VENV)/.check ## Run the linters and the type checker.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-vgg16: $(VENV)/.installed ## Fetch the real VGG-16 and normalize it on PHOTOS.
-	@mkdir -p build/vgg16
+fetch: $(VENV)/.installed ## Fetch the real VGG-16 into build/models.
 	$(BIN)/python tools/fetch_models.py
+
+vgg16: fetch ## Fetch the real VGG-16 and normalize it on PHOTOS.
+	@mkdir -p build/vgg16
 	$(BIN)/onnxnorm calibrate build/models/vgg16_features.onnx $(PHOTOS) --preset caffe -o build/vgg16/features.safetensors
 	$(BIN)/onnxnorm rewrite build/models/vgg16_features.onnx --stats build/vgg16/features.safetensors --outputs scale \
 		-o build/vgg16/features-normalized.onnx
@@ -52,10 +55,9 @@ vgg16: $(VENV)/.installed ## Fetch the real VGG-16 and normalize it on PHOTOS.
 	$(BIN)/onnxnorm normalize build/models/vgg16_full.onnx $(PHOTOS) --preset unit --resize squash \
 		-o build/vgg16/full-normalized.onnx
 
-bench: $(VENV)/.test ## Measure speed and memory side by side; writes docs/benchmarks.md.
-	$(BIN)/python tools/fetch_models.py
+bench: $(VENV)/.test fetch ## Measure speed and memory side by side; writes docs/benchmarks.md.
 	$(BIN)/python tools/make_full_vgg.py
-	$(BIN)/python tools/bench.py
+	$(BIN)/python tools/bench.py $(if $(TORCH_PYTHON),--torch-python $(TORCH_PYTHON))
 
 docs: $(VENV)/.installed ## Write the generated parts of the documentation again.
 	$(BIN)/python tools/list_operators.py
