@@ -1,4 +1,4 @@
-"""VGG-16 itself, its 13 convolutions and the whole network: power-of-two scales keep every bit, exact ones the function.
+"""VGG-16, its 13 convolutions and the whole of it: power-of-two scales keep every bit, exact ones the function.
 
 `python tools/fetch_models.py` fetches the network; without it these tests are skipped.
 """
@@ -28,7 +28,8 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module", params=["vgg16_features", "vgg16_full"])
 def network(request: pytest.FixtureRequest) -> tuple[Path, dict[str, Any], onnxnorm.Statistics]:
     path = MODELS / f"{request.param}.onnx"
-    words = {"preset": "caffe", "size": "96x96"} if request.param == "vgg16_features" else {"preset": "unit"}
+    features = {"preset": "caffe", "size": "96x96"}
+    words: dict[str, Any] = features if request.param == "vgg16_features" else {"preset": "unit"}
     return path, words, onnxnorm.calibrate(path, IMAGES, limit=6, provider="cpu", **words)
 
 

@@ -3,13 +3,16 @@
 **How exact.** The relative standard error of a filter is the standard error of its mean over the mean (`Moments`).
 
 **How many.** A standard error falls with the square root of the number of images, so a filter whose relative standard
-error is e after n images needs about n (e / R)² for R: a quantile of that over live filters is the forecast.
+error is e after n images needs about n (e / R)² for R: a quantile of that over live filters is the forecast. It is
+relative to a mean that is itself known up to e, and that alone moves its square by about 2e: from e > 0.2 on a forecast
+is called rough, for it may be off by more than half as much again. So it is where filters have means near 0 because
+positive and negative activations cancel, behind a LeakyRelu or a PRelu.
 
 **When to stop.** As soon as the errors of the share Q of live filters are at most R. Looking again and again and
 stopping at the first good look favours moments when the errors are underestimated by chance: images on which rare
 filters respond are then still to come. Three things keep that small: there is a least number of images; looks are rare,
 each at a tenth more images than the one before; and two looks in a row must be good. What remains is measured in
-`tests/calibration/test_enough.py`: how often `mean ± 2 standard errors` covers the mean of all images.
+`docs/tolerance.md` and `tests/calibration/test_enough.py`: how often `mean ± 2 standard errors` covers the mean of all.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ Floats = NDArray[np.float64]
 LEAST = 64
 GROWTH = 1.1
 TOLERANCES = (0.05, 0.01)
+ROUGH = 0.2  # 1 + 2e is then 1.4, and exp(2e) 1.5
 
 
 @dataclass(frozen=True)
@@ -112,15 +116,19 @@ class Errors:
 
 @dataclass(frozen=True)
 class Forecast:
-    """About how many `images` bring the relative standard error to `tolerance` for this share of live filters."""
+    """About how many `images` bring the relative standard error to `tolerance` for this share of live filters.
+
+    `rough`: it comes from means that are not exact enough yet for a forecast within a factor of 1.5.
+    """
 
     tolerance: float
     share: float
     images: int
+    rough: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"tolerance": self.tolerance, "share": self.share, "images": self.images}
+        return {"tolerance": self.tolerance, "share": self.share, "images": self.images, "rough": self.rough}
 
 
 def forecast(
@@ -129,10 +137,11 @@ def forecast(
     """Forecasts for each tolerance and share; none where no error is known."""
     if not errors.relative.size:
         return ()
+    found = [(share, errors.quantile(share)) for share in shares]
     return tuple(
-        Forecast(tolerance, share, max(1, int(np.ceil(errors.images * (errors.quantile(share) / tolerance) ** 2))))
+        Forecast(tolerance, share, max(1, int(np.ceil(errors.images * (now / tolerance) ** 2))), rough=now > ROUGH)
         for tolerance in tolerances
-        for share in shares
+        for share, now in found
     )
 
 

@@ -50,7 +50,8 @@ def forecast_text(errors: Errors) -> str:
     parts: dict[float, list[str]] = {}
     for item in forecast(errors):
         who = "the median filter" if item.share == 0.5 else f"{item.share:.0%} of filters"
-        parts.setdefault(item.tolerance, []).append(f"{item.images:,} images for {who}")
+        rough = " (rough: their means are not well known yet)" if item.rough else ""
+        parts.setdefault(item.tolerance, []).append(f"{item.images:,} images for {who}{rough}")
     if not parts:
         return "too few to forecast how many images are needed"
     return "forecast: " + "; ".join(f"{tol:.0%} takes about {' and '.join(who)}" for tol, who in parts.items())

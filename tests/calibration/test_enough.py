@@ -97,6 +97,15 @@ def test_the_forecast_is_within_half_as_much_again(population: Floats) -> None:
             assert 1 / 1.5 <= item.images / needed <= 1.5, (seed, item)
 
 
+def test_a_forecast_from_means_that_are_hardly_known_is_rough() -> None:
+    """Signed activations that cancel: a filter in ten has a mean that is within a standard error or two of 0."""
+    rng = np.random.default_rng(0)
+    means = rng.standard_normal((200, 100)) + np.where(np.arange(100) < 10, 0.1, 2.0)
+    found = forecast(Errors.of({VALUE: Moments.of(means, means, np.ones(200))}), (0.05,))
+    assert [(item.share, item.rough) for item in found] == [(0.5, False), (0.95, True)]
+    assert [item.to_json()["rough"] for item in found] == [False, True]
+
+
 def test_looks_are_rare_and_two_in_a_row_must_be_good() -> None:
     exact = Moments.of(np.ones((LEAST, 1)), np.ones((LEAST, 1)), np.ones(LEAST))
     looks = Looks(Enough(0.1))
