@@ -28,7 +28,18 @@ from onnxnorm.errors import (
 from onnxnorm.version import VERSION as __version__  # noqa: N811 - its public name
 
 if TYPE_CHECKING:
-    from onnxnorm.api import Rewritten, calibrate, merge, normalize, plan, restore, rewrite, verify
+    from onnxnorm.api import (
+        Reported,
+        Rewritten,
+        calibrate,
+        merge,
+        normalize,
+        plan,
+        restore,
+        rewrite,
+        verify,
+        write_report,
+    )
     from onnxnorm.scaling.plan import Plan
     from onnxnorm.statistics import Statistics
     from onnxnorm.verification.verify import Verification
@@ -41,6 +52,7 @@ __all__ = [
     "OptionError",
     "Plan",
     "ProviderError",
+    "Reported",
     "Rewritten",
     "Statistics",
     "StatisticsError",
@@ -54,10 +66,12 @@ __all__ = [
     "restore",
     "rewrite",
     "verify",
+    "write_report",
 ]
 
 _HOMES = {
     "Plan": "onnxnorm.scaling.plan",
+    "Reported": "onnxnorm.api",
     "Rewritten": "onnxnorm.api",
     "Statistics": "onnxnorm.statistics",
     "Verification": "onnxnorm.verification.verify",
@@ -68,6 +82,7 @@ _HOMES = {
     "restore": "onnxnorm.api",
     "rewrite": "onnxnorm.api",
     "verify": "onnxnorm.api",
+    "write_report": "onnxnorm.api",
 }
 
 

@@ -7,6 +7,19 @@ Two journeys: `MODEL → trace → probe → (images → batches → session →
 from onnxnorm.api.changing import Rewritten, normalize, restore, rewrite
 from onnxnorm.api.common import ImageWords
 from onnxnorm.api.measuring import calibrate, merge, plan
+from onnxnorm.api.reporting import Reported, write_report
 from onnxnorm.api.verifying import verify
 
-__all__ = ["ImageWords", "Rewritten", "calibrate", "merge", "normalize", "plan", "restore", "rewrite", "verify"]
+__all__ = [
+    "ImageWords",
+    "Reported",
+    "Rewritten",
+    "calibrate",
+    "merge",
+    "normalize",
+    "plan",
+    "restore",
+    "rewrite",
+    "verify",
+    "write_report",
+]

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-__all__ = ["fp16_tables"]
+__all__ = ["SIDES", "fp16_tables", "summary_rows"]
 
+SIDES = ("original", "rewritten")
 _WORST = 5
-_SIDES = ("original", "rewritten")
 
 Json = Mapping[str, Any]
 
@@ -24,22 +24,23 @@ def fp16_tables(found: Json) -> Sequence[Table | str]:
     shown: list[Table | str] = ["", _summary(found)]
     values = _worst(found["values"], _number)
     if values:
-        table = _table("largest activations", *_SIDES)
+        table = _table("largest activations", *SIDES)
         for row in values:
-            table.add_row(row["name"], *(f"{_number(row[side]):.4g}" if side in row else "-" for side in _SIDES))
+            table.add_row(row["name"], *(f"{_number(row[side]):.4g}" if side in row else "-" for side in SIDES))
         shown += ["", table]
     constants = _worst(found["constants"], _subnormal)
-    if any(_subnormal(row.get(side)) for row in constants for side in _SIDES):
-        columns = (name for side in _SIDES for name in (f"{side}: subnormal", "smallest"))
+    if any(_subnormal(row.get(side)) for row in constants for side in SIDES):
+        columns = (name for side in SIDES for name in (f"{side}: subnormal", "smallest"))
         table = _table("constants that lose bits", *columns)
         for row in constants:
-            table.add_row(row["name"], *(text for side in _SIDES for text in _constant(row.get(side))))
+            table.add_row(row["name"], *(text for side in SIDES for text in _constant(row.get(side))))
         shown += ["", table]
-    reasons = dict.fromkeys(found[side]["not_run"] for side in _SIDES if found[side]["not_run"])
+    reasons = dict.fromkeys(found[side]["not_run"] for side in SIDES if found[side]["not_run"])
     return [*shown, *(f"not run in float16: {reason}" for reason in reasons)]
 
 
-def _summary(found: Json) -> Table:
+def summary_rows(found: Json) -> list[tuple[str, ...]]:
+    """What is said about both models as a whole: the name of a row, and its text for each side."""
     rows: dict[str, Callable[[Json], str]] = {
         "largest activation": lambda side: f"{_number(side['largest_activation']):.4g}",
         "headroom: 65504 over that": lambda side: _headroom(found["largest"], _number(side["largest_activation"])),
@@ -51,9 +52,13 @@ def _summary(found: Json) -> Table:
         "outputs not finite": lambda side: _worst_output(side, "not_finite", ".1%"),
         "outputs' rms error against float32": lambda side: _worst_output(side, "relative_rms_error", ".2e"),
     }
-    table = _table("float16", *_SIDES)
-    for name, text in rows.items():
-        table.add_row(name, *(text(found[side]) for side in _SIDES))
+    return [(name, *(text(found[side]) for side in SIDES)) for name, text in rows.items()]
+
+
+def _summary(found: Json) -> Table:
+    table = _table("float16", *SIDES)
+    for row in summary_rows(found):
+        table.add_row(*row)
     return table
 
 
@@ -78,7 +83,7 @@ def _table(*columns: str) -> Table:
 
 def _worst(rows: Sequence[Json], badness: Callable[[Any], float]) -> list[Json]:
     """The rows where one of the two models is worst, that one first."""
-    return sorted(rows, key=lambda row: -max(badness(row[side]) if side in row else 0.0 for side in _SIDES))[:_WORST]
+    return sorted(rows, key=lambda row: -max(badness(row[side]) if side in row else 0.0 for side in SIDES))[:_WORST]
 
 
 def _number(value: float | None) -> float:

@@ -1,0 +1,47 @@
+"""Rendering and writing the page; what that needs beyond the package is asked for here."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from importlib import import_module
+from pathlib import Path
+
+from onnxnorm.errors import OptionError
+from onnxnorm.report.subject import Subject
+
+__all__ = ["check_extra", "rendered", "write_page"]
+
+_NEEDED = ("jinja2", "matplotlib")
+
+
+def check_extra() -> None:
+    """Raise OptionError unless what draws the page is installed."""
+    try:
+        for name in _NEEDED:
+            import_module(name)
+    except ImportError as error:
+        raise OptionError(
+            f"the report needs {' and '.join(_NEEDED)} ({error}); install them: pip install 'onnxnorm[report]'"
+        ) from error
+
+
+def rendered(subject: Subject) -> str:
+    """The page as HTML. Raises OptionError without the extra."""
+    check_extra()
+    from onnxnorm.report.page import page_of
+
+    return page_of(subject)
+
+
+def write_page(page: str, target: Path) -> None:
+    """Write the page, atomically. Raises OptionError if it cannot be written."""
+    temporary = target.absolute().parent / f".onnxnorm-{secrets.token_hex(8)}"
+    try:
+        try:
+            temporary.write_bytes(page.encode("utf-8"))
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OptionError(f"cannot write {target}: {error.strerror}") from error
