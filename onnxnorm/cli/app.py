@@ -58,7 +58,8 @@ def main() -> None:
     sys.exit(code)
 
 
-def _note(message: Warning | str, *_: object) -> None:
+def _note(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Show a warning as a line, without the place in the code that Python shows."""
     sys.stderr.write(f"note: {message}\n")
 
 
