@@ -1,121 +1,27 @@
-"""What calibration hands to rewriting: mergeable moments of per-image means, as plain data, and their file.
+"""What calibration hands to rewriting: the moments of every measured value, as plain data, and what they are of.
 
-For channel c of a measured value, image i contributes its mean `m[i, c]` over the positions of that image, with a
-weight `w[i]`: the number of positions, so that the weighted mean is the mean over all images *and positions* (or 1, so
-that all images count the same). Kept are sums only, in float64, so that batches, shards and runs add up in any order::
-
-    mean = Σ w m / Σ w          variance of the mean = n / (n - 1) * Σ w² (m - mean)² / (Σ w)²
-
-The standard error is that of a ratio of sums over independent images (Cochran, Sampling Techniques, 1977, section 6.4).
+The moments themselves are in `moments.py`, their file in `statistics_file.py`.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
-
 from onnxnorm.errors import StatisticsError
+from onnxnorm.histograms import Histogram
+from onnxnorm.moments import Moments, Value
 from onnxnorm.provenance import Prints, joined_prints, joined_sources
+from onnxnorm.statistics_file import Content, read_content
 
-__all__ = ["MEANS", "MEASURES", "Moments", "Statistics", "Value", "Weighting"]
+__all__ = ["MEANS", "MEASURES", "Histogram", "Moments", "Statistics", "Value", "Weighting"]
 
-FORMAT = "1"
 Weighting = Literal["position", "image"]
 MEANS = ("mean", "mean_abs")
-MEASURES = ("rms",)  # what can be measured beside the means
-Floats = NDArray[np.float64]
-
-_NOISE = float(np.finfo(np.float32).eps)
-_SMALLEST = float(np.finfo(np.float32).tiny)
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Sums over images for one measured value; arrays have shape `(channels,)`.
-
-    `images` counts images, `weight` is Σ w (with positions as weights: how many positions), `weight_squares` Σ w²,
-    `total` Σ w m, `square_total` Σ w² m, `squares` Σ w² m², and `largest` the largest single activation seen.
-    """
-
-    images: int
-    weight: float
-    weight_squares: float
-    total: Floats = field(repr=False)
-    square_total: Floats = field(repr=False)
-    squares: Floats = field(repr=False)
-    largest: Floats = field(repr=False)
-
-    @classmethod
-    def of(cls, means: NDArray[Any], largest: NDArray[Any], weights: NDArray[Any]) -> Moments:
-        """Moments of a batch: per-image means and maxima `(n, channels)`, weights `(n,)`."""
-        m, w = means.astype(np.float64), weights.astype(np.float64)[:, np.newaxis]
-        squares = w * w
-        return cls(
-            images=len(m),
-            weight=float(w.sum()),
-            weight_squares=float(squares.sum()),
-            total=(w * m).sum(axis=0),
-            square_total=(squares * m).sum(axis=0),
-            squares=(squares * m * m).sum(axis=0),
-            largest=largest.astype(np.float64).max(axis=0),
-        )
-
-    def __add__(self, other: Moments) -> Moments:
-        """Moments of both together."""
-        return Moments(
-            images=self.images + other.images,
-            weight=self.weight + other.weight,
-            weight_squares=self.weight_squares + other.weight_squares,
-            total=self.total + other.total,
-            square_total=self.square_total + other.square_total,
-            squares=self.squares + other.squares,
-            largest=np.maximum(self.largest, other.largest),
-        )
-
-    @property
-    def channels(self) -> int:
-        """Number of channels."""
-        return len(self.total)
-
-    @property
-    def mean(self) -> Floats:
-        """Mean activation per channel."""
-        return self.total / self.weight
-
-    @property
-    def live(self) -> NDArray[np.bool_]:
-        """Which channels have a mean that stands out from the rounding noise of the largest one, and from 0."""
-        size = np.abs(self.mean)
-        return np.asarray(size > max(_NOISE * size.max(initial=0.0), _SMALLEST))
-
-    @property
-    def standard_error(self) -> Floats:
-        """Standard error of the mean per channel; NaN for a single image."""
-        if self.images < 2:
-            return np.full(self.channels, np.nan)
-        mean = self.mean
-        spread = self.squares - 2 * mean * self.square_total + mean * mean * self.weight_squares
-        variance = np.maximum(spread, 0) / self.weight**2 * (self.images / (self.images - 1))
-        return np.asarray(np.sqrt(variance), np.float64)
-
-
-@dataclass(frozen=True)
-class Value:
-    """A measured value: its name in the graph and what was averaged, `mean`, `mean_abs` or `mean_square`."""
-
-    name: str
-    measure: str
+MEASURES = ("rms", "p99.9")  # what can be measured beside the means
 
 
 @dataclass(frozen=True)
@@ -151,6 +57,18 @@ class Statistics:
         return {value: moments for value, moments in self.values.items() if value.measure in MEANS}
 
     @property
+    def histograms(self) -> dict[Value, Histogram]:
+        """The histograms of magnitudes, of the values that have one: of all whose means were measured, or of none."""
+        found = ((value, moments.histogram) for value, moments in self.values.items())
+        return {value: histogram for value, histogram in found if histogram is not None}
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What was measured beside the means, of `MEASURES`."""
+        squares = any(value.measure == "mean_square" for value in self.values)
+        return ("rms",) * squares + ("p99.9",) * bool(self.histograms)
+
+    @property
     def images(self) -> int:
         """Number of images measured."""
         return max((moments.images for moments in self.values.values()), default=0)
@@ -163,6 +81,7 @@ class Statistics:
             ("filters", self.filters, other.filters),
             ("weighting", self.weighting, other.weighting),
             ("measured values", set(self.values), set(other.values)),
+            ("percentiles", set(self.histograms), set(other.histograms)),
         ):
             if mine != theirs:
                 raise StatisticsError(f"these statistics differ in their {name}, so they cannot be merged")
@@ -191,21 +110,8 @@ class Statistics:
         """All of these together."""
         return reduce(lambda left, right: left + right, parts)
 
-    def to_bytes(self) -> bytes:
-        """The contents of a statistics file (safetensors)."""
-        arrays: dict[str, NDArray[Any]] = {f"files.{i}": prints for i, prints in enumerate(self.files.values())}
-        table = []
-        for index, (value, moments) in enumerate(self.values.items()):
-            numbers = {"name": value.name, "measure": value.measure}
-            for part in fields(Moments):
-                item = getattr(moments, part.name)
-                if isinstance(item, np.ndarray):
-                    arrays[f"{index}.{part.name}"] = item
-                else:
-                    numbers[part.name] = item
-            table.append(numbers)
+    def _content(self) -> Content:
         header = {
-            "format": FORMAT,
             "model": self.model,
             "version": self.version,
             "filters": self.filters,
@@ -215,74 +121,34 @@ class Statistics:
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
             "inputs": self.inputs,
             "skipped": self.skipped,
-            "values": table,
-            "files": list(self.files),
         }
-        return save(arrays, {"onnxnorm": json.dumps(header)})
+        return Content(header, self.values, self.files)
+
+    @classmethod
+    def _built(cls, content: Content) -> Statistics:
+        header = content.header
+        return cls(
+            model=header["model"],
+            version=header["version"],
+            filters=header["filters"],
+            shapes={name: tuple(shape) for name, shape in header["shapes"].items()},
+            inputs=header["inputs"],
+            skipped=tuple((name, reason) for name, reason in header["skipped"]),
+            values=content.values,
+            weighting=header.get("weighting", "position"),
+            complete=header.get("complete", True),
+            files=content.files,
+        )
+
+    def to_bytes(self) -> bytes:
+        """The contents of a statistics file (safetensors)."""
+        return self._content().to_bytes()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a statistics file, atomically. Raises StatisticsError if it cannot be written."""
-        target = Path(path)
-        temporary = target.absolute().parent / f".onnxnorm-{secrets.token_hex(8)}"
-        try:
-            try:
-                temporary.write_bytes(self.to_bytes())
-                os.replace(temporary, target)
-            finally:
-                temporary.unlink(missing_ok=True)
-        except OSError as error:
-            raise StatisticsError(f"cannot write statistics {target}: {error.strerror}") from error
+        self._content().save(path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Statistics:
         """Read a statistics file. Raises StatisticsError if it is missing or not one."""
-        try:
-            with safe_open(path, framework="numpy") as stream:
-                header = json.loads((stream.metadata() or {})["onnxnorm"])
-                arrays = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
-            if header["format"] != FORMAT:
-                raise StatisticsError(
-                    f"statistics {path} have format {header['format']}, expected {FORMAT}; measure again"
-                )
-            return cls(
-                model=header["model"],
-                version=header["version"],
-                filters=header["filters"],
-                shapes={name: tuple(shape) for name, shape in header["shapes"].items()},
-                inputs=header["inputs"],
-                skipped=tuple((name, reason) for name, reason in header["skipped"]),
-                values={
-                    Value(row["name"], row["measure"]): _moments(row, arrays, index)
-                    for index, row in enumerate(header["values"])
-                },
-                weighting=header.get("weighting", "position"),
-                complete=header.get("complete", True),
-                files={digest: arrays[f"files.{index}"] for index, digest in enumerate(header.get("files", []))},
-            )
-        except FileNotFoundError:
-            raise StatisticsError(f"statistics {path} do not exist; make them with onnxnorm calibrate") from None
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise StatisticsError(
-                f"{path} is not a statistics file of onnxnorm ({error}); make one with onnxnorm calibrate"
-            ) from error
-
-
-def _moments(row: Mapping[str, Any], arrays: Mapping[str, Floats], index: int) -> Moments:
-    """The moments of one row of the table. Raises ValueError, TypeError or KeyError if they make no sense."""
-    parts: dict[str, Any] = {}
-    found: list[Floats] = []
-    for part in fields(Moments):
-        key = f"{index}.{part.name}"
-        if key in arrays:
-            parts[part.name] = arrays[key]
-            found.append(arrays[key])
-        else:
-            parts[part.name] = row[part.name]
-    wanted = sum(part.type == "Floats" for part in fields(Moments))
-    kinds = {(array.ndim, len(array), array.dtype.str) for array in found if array.ndim}
-    if len(found) != wanted or len(kinds) != 1 or found[0].ndim != 1 or found[0].dtype != np.float64:
-        raise ValueError(f"the arrays of {row['name']!r} do not fit each other")
-    moments = Moments(**parts)
-    if not (moments.images >= 1 and moments.weight > 0 and all(np.isfinite(array).all() for array in found)):
-        raise ValueError(f"the moments of {row['name']!r} are not those of any images")
-    return moments
+        return read_content(path, cls._built)

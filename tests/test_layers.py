@@ -28,8 +28,9 @@ LEVELS = (
     {"verification"},
     {"calibration", "rewriting"},
     {"scaling", "statistics"},
-    {"provenance"},
-    {"model"},
+    {"provenance", "statistics_file"},
+    {"moments"},
+    {"histograms", "model"},
     {"errors", "version"},
 )
 HEAVY = {"PIL", "google", "ml_dtypes", "numpy", "onnx", "onnx_graphsurgeon", "onnxruntime", "rich", "safetensors"}

@@ -192,11 +192,13 @@ def test_statistics_of_another_model() -> None:
 # Files that are not what they should be
 
 
-def rewritten(change: Callable[[dict[str, Any], dict[str, Any]], None]) -> Callable[[Path], None]:
+def rewritten(
+    change: Callable[[dict[str, Any], dict[str, Any]], None], of: Statistics | None = None
+) -> Callable[[Path], None]:
     """A file whose header and arrays were changed."""
 
     def write(path: Path) -> None:
-        content = statistics().to_bytes()
+        content = (of or statistics()).to_bytes()
         length = int.from_bytes(content[:8], "little")
         header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["onnxnorm"])
         arrays = load(content)

@@ -30,7 +30,7 @@ from onnxnorm.rewriting import (
 from onnxnorm.scaling import Plan
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.scaling.walk import Outputs
-from onnxnorm.statistics import Statistics
+from onnxnorm.statistics import MEASURES, Statistics
 from onnxnorm.verification import Verification, verify_models
 from onnxnorm.verification.inputs import random_feeds
 
@@ -145,7 +145,7 @@ def normalize(
         tolerance=tolerance,
         tolerance_share=tolerance_share,
         progress=progress,
-        also=("rms",) if statistic == "rms" else (),
+        also=(statistic,) if statistic in MEASURES else (),
         **images,
     )
     rewriting = rewrite_model(

@@ -54,8 +54,9 @@ def calibrate(
     progress: Callable[[Progress], None] | None = None,
     **images: Unpack[ImageWords],
 ) -> Statistics:
-    """Measure the mean activation of every filter on images or arrays; with `also=("rms",)`, the mean square too.
+    """Measure the mean activation of every filter on images or arrays.
 
+    `also=("rms", "p99.9")` measures the mean square too, and a histogram of magnitudes, for percentiles.
     With `tolerance`, stop as soon as the relative standard error of the mean is at most that for the share
     `tolerance_share` of live filters. `shard="I/N"` takes every N-th sample from the I-th on; `merge` puts shards
     together. `checkpoint` is a file that is written every few seconds; with `resume` the run starts from it.

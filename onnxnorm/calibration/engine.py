@@ -103,7 +103,7 @@ def calibrate_model(
 ) -> Statistics:
     """Measure every filter of a model on images or arrays.
 
-    `also` names what to measure beside the means: "rms".
+    `also` names what to measure beside the means: "rms", "p99.9".
     `batch_size` defaults to the model's own where it is fixed, else 8; `limit` counts usable samples. `checkpoint` is
     written every few seconds, for the caller to remove once the statistics are safe; with `resume` the run starts from
     it, if it is there.

@@ -12,6 +12,7 @@ from onnxnorm.calibration.sessions import Runtime
 from onnxnorm.calibration.shards import Ranges, Selection
 from onnxnorm.calibration.sources import Dataset
 from onnxnorm.calibration.steps import Measured, Range, Totals, added, widened
+from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.statistics import Statistics, Weighting
@@ -33,6 +34,13 @@ class Job:
     filters: FilterKind
     weighting: Weighting
     also: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.weighting == "image" and "p99.9" in self.also:
+            raise OptionError(
+                "--measure p99.9 counts positions, one each, so that counts add up exactly; --weighting image counts "
+                "each for 1/positions. For images of one size both are the same: leave --weighting out"
+            )
 
     @cached_property
     def digest(self) -> str:

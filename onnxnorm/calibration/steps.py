@@ -118,7 +118,8 @@ def prepare(
 ) -> Calibration:
     """Trace a model for inputs of these shapes, build its probe and open the session."""
     graph = read_graph(model, shapes)
-    probe = make_probe(model, graph, sites_of(find_layers(trace(graph), filters), also))
+    sites = sites_of(find_layers(trace(graph), filters), also)
+    probe = make_probe(model, graph, sites, histograms="p99.9" in also)
 
     @lru_cache(maxsize=64)
     def spreads(inputs: Shapes, batch: int) -> tuple[Spread | None, ...]:

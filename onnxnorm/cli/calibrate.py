@@ -12,7 +12,7 @@ from onnxnorm.cli import options as o
 from onnxnorm.cli.certainty import WORST_SHOWN, Clock, forecast_text, tell_stop
 from onnxnorm.cli.terminal import Terminal
 from onnxnorm.model.files import check_target
-from onnxnorm.statistics import Statistics
+from onnxnorm.statistics import Moments, Statistics
 
 __all__ = ["NAME", "calibrate", "image_words", "tell_statistics"]
 
@@ -68,7 +68,7 @@ def calibrate(
                 threads=threads,
                 filters=filters,
                 weighting=weighting,
-                also=(measure,) if measure else (),
+                also=measure or (),
                 tolerance=tolerance,
                 tolerance_share=tolerance_share,
                 shard=shard,
@@ -143,6 +143,7 @@ def summary(statistics: Statistics) -> dict[str, Any]:
         "images": statistics.images,
         "complete": statistics.complete,
         "weighting": statistics.weighting,
+        "measures": ["mean", "max", *statistics.measures],
         "channels": sum(moments.channels for moments in statistics.means.values()),
         "relative_standard_error": {
             name: errors.quantile(share) for name, share in (("median", 0.5), ("p95", 0.95), ("max", 1.0))
@@ -160,9 +161,15 @@ def summary(statistics: Statistics) -> dict[str, Any]:
                 "channels": moments.channels,
                 "mean": float(moments.mean.mean()),
             }
+            | _percentile(moments)
             for value, moments in statistics.values.items()
         ],
     }
+
+
+def _percentile(moments: Moments) -> dict[str, float]:
+    """The mean over the channels of the percentile, as of the mean; nothing if it was not measured."""
+    return {"p99.9": float(moments.percentile("99.9").mean())} if moments.histogram is not None else {}
 
 
 def _suggested(model: Path) -> Path:

@@ -172,10 +172,12 @@ WeightingChoice = Annotated[
     ),
 ]
 MeasureChoice = Annotated[
-    Literal["rms"] | None,
+    list[str] | None,
     typer.Option(
         "--measure",
-        help="What to measure beside means and maxima. rms: for rewrite --statistic rms.",
+        metavar="rms|p99.9",
+        help="What to measure beside means and maxima, for rewrite --statistic; may be repeated. p99.9: slower, for it "
+        "needs every activation.",
         show_default=False,
         rich_help_panel=_WHAT,
     ),
@@ -185,11 +187,12 @@ FilterChoice = Annotated[
     typer.Option("--filters", help="conv: convolutions. all: dense layers too.", rich_help_panel=_WHAT),
 ]
 StatisticChoice = Annotated[
-    Literal["mean", "rms", "max", "weights", "bn"],
+    Literal["mean", "rms", "max", "p99.9", "weights", "bn"],
     typer.Option(
         "--statistic",
-        help="What is brought to the target. mean, rms (after calibrate --measure rms), max: of activations. Without "
-        "images: weights (balance of the weights before and behind), bn (means that BatchNormalizations imply).",
+        help="What is brought to the target. mean, max, and, after calibrate --measure, rms and p99.9: of activations. "
+        "Without images: weights (balance of the weights before and behind), bn (means that BatchNormalizations "
+        "imply).",
         rich_help_panel=_WHAT,
     ),
 ]

@@ -4,13 +4,14 @@
 `mean`        mean activation, as the paper normalizes it                                                images
 `rms`         root of the mean square                                                                    images
 `max`         largest magnitude seen: data-based threshold normalization for spiking networks            images
+`p99.9`       magnitude that 99.9 % of the activations do not exceed: the same, robust against outliers  images
 `weights`     imbalance between the weights that write a channel and those that read it                  nothing
 `bn`          mean activation that the parameters of a BatchNormalization imply                          nothing
 ============  =========================================================================================  ==========
 
 `max` is Diehl et al., Fast-classifying, high-accuracy spiking deep networks through weight and threshold balancing
 (IJCNN 2015), and Rueckauer et al., Conversion of continuous-valued deep networks to efficient event-driven networks for
-image classification (Frontiers in Neuroscience 11:682, 2017).
+image classification (Frontiers in Neuroscience 11:682, 2017); `p99.9` is the latter's "robust" normalization.
 
 A filter is dead if its statistic does not stand out from the rounding noise of its layer (`eps` times the largest
 channel's). Where nothing is known of a filter, its statistic is NaN. Both keep scale 1.
@@ -35,7 +36,7 @@ from onnxnorm.statistics import Moments, Statistics, Value
 __all__ = ["STATISTICS", "WITHOUT_IMAGES", "Measured", "Statistic", "measure", "needs_images"]
 
 Floats = NDArray[np.float64]
-Statistic = Literal["mean", "rms", "max", "weights", "bn"]
+Statistic = Literal["mean", "rms", "max", "p99.9", "weights", "bn"]
 STATISTICS: tuple[str, ...] = get_args(Statistic)
 WITHOUT_IMAGES = frozenset({"weights", "bn"})
 
@@ -106,7 +107,19 @@ def _root_mean_square(layer: Layer, statistics: Statistics) -> Measured:
     return Measured(rms, error)
 
 
-_READ: dict[str, Callable[[Layer, Statistics], Measured]] = {"mean": _mean, "max": _largest, "rms": _root_mean_square}
+def _percentile(layer: Layer, statistics: Statistics) -> Measured:
+    found = _moments(layer, layer.site.measure, statistics)
+    if found.histogram is None:
+        raise StatisticsError("the statistics hold no percentiles; calibrate this model again, with --measure p99.9")
+    return Measured(found.percentile("99.9"), np.full(found.channels, np.nan))
+
+
+_READ: dict[str, Callable[[Layer, Statistics], Measured]] = {
+    "mean": _mean,
+    "rms": _root_mean_square,
+    "max": _largest,
+    "p99.9": _percentile,
+}
 
 
 def _moments(layer: Layer, measure_name: str, statistics: Statistics) -> Moments:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import oracle
 import pytest
 from graphs import feeds, model, rand
 from onnx import TensorProto, numpy_helper
@@ -32,10 +33,10 @@ WEIGHTS = {
 BODY = "a = Conv(x, w, b) r = Relu(a) d = Conv(r, u) s = Relu(d) p = MaxPool<kernel_shape=[2,2], strides=[2,2]>(s)"
 
 
-def probe_of(proto: onnx.ModelProto | Path) -> Probe:
+def probe_of(proto: onnx.ModelProto | Path, also: tuple[str, ...] = ()) -> Probe:
     opened = Model.open(proto)
     graph = read_graph(opened, sample_shapes(input_specs(opened), (10, 10)))
-    return make_probe(opened, graph, sites_of(find_layers(trace(graph))))
+    return make_probe(opened, graph, sites_of(find_layers(trace(graph)), also), histograms="p99.9" in also)
 
 
 def vgg() -> onnx.ModelProto:
@@ -66,6 +67,24 @@ def test_a_head_that_cannot_run_is_not_run() -> None:
 def test_only_numbers_per_image_and_channel_leave_the_runtime() -> None:
     results = CPU.session(probe_of(vgg()).proto).run(feeds(vgg(), n=3))
     assert {array.size for array in results.values()} == {3 * 4}
+
+
+def test_for_percentiles_the_values_themselves_leave_it_once() -> None:
+    probe = probe_of(vgg(), ("rms", "p99.9"))
+    assert [tap.raw for tap in probe.taps] == ["r", "s", "", ""]
+    assert not {node.op_type for node in probe.proto.graph.node} & {"Identity", "Cast"}
+    fed = feeds(vgg(), n=3)
+    results, raw = CPU.session(probe.proto).run(fed), oracle.activations(vgg(), fed, ["r", "s"])
+    for name, array in raw.items():
+        np.testing.assert_array_equal(results[name], array)
+    spreads = probe.spreads({"r": (3, 4, 8, 8), "s": (3, 4, 6, 6)}, 3)
+    found = probe.moments(results, ["one", "two"], 3, spreads)  # the third only fills the batch
+    for name, array in raw.items():
+        counted = found[Value(name, "mean")].histogram
+        assert counted is not None
+        assert counted.positions == array[:2, 0].size
+        np.testing.assert_array_equal(counted.zeros, (array[:2] == 0).sum(axis=(0, 2, 3)))
+        assert found[Value(name, "mean_square")].histogram is None
 
 
 def test_an_input_of_the_head_alone_is_not_asked_for() -> None:

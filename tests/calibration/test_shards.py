@@ -39,6 +39,10 @@ def net(inputs: int = 1) -> onnx.ModelProto:
 def close(one: Statistics, other: Statistics, rtol: float = 1e-12) -> None:
     assert one.images == other.images
     assert set(one.values) == set(other.values)
+    assert set(one.histograms) == set(other.histograms)
+    for value, counted in one.histograms.items():
+        assert (counted.positions, counted.start) == (other.histograms[value].positions, other.histograms[value].start)
+        np.testing.assert_array_equal(counted.counts, other.histograms[value].counts)
     for value, mine in one.values.items():
         theirs = other.values[value]
         assert mine.weight == theirs.weight

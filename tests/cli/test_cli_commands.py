@@ -74,6 +74,28 @@ def test_calibrate_json(tmp_path: Path) -> None:
     assert {value["measure"] for value in found["values"]} == {"mean"}
 
 
+def test_percentiles_from_end_to_end(tmp_path: Path) -> None:
+    stats, out = tmp_path / "s.safetensors", tmp_path / "out.onnx"
+    words: list[str | Path] = ["calibrate", DEMO, *SOME, "--preset", "unit", "-o", stats, "--measure", "rms", "--json"]
+    assert succeeded(*words).json["measures"] == ["mean", "max", "rms"]
+    refused = run("rewrite", DEMO, "--stats", stats, "--statistic", "p99.9", "-o", out).error
+    assert "calibrate this model again, with --measure p99.9" in refused
+    found = succeeded(*words, "--measure", "p99.9").json
+    assert found["measures"] == ["mean", "max", "rms", "p99.9"]
+    means = [value for value in found["values"] if value["measure"] == "mean"]
+    assert all(value["p99.9"] > value["mean"] > 0 for value in means)
+    assert all("p99.9" not in value for value in found["values"] if value not in means)
+    ran = succeeded("rewrite", DEMO, "--stats", stats, "--statistic", "p99.9", "--strength", "0.5", "-o", out, "--json")
+    assert ran.json["statistic"] == "p99.9"
+    assert ran.json["verification"]["same"]
+    assert "p99.9 before" in succeeded("rewrite", DEMO, "--stats", stats, "--statistic", "p99.9", "-o", out).out
+    assert "--measure 'p50' is unknown; choose of rms, p99.9" in run(*words, "--measure", "p50").error
+    assert (
+        "--weighting image counts each for 1/positions"
+        in run(*words, "--measure", "p99.9", "--weighting", "image").error
+    )
+
+
 def test_calibrate_names_what_it_skipped(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(SOME[0].read_bytes())
     (tmp_path / "b.jpg").write_bytes(b"no image")

@@ -20,6 +20,7 @@ from scipy.stats import norm
 import onnxnorm
 from onnxnorm.calibration.sessions import Runtime
 from onnxnorm.cli import main
+from onnxnorm.histograms import WIDTH
 from onnxnorm.model.files import Model
 from onnxnorm.rewriting import rewrite_model
 from onnxnorm.rewriting.gaussian import clipped
@@ -55,6 +56,10 @@ def largest(x: Floats) -> float:
     return float(np.abs(x).max())
 
 
+def percentile(x: Floats) -> float:
+    return float(np.sort(np.abs(x).reshape(-1))[-(-x.size * 999 // 1000) - 1])
+
+
 SIGNED = """
     a = Conv(x, w1)   l = LeakyRelu<alpha=0.3>(a)   b = Conv(l, w2)   c = Clip(b, low, high)   d = Conv(c, w3)
     t = Tanh(d)   z = Conv(t, w4)
@@ -69,24 +74,25 @@ def signed() -> onnx.ModelProto:
     return network(SIGNED, {"x": ("N", 3, 20, 20)}, constants)
 
 
-@pytest.mark.parametrize(("statistic", "function"), [("rms", rms), ("max", largest)])
+@pytest.mark.parametrize(("statistic", "function"), [("rms", rms), ("max", largest), ("p99.9", percentile)])
 @pytest.mark.parametrize("which", ["demo", "signed"])
 def test_measured_statistics(statistic: Any, function: Any, which: str) -> None:
     proto, size = (onnx.load(DEMO), 64) if which == "demo" else (signed(), 20)
     x = np.abs(rand(5, 3, size, size)) - (0 if which == "demo" else 0.5)
     x = np.asarray(x, np.float32)
-    statistics = onnxnorm.calibrate(proto, x, also=("rms",), batch_size=2)
+    statistics = onnxnorm.calibrate(proto, x, also=("rms", "p99.9"), batch_size=2)
     done = onnxnorm.rewrite(proto, statistics, statistic=statistic)
     layers = done.rewriting.scales.layers
+    read, reached = (WIDTH, WIDTH) if statistic == "p99.9" else (2e-6, 2e-5)
     names = [layer.layer.site.value for layer in layers if layer.layer.site.measure == "mean"]
     assert len(names) == (8 if which == "demo" else 3)
     before, after = (activations(model, names, x) for model in (proto, done.model))
     for layer in layers[: len(names)]:
         value = layer.layer.site.value
-        np.testing.assert_allclose(layer.statistic, per_channel(before[value], function), rtol=2e-6, atol=1e-7)
+        np.testing.assert_allclose(layer.statistic, per_channel(before[value], function), rtol=read, atol=1e-7)
         free = layer.live & ~layer.pinned
         if np.unique(layer.scale).size != 1:  # the channels of a Clip are tied
-            np.testing.assert_allclose(per_channel(after[value], function)[free], 1.0, rtol=2e-5)
+            np.testing.assert_allclose(per_channel(after[value], function)[free], 1.0, rtol=reached)
     assert done.verification is not None
     assert done.verification.same
 
@@ -114,6 +120,8 @@ def test_mean_squares_are_measured_when_asked_for_only() -> None:
     assert str(more) == str(plain)
     with pytest.raises(onnxnorm.StatisticsError, match="--measure rms"):
         onnxnorm.rewrite(DEMO, plain, statistic="rms")
+    with pytest.raises(onnxnorm.StatisticsError, match="no percentiles; calibrate this model again, with --measure p"):
+        onnxnorm.rewrite(DEMO, more, statistic="p99.9")
     with pytest.raises(onnxnorm.StatisticsError, match="differ in their measured values"):
         onnxnorm.merge([plain, more])
     with pytest.raises(onnxnorm.OptionError, match="'median' is unknown"):
@@ -335,7 +343,7 @@ def test_which_statistics_need_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out.onnx"
-    for statistic in ("mean", "max", "rms"):
+    for statistic in ("mean", "max", "rms", "p99.9"):
         assert run(monkeypatch, "rewrite", DEMO, "--statistic", statistic, "-o", out) == 2
         assert "give --stats" in capsys.readouterr().err
     assert run(monkeypatch, "rewrite", DEMO, "--statistic", "median", "-o", out) == 1
@@ -354,6 +362,32 @@ def test_normalize_measures_what_it_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.save(tmp_path / "x.npy", np.abs(rand(6, 3, 64, 64)))
-    words = ["--statistic", "rms", "--strength", "0.5", "--power-of-two", "-o", tmp_path / "out.onnx"]
-    assert run(monkeypatch, "normalize", DEMO, tmp_path / "x.npy", *words) == 0
-    assert "bit-identical" in capsys.readouterr().out
+    for statistic in ("rms", "p99.9"):
+        words = ["--statistic", statistic, "--strength", "0.5", "--power-of-two", "-o", tmp_path / "out.onnx"]
+        assert run(monkeypatch, "normalize", DEMO, tmp_path / "x.npy", *words) == 0
+        assert "bit-identical" in capsys.readouterr().out
+
+
+def test_percentiles_of_a_model_that_has_them_already() -> None:
+    x = np.abs(rand(6, 3, 64, 64))
+    once = onnxnorm.rewrite(DEMO, onnxnorm.calibrate(DEMO, x, also=("p99.9",)), statistic="p99.9")
+    assert once.rewriting.entries["statistic"] == "p99.9"
+    again = onnxnorm.calibrate(once.model, x, also=("p99.9",))
+    twice = onnxnorm.rewrite(once.model, again, statistic="p99.9")
+    assert twice.rewriting.previous["statistic"] == "p99.9"
+    low, high = twice.rewriting.scales.span
+    assert 1 - WIDTH < low <= high < 1 + WIDTH
+    assert all(np.isnan(layer.standard_error).all() for layer in twice.rewriting.scales.layers)
+
+
+def test_a_filter_that_is_active_too_rarely_for_its_percentile_is_dead() -> None:
+    """One position in 2,000 is active: 99.9 % are 0."""
+    proto = network("a = Conv(x, w) r = Relu(a) z = Conv(r, v)", {"x": ("N", 1, 40, 50)},
+                    {"w": np.asarray([1, 1], "f").reshape(2, 1, 1, 1), "v": rand(1, 2, 1, 1)})  # fmt: skip
+    x = np.full((1, 1, 40, 50), -1.0, np.float32)
+    x[0, 0, 0, 0] = 5.0
+    (layer, _) = onnxnorm.rewrite(
+        proto, onnxnorm.calibrate(proto, x, also=("p99.9",)), statistic="p99.9"
+    ).rewriting.scales.layers
+    assert layer.dead.all()
+    np.testing.assert_array_equal(layer.scale, 1)
