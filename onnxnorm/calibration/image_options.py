@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from onnxnorm.calibration.preprocessing import IMAGE_DTYPES, Channels, Layout, Preprocessing, channel_count
+from onnxnorm.calibration.preprocessing import DRAFT_GAP, IMAGE_DTYPES, Channels, Layout, Preprocessing, channel_count
 from onnxnorm.calibration.resizing import Resize
 from onnxnorm.errors import DataError, OptionError
 from onnxnorm.model.inputs import InputSpec
@@ -95,6 +95,7 @@ def preprocessing_for(spec: InputSpec, options: ImageOptions) -> Preprocessing:
         resize=options.resize,
         layout=layout,
         dtype=spec.dtype,
+        draft=0 if options.resize == "none" else DRAFT_GAP,
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from onnxnorm.calibration.arrays import ArrayItem, Wanted, array_blocks, everything, only, stretches
 from onnxnorm.calibration.batches import Batch, Skipped
 from onnxnorm.calibration.discovery import DataFile
-from onnxnorm.calibration.images import ImageError, quiet_pillow, read_image
+from onnxnorm.calibration.images import ImageError, quiet_pillow, read_picture
 from onnxnorm.calibration.prefetch import map_ahead
 from onnxnorm.calibration.preprocessing import Preprocessing
 from onnxnorm.calibration.remote import RemoteFile
@@ -69,7 +69,7 @@ class ImageFiles:
         index = position if self.numbers is None else int(self.numbers[position])
         name = printable(file.path)
         try:
-            sample = self.preprocessing(read_image(file.path))
+            sample = self.preprocessing(read_picture(file.path, self.preprocessing.least))
         except ImageError as error:
             return Skipped(name, error.reason, index)
         return Batch({self.input_name: sample[None]}, 1, (name,), (index,))

@@ -146,3 +146,8 @@ def test_bytes_take_raw_only() -> None:
 def test_unknown_words_list_the_known_ones(option: str) -> None:
     with pytest.raises(InputError, match=f"--{option} 'magic' is unknown; choose one of "):
         ImageOptions(**{option: "magic"})  # type: ignore[arg-type]
+
+
+def test_jpegs_are_reduced_to_three_times_what_is_needed_unless_pictures_keep_their_size() -> None:
+    assert resolve().draft == resolve(resize="squash").draft == 3
+    assert resolve(resize="none").draft == 0

@@ -14,7 +14,7 @@ from PIL import Image
 
 from onnxnorm.calibration.batches import Batch
 from onnxnorm.calibration.image_options import ImageOptions
-from onnxnorm.calibration.images import read_image
+from onnxnorm.calibration.images import read_image, read_picture
 from onnxnorm.calibration.sources import Dataset, open_data
 from onnxnorm.errors import DataError, OptionError
 from onnxnorm.model.inputs import InputSpec
@@ -64,6 +64,23 @@ def test_a_sample_is_what_the_preprocessing_makes_of_the_picture(photos: Path) -
     assert dataset.preprocessing.preset == "imagenet"
     (batch,) = dataset.batches(4)
     np.testing.assert_array_equal(batch.feeds["x"][0], dataset.preprocessing(read_image(photos / "7.png")))
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_large_jpegs_are_decoded_at_a_fraction_of_their_size_in_every_thread(tmp_path: Path, threads: int) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        pixels = rng.integers(0, 256, (200 + number, 301, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.jpg")
+    dataset = open_data(tmp_path, [SPEC], RAW)
+    recipe = dataset.preprocessing
+    assert recipe is not None
+    samples = [sample for batch in dataset.batches(3, threads=threads) for sample in batch.feeds["x"]]
+    for number, sample in enumerate(samples):
+        picture = read_picture(tmp_path / f"{number}.jpg", recipe.least)
+        assert picture.image.size == (38, 25 + (number > 0))
+        np.testing.assert_array_equal(sample, recipe(picture))
+        assert not np.array_equal(sample, recipe(read_image(tmp_path / f"{number}.jpg")))
 
 
 def test_unusable_images_are_skipped_listed_and_do_not_count(photos: Path) -> None:
