@@ -50,11 +50,11 @@ def forecast_text(errors: Errors) -> str:
     parts: dict[float, list[str]] = {}
     for item in forecast(errors):
         who = "the median filter" if item.share == 0.5 else f"{item.share:.0%} of filters"
-        rough = " (rough: their means are not well known yet)" if item.rough else ""
-        parts.setdefault(item.tolerance, []).append(f"{item.images:,} images for {who}{rough}")
+        about = "very roughly" if item.rough else "about"
+        parts.setdefault(item.tolerance, []).append(f"{about} {item.images:,} images for {who}")
     if not parts:
         return "too few to forecast how many images are needed"
-    return "forecast: " + "; ".join(f"{tol:.0%} takes about {' and '.join(who)}" for tol, who in parts.items())
+    return "forecast: " + "; ".join(f"{tol:.0%} takes {' and '.join(who)}" for tol, who in parts.items())
 
 
 def tell_stop(terminal: Terminal, statistics: Statistics, tolerance: float, share: float) -> None:
