@@ -138,9 +138,7 @@ def make_probe(model: Model, graph: Graph, sites: Sequence[Site], *, histograms:
     """Build the probe for these sites. Raises ModelError if nothing can be measured."""
     if not sites:
         raise ModelError("the model has no convolutions to normalize; with --filters all, dense layers count too")
-    proto = model.in_place()
-    folder = model.path.absolute().parent if proto is not None and model.path is not None else None
-    proto = proto or onnx.ModelProto.FromString(model.to_bytes())
+    proto, folder = model.in_place() or (model.to_proto(), None)
     shorten_domain(proto)
     surgeon = gs.import_onnx(proto)
     tensors = surgeon.tensors()

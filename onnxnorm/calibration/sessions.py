@@ -214,9 +214,7 @@ def _serialized(model: Model | onnx.ModelProto, folder: Path | None) -> tuple[by
     if isinstance(model, onnx.ModelProto):
         return model.SerializeToString(), folder
     in_place = model.in_place()
-    if in_place is None or model.path is None:
-        return model.to_bytes(), None
-    return in_place.SerializeToString(), model.path.absolute().parent
+    return (model.to_bytes(), None) if in_place is None else (in_place[0].SerializeToString(), in_place[1])
 
 
 def _shape(value: NDArray[Any] | ort.OrtValue) -> tuple[int, ...]:

@@ -114,25 +114,30 @@ class Model:
             )
         return b"".join(fill(proto.SerializeToString(), self.bulks))
 
-    def in_place(self) -> onnx.ModelProto | None:
-        """A ModelProto whose bulky data is external and refers to the very files it lies in, relative to their folder.
+    def in_place(self) -> tuple[onnx.ModelProto, Path] | None:
+        """A ModelProto whose bulky data is external and refers to the very files it lies in, and the folder of those.
 
-        A runtime loads a large model from it without a copy. None if the model is not in files, or was changed since.
+        A runtime loads a large model from it without a copy. None if the model is not in files, or was changed since,
+        or if its files are in several folders: a link, whose data files lie beside the link.
         """
         if self.path is None:
             return None
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
+        real = self.path.resolve()
+        folders: set[Path] = set()
         for index, bulk in self.bulks.items():
             tensor = proto.graph.initializer[index]
             if not isinstance(bulk, Stored):
                 return None
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                folders.add(self.path.parent.resolve())
                 continue
+            folders.add(real.parent)
             tensor.data_location = onnx.TensorProto.EXTERNAL
-            for key, value in {"location": self.path.name, "offset": bulk.offset, "length": bulk.length}.items():
+            for key, value in {"location": real.name, "offset": bulk.offset, "length": bulk.length}.items():
                 tensor.external_data.add(key=key, value=str(value))
-        return proto
+        return None if len(folders) > 1 else (proto, next(iter(folders), real.parent))
 
     @contextmanager
     def staged(self, target: Path) -> Iterator[Path]:

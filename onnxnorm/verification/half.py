@@ -41,11 +41,7 @@ class RangeProbe:
 
 def ranges_of(model: Model, graph: Graph) -> RangeProbe:
     """A copy of the model with, beside its outputs, the largest magnitude of every floating-point value."""
-    proto, folder = model.in_place(), None
-    if proto is None or model.path is None:
-        proto = model.to_proto()
-    else:
-        folder = model.path.absolute().parent
+    proto, folder = model.in_place() or (model.to_proto(), None)
     values = {}
     for index, name in enumerate(_values(graph)):
         if 0 in graph.shapes.get(name, ()):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from scales_check import random_scales
 
+import onnxnorm
 from onnxnorm.calibration.sessions import Runtime
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model, ModelLike
@@ -289,6 +290,22 @@ def test_a_changed_model_runs_with_its_changed_data(tmp_path: Path) -> None:
     verdict = verify_models(model, wrong, [FEEDS], runtime=Runtime("cpu", threads=1))
     assert not verdict.same
     assert verify_models(model, doubled(model), [FEEDS], runtime=Runtime("cpu", threads=1)).bit_identical
+
+
+@pytest.mark.parametrize("outside", [[], ["w2"], list(WEIGHTS)], ids=["inline", "mixed", "external"])
+def test_a_link_to_a_model_runs(tmp_path: Path, outside: list[str]) -> None:
+    """Caches of downloads hold links. Data files lie beside the link, the constants in the file where it points to."""
+    path = external(tmp_path / "links", dict.fromkeys(outside, "weights.bin"))
+    (tmp_path / "blobs").mkdir()
+    blob = shutil.move(path, tmp_path / "blobs" / "0a1b2c")
+    path.symlink_to(blob)
+    assert (Model.open(path).in_place() is None) == (len(outside) == 1)
+    np.testing.assert_array_equal(run(path), run(external(tmp_path / "plain", {})))
+    found = onnxnorm.calibrate(path, FEEDS["x"], provider="cpu")
+    done = onnxnorm.rewrite(path, found, tmp_path / "out.onnx", provider="cpu")
+    assert done.verification is not None
+    assert done.verification.same
+    assert path.is_symlink()
 
 
 # --- writing -------------------------------------------------------------------------------------------------------
