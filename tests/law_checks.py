@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from graphs import feeds
 from scales_check import Checked, check_scales
 
-__all__ = ["free_scales", "holds", "refused"]
+__all__ = ["RUNTIME", "free_scales", "holds", "refused"]
+
+RUNTIME = tuple(map(int, onnxruntime.__version__.split(".")[:2]))
 
 
 def free_scales(checked: Checked, value: str) -> int:

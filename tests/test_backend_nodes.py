@@ -45,6 +45,8 @@ class Sample:
 
 @pytest.fixture(scope="module")
 def samples() -> list[Sample]:
+    if tuple(map(int, onnx.__version__.split(".")[:2])) < (1, 23):
+        pytest.skip("before 1.23, onnx has no models of single nodes in memory")
     return list(_samples())
 
 

@@ -59,7 +59,7 @@ class Tap:
         if not self.windowed:
             return Spread(positions, 1.0)
         spatial = np.asarray(shape[2:], np.float64)
-        return Spread(positions, float(np.prod(np.ceil(spatial / WINDOW) * WINDOW / spatial)))
+        return Spread(positions, float(np.prod(np.ceil((spatial + WINDOW - 1) / WINDOW) * WINDOW / spatial)))
 
 
 @dataclass(frozen=True)
@@ -227,10 +227,11 @@ def _never_negative(value: gs.Tensor, graph: Graph) -> bool:
 
 
 def _windows(axes: int) -> dict[str, Any]:
+    """Padded alike on all sides: where pads differ, ONNX Runtime before 1.25 takes a wrong one (from opset 19 on)."""
     return {
         "kernel_shape": [WINDOW] * axes,
         "strides": [WINDOW] * axes,
-        "pads": [0] * axes + [WINDOW - 1] * axes,
+        "pads": [WINDOW - 1] * (2 * axes),
         "count_include_pad": 1,
     }
 

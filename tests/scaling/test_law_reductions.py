@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from graphs import between, model, rand
-from law_checks import holds, refused
+from law_checks import RUNTIME, holds, refused
 
 EPS = float(np.finfo(np.float32).eps)
 OPS = ["ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2"]
@@ -36,6 +36,7 @@ def test_reduce_everything(op: str, opset: int, keepdims: int) -> None:
     holds(proto, {"a": 1, "b": 1})
 
 
+@pytest.mark.skipif(RUNTIME < (1, 24), reason="ONNX Runtime takes empty axes from 1.24 on")
 @pytest.mark.parametrize("op", ["ReduceMean", "ReduceSum"])
 def test_reduce_nothing(op: str) -> None:
     """Empty axes mean all of them, or none if told so."""
