@@ -6,62 +6,58 @@ alone; links to folders are followed, each folder once. A file that is reached t
 
 from __future__ import annotations
 
-import hashlib
+import heapq
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import Literal
 
+import numpy as np
+
+from onnxnorm.calibration.file_table import DataFile, Entry, FileTable, FileTableBuilder, Kind, Place
 from onnxnorm.calibration.images import image_extensions
-from onnxnorm.calibration.remote import RemoteFile, is_uri, listed
+from onnxnorm.calibration.listing import listed
+from onnxnorm.calibration.remote import is_uri
 from onnxnorm.errors import DataError
 
 __all__ = ["DataFile", "Found", "discover", "identity", "order_digest"]
 
-Kind = Literal["image", "array"]
 _ARRAY_EXTENSIONS = frozenset({".npy", ".npz"})
-
-
-@dataclass(frozen=True)
-class DataFile:
-    """A file to calibrate on; `name` is relative to the folder that was given, so it is the same on all machines.
-
-    `size` in bytes is known of remote files only.
-    """
-
-    path: Path | RemoteFile
-    name: str
-    kind: Kind
-    size: int | None = None
+_SORTED_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
 class Found:
     """The files in order, and how many others in the folders were ignored."""
 
-    files: tuple[DataFile, ...]
+    files: FileTable
     ignored: int
 
 
 def discover(data: Iterable[str | os.PathLike[str]]) -> Found:
     """Return all files that `data` (files and folders) leads to."""
     pictures = image_extensions()
-    files: dict[str, DataFile] = {}
-    ignored = 0
+    tables: list[FileTable] = []
+    loose = FileTableBuilder()
+    ignored = singles = 0
     for given in data:
         path = Path(given)
-        if is_uri(given):
-            kept, others = _elsewhere(os.fspath(given), pictures)
-            ignored += others
-        elif os.path.isdir(path):
-            kept, others = _in_folder(path, pictures)
-            ignored += others
-        else:
-            kept = [_single(path, pictures)]
-        for file in kept:
-            files.setdefault(str(file.path) if is_uri(file.path) else os.path.abspath(file.path), file)
-    return Found(tuple(files.values()), ignored)
+        if not is_uri(given) and not os.path.isdir(path):
+            _add_single(loose, path, pictures)
+            singles += 1
+            continue
+        if loose:
+            tables.append(loose.table())
+            loose = FileTableBuilder()
+        table, others = _elsewhere(os.fspath(given), pictures) if is_uri(given) else _in_folder(path, pictures)
+        tables.append(table)
+        ignored += others
+    if loose or not tables:
+        tables.append(loose.table())
+    table = FileTable.joined(tables)
+    return Found(_once(table) if singles > 1 or _nested(tables) else table, ignored)
 
 
 def identity(files: Sequence[DataFile]) -> dict[str, int | str]:
@@ -69,85 +65,146 @@ def identity(files: Sequence[DataFile]) -> dict[str, int | str]:
 
     No file is read. The order and the place of the folder do not matter.
     """
-    entries = sorted((os.fsencode(file.name), _size(file.path) if file.size is None else file.size) for file in files)
-    digest = hashlib.sha256()
-    for name, size in entries:
+    table = FileTable.of(files)
+    blocks = [_sorted(table[low : low + _SORTED_AT_ONCE]) for low in range(0, len(table), _SORTED_AT_ONCE)]
+    digest = sha256()
+    for name, size in heapq.merge(*(zip(block.names(), block.sizes, strict=True) for block in blocks)):
         digest.update(b"%d:%s:%d\n" % (len(name), name, size))
     return {
-        "files": len(entries),
-        "bytes": sum(size for _, size in entries),
+        "files": len(table),
+        "bytes": sum(int(block.sizes.sum()) for block in blocks),
         "digest": f"sha256:{digest.hexdigest()}",
     }
 
 
 def order_digest(files: Sequence[DataFile]) -> str:
     """Return a digest over the names in their order, on which the indices of samples rest."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(os.fsencode(file.name) + b"\n")
+    digest = sha256()
+    for name in FileTable.of(files).names():
+        digest.update(name + b"\n")
     return f"sha256:{digest.hexdigest()}"
 
 
-def _single(path: Path, pictures: frozenset[str]) -> DataFile:
+def _sorted(table: FileTable) -> FileTable:
+    """Sort by names and sizes, and find out sizes that are not known."""
+    sizes = table.sizes if (table.sizes >= 0).all() else np.array([_size(entry) for entry in table.entries()], np.int64)
+    named = list(zip(table.names(), sizes.tolist(), strict=True))
+    order = sorted(range(len(table)), key=named.__getitem__)
+    return replace(table.taken(order), sizes=sizes[order])
+
+
+def _size(entry: Entry) -> int:
+    if entry.size >= 0:
+        return entry.size
+    try:
+        return os.stat(entry.where).st_size
+    except OSError as error:
+        raise DataError(f"{entry.where} cannot be read any more: {error.strerror}") from error
+
+
+def _nested(tables: Sequence[FileTable]) -> bool:
+    """Whether a place of one table is, or lies in, that of another, so that a file may be there twice."""
+    places = sorted(chain.from_iterable({_absolute(place) for place in table.places} for table in tables))
+    return any(second.startswith(first) for first, second in pairwise(places))
+
+
+def _absolute(place: Place) -> str:
+    return place.prefix if place.remote else os.path.join(os.path.abspath(place.prefix), "")
+
+
+def _once(table: FileTable) -> FileTable:
+    """Keep the first of the rows that are one file."""
+    first: dict[str, int] = {}
+    for row, entry in enumerate(table.entries()):
+        first.setdefault(entry.where if entry.place.remote else os.path.abspath(entry.where), row)
+    return table if len(first) == len(table) else table.taken(list(first.values()))
+
+
+def _add_single(table: FileTableBuilder, path: Path, pictures: frozenset[str]) -> None:
     if not os.path.exists(path):
         raise DataError(f"{path} does not exist; give images, folders, .npy or .npz files")
-    kind = _kind(path, pictures)
+    kind = _kind(path.name, pictures)
     if kind is None or not os.path.isfile(path):
         raise DataError(f"{path} is neither an image that Pillow reads nor a .npy or .npz file")
-    return DataFile(path, path.name, kind)
+    table.add(Place.folder(path.parent), path.name, kind)
 
 
-def _in_folder(folder: Path, pictures: frozenset[str]) -> tuple[list[DataFile], int]:
-    """Return the files to use, sorted, and the number of the others."""
-    files = []
-    others = 0
-    for path in sorted(_walk(folder), key=lambda path: path.relative_to(folder).parts):
-        kind = _kind(path, pictures)
-        if kind is not None and os.path.isfile(path):
-            files.append(DataFile(path, path.relative_to(folder).as_posix(), kind))
-        else:
-            others += 1
-    if not files:
-        raise DataError(f"folder {folder} holds no images and no .npy or .npz arrays ({others} other files)")
-    return files, others
+def _in_folder(folder: Path, pictures: frozenset[str]) -> tuple[FileTable, int]:
+    """Return the files to use, sorted by the parts of their paths, and the number of the others."""
+    walk = _Walk(Place.folder(folder), pictures)
+    walk.down(os.fspath(folder), "")
+    if not walk.found:
+        raise DataError(f"folder {folder} holds no images and no .npy or .npz arrays ({walk.others} other files)")
+    return walk.found.table(), walk.others
 
 
-def _elsewhere(uri: str, pictures: frozenset[str]) -> tuple[list[DataFile], int]:
+@dataclass
+class _Walk:
+    """Goes through a folder, down into each of its folders where the name of that stands among the others.
+
+    So the files come sorted by the parts of their paths. `seen` are the real folders, each of which counts once.
+    """
+
+    place: Place
+    pictures: frozenset[str]
+    found: FileTableBuilder = field(default_factory=FileTableBuilder)
+    others: int = 0
+    seen: set[str] = field(default_factory=set)
+
+    def down(self, folder: str, inside: str) -> None:
+        """Take in a folder, whose files have names that begin with `inside`."""
+        files, folders, others = _scanned(folder, self.pictures)
+        real = os.path.realpath(folder)
+        if real in self.seen:
+            return
+        self.seen.add(real)
+        self.others += others
+        for name in sorted([*files, *folders]):
+            if name in folders:
+                self.down(os.path.join(folder, name), f"{inside}{name}/")
+            elif kind := _kind(name, self.pictures):
+                self.found.add(self.place, inside + name, kind)
+
+
+def _scanned(folder: str, pictures: frozenset[str]) -> tuple[list[str], set[str], int]:
+    """Return the names of the files to use, those of the folders, and the number of the other files."""
+    files, folders, others = [], set(), 0
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if _is(entry.is_dir):
+                    folders.add(entry.name)
+                elif _kind(entry.name, pictures) and _is(entry.is_file):
+                    files.append(entry.name)
+                else:
+                    others += 1
+    except OSError as error:
+        raise DataError(f"folder {folder} cannot be read: {error.strerror}") from error
+    return files, folders, others
+
+
+def _is(asked: Callable[[], bool]) -> bool:
+    """What cannot be asked is not."""
+    try:
+        return asked()
+    except OSError:
+        return False
+
+
+def _elsewhere(uri: str, pictures: frozenset[str]) -> tuple[FileTable, int]:
     """Return the images below a URI, and the number of other files. Arrays must be local: they are memory-mapped."""
-    every = list(listed(uri))
-    files = [DataFile(file, name, "image", size) for file, name, size in every if file.suffix.lower() in pictures]
-    if not files:
-        arrays = any(file.suffix.lower() in _ARRAY_EXTENSIONS for file, _, _ in every)
-        what = "only arrays, which must be local files" if arrays else f"no images ({len(every)} other files)"
+    found = listed(uri, lambda name: _kind(name, pictures))
+    if not len(found.table):
+        what = "only arrays, which must be local files" if found.arrays else f"no images ({found.others} other files)"
         raise DataError(f"{uri} holds {what}")
-    return files, len(every) - len(files)
+    return found.table, found.others
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    seen: set[str] = set()
-    for root, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        real = os.path.realpath(root)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(root, name) for name in names if not name.startswith("."))
-
-
-def _refuse(error: OSError) -> None:
-    raise DataError(f"folder {error.filename} cannot be read: {error.strerror}") from error
-
-
-def _kind(path: Path, pictures: frozenset[str]) -> Kind | None:
-    extension = path.suffix.lower()
+def _kind(name: str, pictures: frozenset[str]) -> Kind | None:
+    stem, dot, ending = name.rpartition(".")
+    extension = (dot + ending).lower() if stem else ""
     if extension in _ARRAY_EXTENSIONS:
         return "array"
     return "image" if extension in pictures else None
-
-
-def _size(path: Path | RemoteFile) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError as error:
-        raise DataError(f"{path} cannot be read any more: {error.strerror}") from error

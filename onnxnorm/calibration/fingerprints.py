@@ -11,11 +11,10 @@ import heapq
 import os
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
-from pathlib import Path, PurePath
 
 import numpy as np
 
-from onnxnorm.calibration.discovery import DataFile
+from onnxnorm.calibration.file_table import DataFile, Entry, FileTable
 from onnxnorm.provenance import KEPT, Prints
 
 __all__ = ["fingerprints"]
@@ -25,30 +24,32 @@ _PIECE = 4096
 
 def fingerprints(files: Iterable[DataFile]) -> Prints:
     """The fingerprints of these files, or of the `KEPT` with the smallest hashes of name and size."""
-    smallest = heapq.nsmallest(KEPT, _named(files), key=lambda entry: entry[0])
-    rows = sorted({(name, _content(file, size)) for name, file, size in smallest})
+    table = FileTable.of(files)
+    smallest = heapq.nsmallest(KEPT, _named(table))
+    rows = sorted({(name, _content(table.entry(row), size)) for name, row, size in smallest})
     return np.array(rows, np.uint64).reshape(-1, 2)
 
 
-def _named(files: Iterable[DataFile]) -> Iterator[tuple[int, DataFile, int]]:
-    for file in files:
-        size = _size(file) if file.size is None else file.size
-        name = PurePath(file.name).name if isinstance(file.path, Path) else file.path.uri
-        yield _hash(os.fsencode(name), size), file, size
+def _named(table: FileTable) -> Iterator[tuple[int, int, int]]:
+    """The hash of name and size, the row and the size of every file."""
+    for row, entry in enumerate(table.entries()):
+        size = _size(entry) if entry.size < 0 else entry.size
+        name = entry.where if entry.place.remote else entry.raw.rsplit("/", 1)[-1]
+        yield _hash(os.fsencode(name), size), row, size
 
 
-def _size(file: DataFile) -> int:
+def _size(entry: Entry) -> int:
     try:
-        return os.stat(file.path).st_size
+        return os.stat(entry.where).st_size
     except OSError:
         return -1
 
 
-def _content(file: DataFile, size: int) -> int:
+def _content(entry: Entry, size: int) -> int:
+    if entry.place.remote:
+        return 0
     try:
-        if not isinstance(file.path, Path):
-            return 0
-        with file.path.open("rb") as stream:
+        with open(entry.where, "rb") as stream:
             pieces = []
             for start in (0, size // 2, max(0, size - _PIECE)):
                 stream.seek(start)

@@ -13,7 +13,7 @@ import numpy as np
 
 from onnxnorm.calibration.arrays import ArrayItem, Wanted, array_blocks, everything, only, stretches
 from onnxnorm.calibration.batches import Batch, Skipped
-from onnxnorm.calibration.discovery import DataFile
+from onnxnorm.calibration.file_table import FileTable
 from onnxnorm.calibration.images import ImageError, quiet_pillow, read_picture
 from onnxnorm.calibration.prefetch import map_ahead
 from onnxnorm.calibration.preprocessing import Preprocessing
@@ -42,7 +42,7 @@ class Part(Protocol):
 class ImageFiles:
     """Consecutive image files: one sample each."""
 
-    files: tuple[DataFile, ...]
+    files: FileTable
     input_name: str
     preprocessing: Preprocessing
     numbers: Indices | None = None
@@ -62,7 +62,7 @@ class ImageFiles:
 
     def picked(self, rows: Indices) -> ImageFiles:
         """Return a part with only these files."""
-        return replace(self, files=tuple(self.files[row] for row in rows), numbers=rows)
+        return replace(self, files=self.files.taken(rows), numbers=rows)
 
     def _sample(self, position: int) -> Batch | Skipped:
         file = self.files[position]
@@ -123,6 +123,6 @@ class ReadyBlocks:
         return ReadyBlocks(tuple(block.taken(at) for block, at in zip(self.items, chosen, strict=True) if len(at)))
 
 
-def printable(path: Path | RemoteFile) -> str:
+def printable(path: str | Path | RemoteFile) -> str:
     """Return the path with bytes that are not UTF-8 replaced, so that it can be written anywhere."""
     return os.fsencode(path).decode("utf-8", "replace")

@@ -1,22 +1,21 @@
 """Images that lie elsewhere: URIs such as `s3://bucket/folder`, `gs://...`, `memory://...`, read through fsspec.
 
-Listing a folder yields what a local one does: hidden names left out, sorted by the parts of the path, with the sizes
-that the store reports. A `RemoteFile` is only the URI, so it can be sent to whoever reads it.
+A `RemoteFile` is only the URI, so it can be sent to whoever reads it.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from io import BytesIO
 from pathlib import PurePosixPath
 from typing import IO, Any
 
-from onnxnorm.errors import DataError, OptionError
+from onnxnorm.errors import OptionError
 
-__all__ = ["RemoteFile", "is_uri", "listed"]
+__all__ = ["RemoteFile", "fsspec_module", "is_uri"]
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,15 @@ class RemoteFile:
         """The extension with its dot."""
         return PurePosixPath(self.uri).suffix
 
-    def open(self, mode: str = "rb") -> IO[bytes]:
-        """Open it for reading. Whatever the store objects to is an OSError."""
+    def open(self, mode: str = "rb") -> IO[bytes]:  # noqa: ARG002 - as that of a path
+        """Read all of it. Whatever the store objects to is an OSError."""
         try:
-            stream: IO[bytes] = _fsspec().open(self.uri, mode).open()
+            system, path = fsspec_module().core.url_to_fs(self.uri)
+            return BytesIO(system.cat_file(path))
         except OSError:
             raise
         except Exception as error:
             raise OSError(f"{type(error).__name__}: {error}") from error
-        return stream
 
 
 def is_uri(path: str | os.PathLike[str]) -> bool:
@@ -52,25 +51,8 @@ def is_uri(path: str | os.PathLike[str]) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", os.fspath(path)) is not None
 
 
-def listed(uri: str) -> Iterator[tuple[RemoteFile, str, int]]:
-    """Yield the files below a URI, or the file that it is: the file, its name relative to the URI, its size."""
-    try:
-        system, root = _fsspec().core.url_to_fs(uri)
-        if not system.isdir(root):
-            found, base = {root: system.info(root)}, str(PurePosixPath(root).parent)
-        else:
-            found, base = system.find(root, detail=True), root
-    except OptionError:
-        raise
-    except Exception as error:
-        raise DataError(f"{uri} cannot be listed: {type(error).__name__}: {error}") from error
-    entries = [(PurePosixPath(path).relative_to(base), path, info) for path, info in found.items()]
-    for name, path, info in sorted(entries, key=lambda entry: entry[0].parts):
-        if not any(part.startswith(".") for part in name.parts):
-            yield RemoteFile(str(system.unstrip_protocol(path))), name.as_posix(), int(info.get("size") or 0)
-
-
-def _fsspec() -> Any:
+def fsspec_module() -> Any:
+    """The package `fsspec`, which only URIs need."""
     try:
         return import_module("fsspec")
     except ImportError:

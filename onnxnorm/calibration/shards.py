@@ -117,6 +117,14 @@ class Selection:
         low, high = self._places(start, stop)
         return sum(end - begin for begin, end in self.done.gaps(low, high)) < high - low
 
+    def done_among(self, start: int, stop: int) -> Indices:
+        """The indices of the shard in `[start, stop)` that are done, ascending."""
+        low, high = self._places(start, stop)
+        found = np.ones(high - low, np.bool_)
+        for begin, end in self.done.gaps(low, high):
+            found[begin - low : end - low] = False
+        return (np.flatnonzero(found) + low) * self.shard.count + self.shard.index
+
     def _places(self, start: int, stop: int) -> tuple[int, int]:
         """The places along the shard of the indices in `[start, stop)`."""
         low, high = (max(0, -(-(edge - self.shard.index) // self.shard.count)) for edge in (start, stop))

@@ -8,9 +8,10 @@ listed; everything else that is wrong is an error.
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from itertools import chain, groupby, islice
+from functools import cached_property
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,7 +19,8 @@ import numpy as np
 
 from onnxnorm.calibration.arrays import ArrayFile, ArrayItem, Wanted, array_blocks, open_arrays
 from onnxnorm.calibration.batches import Batch, Skipped, regroup
-from onnxnorm.calibration.discovery import DataFile, Found, discover, identity, order_digest
+from onnxnorm.calibration.discovery import Found, discover, identity, order_digest
+from onnxnorm.calibration.file_table import KINDS, FileTable
 from onnxnorm.calibration.image_options import ImageOptions, preprocessing_for
 from onnxnorm.calibration.parts import ImageFiles, MemoryArrays, Part, printable
 from onnxnorm.calibration.prefetch import available_threads
@@ -83,13 +85,13 @@ class Dataset:
 
     def describe(self) -> str:
         """Return one line for people."""
-        images = sum(file.kind == "image" for file in self._found.files)
-        arrays = len(self._found.files) - images
+        arrays = int(np.count_nonzero(self._found.files.kinds == KINDS.index("array")))
+        images = len(self._found.files) - arrays
         parts = [f"{images:,} image(s)"] if images else []
         if arrays:
             rows = sum(part.total for part in self._parts if isinstance(part, ArrayFile))
             parts.append(f"{arrays:,} array file(s) with {rows:,} sample(s)")
-        if not self._found.files:
+        if not len(self._found.files):
             parts.append("arrays in memory" + ("" if self.total is None else f" with {self.total:,} sample(s)"))
         if self.ignored:
             parts.append(f"{self.ignored:,} other file(s) ignored")
@@ -97,24 +99,45 @@ class Dataset:
 
     def identity(self) -> dict[str, int | str]:
         """Return `files`, `bytes` and a `digest` over names and sizes; nothing is read. No digest without files."""
-        return identity(self._found.files) if self._found.files else {"files": 0, "bytes": 0, "digest": ""}
+        if not len(self._found.files):
+            return {"files": 0, "bytes": 0, "digest": ""}
+        return self._listed if (self._found.files.sizes >= 0).all() else identity(self._found.files)
+
+    @cached_property
+    def _listed(self) -> dict[str, int | str]:
+        """The identity of files whose sizes were listed with them."""
+        return identity(self._found.files)
 
     def order(self) -> str:
         """Return a digest over the order of the files."""
+        return self._order
+
+    @cached_property
+    def _order(self) -> str:
         return order_digest(self._found.files)
 
-    def used(self, selection: Selection, skipped: Container[str]) -> Iterator[DataFile]:
-        """Yield the files with samples that `selection` says are done, but for those whose names were skipped."""
-        start = 0
-        for file, count in zip(self._found.files, self._counts(), strict=True):
-            if selection.has_done(start, start + count) and printable(file.path) not in skipped:
-                yield file
-            start += count
+    def used(self, selection: Selection, skipped: Collection[str]) -> FileTable:
+        """Return the files with samples that `selection` says are done, but for those whose names were skipped."""
+        files = self._found.files
+        rows = np.concatenate([np.empty(0, np.int64), *self._done(selection)])
+        found = files if len(rows) == len(files) else files.taken(rows)
+        if not skipped:
+            return found
+        bad = [row for row, entry in enumerate(found.entries()) if printable(entry.where) in skipped]
+        return found.taken(np.delete(np.arange(len(found)), bad)) if bad else found
 
-    def _counts(self) -> Iterator[int]:
-        """Samples in each file."""
+    def _done(self, selection: Selection) -> Iterator[Indices]:
+        """The rows of the files with samples that are done, part by part."""
+        row = start = 0
         for part in self._parts:
-            yield from [1] * len(part.files) if isinstance(part, ImageFiles) else [part.total or 0]
+            stop = start + (part.total or 0)
+            if isinstance(part, ImageFiles):
+                yield selection.done_among(start, stop) - start + row
+                row += len(part.files)
+            else:
+                yield np.arange(row, row + selection.has_done(start, stop))
+                row += 1
+            start = stop
 
     def batches(
         self,
@@ -183,7 +206,7 @@ def open_data(data: Data, specs: Sequence[InputSpec], options: ImageOptions | No
         return _open_files(items, specs, options or ImageOptions())
     if isinstance(data, (list, tuple)):
         return _open_memory(list(data), specs)
-    return Dataset([MemoryArrays(items, tuple(specs), None)], Found((), 0), None)
+    return Dataset([MemoryArrays(items, tuple(specs), None)], Found(FileTable.of(()), 0), None)
 
 
 def _open_files(paths: Iterable[Any], specs: Sequence[InputSpec], options: ImageOptions) -> Dataset:
@@ -194,22 +217,23 @@ def _open_files(paths: Iterable[Any], specs: Sequence[InputSpec], options: Image
     found = discover(paths)
     preprocessing = _image_preprocessing(found.files, specs, options)
     parts: list[Part] = []
-    for kind, group in groupby(found.files, key=lambda file: file.kind):
-        if kind == "array":
+    edges = (np.flatnonzero(np.diff(found.files.kinds)) + 1).tolist()
+    for start, stop in pairwise([0, *edges, len(found.files)]):
+        group = found.files[start:stop]
+        if group[0].kind == "array":
             parts.extend(open_arrays(Path(file.path), specs) for file in group)
         elif preprocessing is not None:
-            parts.append(ImageFiles(tuple(group), specs[0].name, preprocessing))
+            parts.append(ImageFiles(group, specs[0].name, preprocessing))
     return Dataset(parts, found, preprocessing)
 
 
-def _image_preprocessing(
-    files: Sequence[DataFile], specs: Sequence[InputSpec], options: ImageOptions
-) -> Preprocessing | None:
-    image = next((file for file in files if file.kind == "image"), None)
-    if image is None:
+def _image_preprocessing(files: FileTable, specs: Sequence[InputSpec], options: ImageOptions) -> Preprocessing | None:
+    images = files.kinds == KINDS.index("image")
+    if not images.any():
         return None
     if len(specs) > 1:
         names = ", ".join(repr(spec.name) for spec in specs)
+        image = files[int(images.argmax())]
         raise DataError(f"{image.path} is an image, but the model has the inputs {names}; give .npz files named so")
     return preprocessing_for(specs[0], options)
 
@@ -217,7 +241,7 @@ def _image_preprocessing(
 def _open_memory(items: list[Any], specs: Sequence[InputSpec]) -> Dataset:
     """Check arrays that are all there at once, and know their number."""
     total = sum(block.count for block in array_blocks(items, specs, "array"))
-    return Dataset([MemoryArrays(items, tuple(specs), total)], Found((), 0), None)
+    return Dataset([MemoryArrays(items, tuple(specs), total)], Found(FileTable.of(()), 0), None)
 
 
 def _peeked(data: Any) -> tuple[object, Iterable[Any]]:
