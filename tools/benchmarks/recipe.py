@@ -31,8 +31,14 @@ def stacked(paths: Sequence[Path], recipe: Mapping[str, Any]) -> Array:
 
 def sample(path: Path, recipe: Mapping[str, Any]) -> Array:
     """One photograph as (C, H, W)."""
+    height, width = recipe["size"]
     with Image.open(path) as image:
-        cropped = _cropped(image if image.mode == "L" else image.convert("RGB"), *recipe["size"])
+        scaled = _scaled(image.size, height, width)
+        drafted = image.draft(None, _times(recipe.get("draft", 0), scaled))  # large JPEGs at a fraction, as ours
+        picture = image if image.mode == "L" else image.convert("RGB")
+        picture = picture.resize(scaled, Image.Resampling.BILINEAR, box=drafted[1] if drafted else None)
+    left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
+    cropped = picture.crop((left, top, left + width, top + height))
     pixels = np.atleast_3d(np.asarray(cropped.convert("L" if recipe["channels"] == "gray" else "RGB")))
     if recipe["channels"] == "bgr":
         pixels = pixels[:, :, ::-1]
@@ -47,12 +53,12 @@ def sample(path: Path, recipe: Mapping[str, Any]) -> Array:
     return values
 
 
-def _cropped(image: Image.Image, height: int, width: int) -> Image.Image:
-    """The shortest side scaled to the size, and the centre cut out."""
-    if image.width * height >= image.height * width:
-        full = (height * image.width // image.height, height)
-    else:
-        full = (width, width * image.height // image.width)
-    left, top = round((full[0] - width) / 2), round((full[1] - height) / 2)
-    scaled = image.resize(full, Image.Resampling.BILINEAR)
-    return scaled.crop((left, top, left + width, top + height))
+def _scaled(size: tuple[int, int], height: int, width: int) -> tuple[int, int]:
+    """The picture's (width, height) with the shortest side scaled to the size."""
+    if size[0] * height >= size[1] * width:
+        return height * size[0] // size[1], height
+    return width, width * size[1] // size[0]
+
+
+def _times(factor: int, size: tuple[int, int]) -> tuple[int, int] | None:
+    return (factor * size[0], factor * size[1]) if factor else None
