@@ -39,7 +39,10 @@ Ours goes end to end from JPEG files. Bare inference is ONNX Runtime with the sa
 does at the end. There are more photographs than are measured, so whoever decodes ahead does so until the end. *CPU*:
 over the same images, in all threads of the process, also those that wait actively. *Whole call*: with model, probe and
 session set up and all that follows the last batch, without the start of Python and imports. Peak memory is that of the
-whole process, or of the larger one where there is a worker. Photographs are repeated where there are not enough."""
+whole process, or of the larger one where there is a worker. Photographs are repeated where there are not enough.
+
+How many times as fast as the others one can be has a bound: what they take over bare inference, which nothing that
+runs the network beats by much. It depends on the processor: the faster its convolutions, the more all else weighs."""
 
 
 def measure(machine: Machine, models: Path, zoo: Path, embedded: Path) -> str:
