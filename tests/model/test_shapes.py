@@ -210,5 +210,6 @@ def test_nodes_that_break_the_rules_are_the_models_fault() -> None:
 def test_legal_nodes_pass() -> None:
     for name in ("plain_chain", "u_net", "recurrent_head", "custom_domain", "branch_captures_weight"):
         graph = read(CASES[name].build())
+        assert len(graph.nodes) > 1, name
         for node in graph.nodes:
             check_legal(node, graph)
