@@ -9,9 +9,9 @@ from typing import Any, TypedDict
 
 from numpy.typing import NDArray
 
-from onnxnorm.calibration.engine import DEFAULT_BATCH, filled, fixed_batch
 from onnxnorm.calibration.image_options import Numbers, Size, parsed_size
 from onnxnorm.calibration.sources import Dataset
+from onnxnorm.calibration.steps import DEFAULT_BATCH, filled, fixed_batch
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.shapes import sample_shapes

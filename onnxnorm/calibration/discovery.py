@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from itertools import chain, pairwise
 from pathlib import Path
 
-import numpy as np
-
-from onnxnorm.calibration.file_table import DataFile, Entry, FileTable, FileTableBuilder, Kind, Place
+from onnxnorm.calibration.file_table import DataFile, FileTable, FileTableBuilder, Kind, Place
 from onnxnorm.calibration.images import image_extensions
-from onnxnorm.calibration.listing import listed
+from onnxnorm.calibration.listing import Crew, Listing, Threads
 from onnxnorm.calibration.remote import is_uri
+from onnxnorm.calibration.stores import listed_folder, listed_uri
 from onnxnorm.errors import DataError
 
-__all__ = ["DataFile", "Found", "discover", "identity", "order_digest"]
+__all__ = ["DataFile", "Found", "discover", "identity", "kind_of", "order_digest"]
 
 _ARRAY_EXTENSIONS = frozenset({".npy", ".npz"})
 _SORTED_AT_ONCE = 1 << 18
@@ -36,24 +36,23 @@ class Found:
     ignored: int
 
 
-def discover(data: Iterable[str | os.PathLike[str]]) -> Found:
-    """Return all files that `data` (files and folders) leads to."""
-    pictures = image_extensions()
+def discover(data: Iterable[str | os.PathLike[str]], crew: Crew | None = None) -> Found:
+    """Return all files that `data` (files and folders) leads to; threads list them if there is no other crew."""
     tables: list[FileTable] = []
     loose = FileTableBuilder()
     ignored = singles = 0
     for given in data:
         path = Path(given)
         if not is_uri(given) and not os.path.isdir(path):
-            _add_single(loose, path, pictures)
+            _add_single(loose, path)
             singles += 1
             continue
         if loose:
             tables.append(loose.table())
             loose = FileTableBuilder()
-        table, others = _elsewhere(os.fspath(given), pictures) if is_uri(given) else _in_folder(path, pictures)
-        tables.append(table)
-        ignored += others
+        found = _below(given if is_uri(given) else path, crew or Threads())
+        tables.append(found.files)
+        ignored += found.others
     if loose or not tables:
         tables.append(loose.table())
     table = FileTable.joined(tables)
@@ -63,7 +62,7 @@ def discover(data: Iterable[str | os.PathLike[str]]) -> Found:
 def identity(files: Sequence[DataFile]) -> dict[str, int | str]:
     """Return what tells this data from other data, for provenance: count, bytes, a digest over names and sizes.
 
-    No file is read. The order and the place of the folder do not matter.
+    No file is looked at. The order and the place of the folder do not matter.
     """
     table = FileTable.of(files)
     blocks = [_sorted(table[low : low + _SORTED_AT_ONCE]) for low in range(0, len(table), _SORTED_AT_ONCE)]
@@ -86,20 +85,9 @@ def order_digest(files: Sequence[DataFile]) -> str:
 
 
 def _sorted(table: FileTable) -> FileTable:
-    """Sort by names and sizes, and find out sizes that are not known."""
-    sizes = table.sizes if (table.sizes >= 0).all() else np.array([_size(entry) for entry in table.entries()], np.int64)
-    named = list(zip(table.names(), sizes.tolist(), strict=True))
-    order = sorted(range(len(table)), key=named.__getitem__)
-    return replace(table.taken(order), sizes=sizes[order])
-
-
-def _size(entry: Entry) -> int:
-    if entry.size >= 0:
-        return entry.size
-    try:
-        return os.stat(entry.where).st_size
-    except OSError as error:
-        raise DataError(f"{entry.where} cannot be read any more: {error.strerror}") from error
+    """Sort by names and sizes."""
+    named = list(zip(table.names(), table.sizes.tolist(), strict=True))
+    return table.taken(sorted(range(len(table)), key=named.__getitem__))
 
 
 def _nested(tables: Sequence[FileTable]) -> bool:
@@ -120,91 +108,40 @@ def _once(table: FileTable) -> FileTable:
     return table if len(first) == len(table) else table.taken(list(first.values()))
 
 
-def _add_single(table: FileTableBuilder, path: Path, pictures: frozenset[str]) -> None:
-    if not os.path.exists(path):
-        raise DataError(f"{path} does not exist; give images, folders, .npy or .npz files")
-    kind = _kind(path.name, pictures)
+def _add_single(table: FileTableBuilder, path: Path) -> None:
+    try:
+        size = os.stat(path).st_size
+    except OSError as error:
+        raise DataError(f"{path} does not exist; give images, folders, .npy or .npz files") from error
+    kind = kind_of(path.name)
     if kind is None or not os.path.isfile(path):
         raise DataError(f"{path} is neither an image that Pillow reads nor a .npy or .npz file")
-    table.add(Place.folder(path.parent), path.name, kind)
+    table.add(Place.folder(path.parent), path.name, kind, size)
 
 
-def _in_folder(folder: Path, pictures: frozenset[str]) -> tuple[FileTable, int]:
-    """Return the files to use, sorted by the parts of their paths, and the number of the others."""
-    walk = _Walk(Place.folder(folder), pictures)
-    walk.down(os.fspath(folder), "")
-    if not walk.found:
-        raise DataError(f"folder {folder} holds no images and no .npy or .npz arrays ({walk.others} other files)")
-    return walk.found.table(), walk.others
-
-
-@dataclass
-class _Walk:
-    """Goes through a folder, down into each of its folders where the name of that stands among the others.
-
-    So the files come sorted by the parts of their paths. `seen` are the real folders, each of which counts once.
-    """
-
-    place: Place
-    pictures: frozenset[str]
-    found: FileTableBuilder = field(default_factory=FileTableBuilder)
-    others: int = 0
-    seen: set[str] = field(default_factory=set)
-
-    def down(self, folder: str, inside: str) -> None:
-        """Take in a folder, whose files have names that begin with `inside`."""
-        files, folders, others = _scanned(folder, self.pictures)
-        real = os.path.realpath(folder)
-        if real in self.seen:
-            return
-        self.seen.add(real)
-        self.others += others
-        for name in sorted([*files, *folders]):
-            if name in folders:
-                self.down(os.path.join(folder, name), f"{inside}{name}/")
-            elif kind := _kind(name, self.pictures):
-                self.found.add(self.place, inside + name, kind)
-
-
-def _scanned(folder: str, pictures: frozenset[str]) -> tuple[list[str], set[str], int]:
-    """Return the names of the files to use, those of the folders, and the number of the other files."""
-    files, folders, others = [], set(), 0
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if _is(entry.is_dir):
-                    folders.add(entry.name)
-                elif _kind(entry.name, pictures) and _is(entry.is_file):
-                    files.append(entry.name)
-                else:
-                    others += 1
-    except OSError as error:
-        raise DataError(f"folder {folder} cannot be read: {error.strerror}") from error
-    return files, folders, others
-
-
-def _is(asked: Callable[[], bool]) -> bool:
-    """What cannot be asked is not."""
-    try:
-        return asked()
-    except OSError:
-        return False
-
-
-def _elsewhere(uri: str, pictures: frozenset[str]) -> tuple[FileTable, int]:
-    """Return the images below a URI, and the number of other files. Arrays must be local: they are memory-mapped."""
-    found = listed(uri, lambda name: _kind(name, pictures))
-    if not len(found.table):
+def _below(given: str | os.PathLike[str], crew: Crew) -> Listing:
+    """Return what lies below a folder or a URI; there, arrays cannot be used, for they are memory-mapped."""
+    if not is_uri(given):
+        found = listed_folder(given, kind_of, crew)
+        if not found.files:
+            raise DataError(f"folder {given} holds no images and no .npy or .npz arrays ({found.others} other files)")
+        return found
+    found = listed_uri(os.fspath(given), kind_of, crew)
+    if not found.files:
         what = "only arrays, which must be local files" if found.arrays else f"no images ({found.others} other files)"
-        raise DataError(f"{uri} holds {what}")
-    return found.table, found.others
+        raise DataError(f"{given} holds {what}")
+    return found
 
 
-def _kind(name: str, pictures: frozenset[str]) -> Kind | None:
+def kind_of(name: str) -> Kind | None:
+    """What a file of this name is."""
     stem, dot, ending = name.rpartition(".")
     extension = (dot + ending).lower() if stem else ""
     if extension in _ARRAY_EXTENSIONS:
         return "array"
-    return "image" if extension in pictures else None
+    return "image" if extension in _pictures() else None
+
+
+@lru_cache(maxsize=1)
+def _pictures() -> frozenset[str]:
+    return image_extensions()

@@ -13,7 +13,7 @@ import os
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple, overload
@@ -37,13 +37,13 @@ _UTF8 = sys.getfilesystemencoding() == "utf-8"
 class DataFile:
     """A file to calibrate on; `name` is relative to the folder that was given, so it is the same on all machines.
 
-    `size` in bytes is known of remote files only.
+    `size` is what it was when it was listed, in bytes.
     """
 
     path: Path | RemoteFile
     name: str
     kind: Kind
-    size: int | None = None
+    size: int
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class Place:
     tidy: bool = True
 
     @classmethod
-    def folder(cls, path: Path) -> Place:
+    def folder(cls, path: str | os.PathLike[str]) -> Place:
         """A local folder."""
-        return cls("" if str(path) == os.curdir else os.path.join(path, ""))
+        return cls("" if os.fspath(path) == os.curdir else os.path.join(path, ""))
 
 
 class Entry(NamedTuple):
-    """A file as a table keeps it: `raw` is what follows the prefix, `size` is -1 where it is not known."""
+    """A file as a table keeps it: `raw` is what follows the prefix."""
 
     place: Place
     raw: str
@@ -84,7 +84,7 @@ class Entry(NamedTuple):
     def file(self) -> DataFile:
         """As it is worked with."""
         path = RemoteFile(self.where) if self.place.remote else Path(self.where)
-        return DataFile(path, self.name, KINDS[self.kind], None if self.size < 0 else self.size)
+        return DataFile(path, self.name, KINDS[self.kind], self.size)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -206,6 +206,18 @@ class FileTable(Sequence[DataFile]):
             starts,
         )
 
+    def moved(self, inside: str, places: Sequence[Place]) -> FileTable:
+        """All files with names that begin with `inside`, at other `places`, one for each that there was."""
+        if not len(self):
+            return self
+        before = inside.encode("utf-8", "surrogatepass")
+        text = self.text
+        if before:
+            text = before + before.join(self._raw(slice(0, len(self))))
+        return replace(
+            self, text=text, offsets=self.offsets + len(before) * np.arange(len(self) + 1), places=tuple(places)
+        )
+
     def _texts(self, rows: Indices) -> Iterator[bytes]:
         """The names of some rows, in pieces: at once where rows follow each other."""
         edge = np.diff(rows) != 1
@@ -230,7 +242,7 @@ class FileTableBuilder:
     def __len__(self) -> int:
         return len(self._kinds)
 
-    def add(self, place: Place, raw: str, kind: Kind, size: int | None = None) -> None:
+    def add(self, place: Place, raw: str, kind: Kind, size: int) -> None:
         """Append a file: its path or URI is the prefix of the place and `raw`."""
         if place is not self._place and place != self._place:
             self._place = place
@@ -238,7 +250,7 @@ class FileTableBuilder:
             self._starts.append(len(self._kinds))
         self._text += raw.encode("utf-8", "surrogatepass")
         self._offsets.append(len(self._text))
-        self._sizes.append(-1 if size is None else size)
+        self._sizes.append(size)
         self._kinds.append(0 if kind == KINDS[0] else 1)
 
     def table(self) -> FileTable:

@@ -33,16 +33,8 @@ def fingerprints(files: Iterable[DataFile]) -> Prints:
 def _named(table: FileTable) -> Iterator[tuple[int, int, int]]:
     """The hash of name and size, the row and the size of every file."""
     for row, entry in enumerate(table.entries()):
-        size = _size(entry) if entry.size < 0 else entry.size
         name = entry.where if entry.place.remote else entry.raw.rsplit("/", 1)[-1]
-        yield _hash(os.fsencode(name), size), row, size
-
-
-def _size(entry: Entry) -> int:
-    try:
-        return os.stat(entry.where).st_size
-    except OSError:
-        return -1
+        yield _hash(os.fsencode(name), entry.size), row, entry.size
 
 
 def _content(entry: Entry, size: int) -> int:

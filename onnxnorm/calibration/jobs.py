@@ -65,8 +65,8 @@ class Job:
         preprocessing = self.dataset.preprocessing
         return {
             "model": self.digest,
-            "data": self.dataset.identity()["digest"],
-            "order of the data": self.dataset.order(),
+            "data": self.dataset.identity["digest"],
+            "order of the data": self.dataset.order,
             "preprocessing": preprocessing.to_json() if preprocessing else None,
             "shard": str(self.selection.shard),
             "filters": self.filters,
@@ -100,8 +100,8 @@ class State:
     def statistics(self, job: Job, *, complete: bool, sources: bool = True) -> Statistics:
         """As statistics; `sources` are left out of a checkpoint, for they take a look at every file."""
         preprocessing = job.dataset.preprocessing
-        identity = job.dataset.identity() if sources else {"digest": ""}
-        source = identity | {"order": job.dataset.order(), "shards": [str(job.selection.shard)]}
+        identity = job.dataset.identity if sources else {"digest": ""}
+        source = identity | {"order": job.dataset.order, "shards": [str(job.selection.shard)]}
         used = (
             job.dataset.used(replace(job.selection, done=self.done), {name for name, _ in self.skipped})
             if identity["digest"]

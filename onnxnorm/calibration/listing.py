@@ -1,194 +1,125 @@
-"""Listing a store: what lies below a URI, as a table, in the order that local folders have.
+"""Listing what lies below a folder or a URI, in the order of the parts of the names.
 
-Stores answer slowly, a thousand names at a time, so many folders are listed at once, by threads. Each folder becomes a
-part of the table as soon as it is listed; what the store says about its files is never there for all of them. A store
-that lists everything below a folder at one go is asked for that as soon as there are folders enough; any other is
-walked folder by folder. Hidden folders are not listed.
+Folders are listed level by level, all of a level at once, by a `Crew`: threads of this process, or the workers of a
+cluster. A `Store` knows how one folder is listed; it answers with a table of bare names, so that little has to be sent
+and what a store says about its files is never there for all of them. The tables are put in order at the end.
+
+Each folder is listed once, also where links lead to it more than once: there it counts where the order has it first.
+A store that lists everything below a folder at one go is asked for that as soon as there are folders enough.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
-from importlib import import_module
+from dataclasses import dataclass
 from itertools import chain
-from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import Protocol, TypeVar
 
-from onnxnorm.calibration.file_table import FileTable, FileTableBuilder, Kind, Place, parts_of
-from onnxnorm.calibration.remote import fsspec_module
-from onnxnorm.errors import DataError, OptionError
+from onnxnorm.calibration.file_table import FileTable
 
-__all__ = ["LISTING_THREADS", "Listing", "listed"]
+__all__ = ["LISTING_THREADS", "Crew", "Listing", "Opened", "Store", "Threads", "listing"]
 
 LISTING_THREADS = 32
 # Where a bucket has few folders at the top, those below them are looked for, so many levels deep.
 _LEVELS = 4
 
-KindOf: TypeAlias = Callable[[str], Kind | None]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The images in order; how many files there are besides, and whether arrays are among them."""
+    """The files to use, in order; how many others there are, and whether there are arrays that cannot be used."""
 
-    table: FileTable
+    files: FileTable
     others: int
-    arrays: bool
-
-
-@dataclass
-class _Folder:
-    """A folder, the files that were listed with it, and its folders that were not, by name."""
-
-    path: str
-    found: Listing = field(default_factory=lambda: Listing(FileTable.of(()), 0, False))
-    folders: list[_Folder] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """Its own, without those of the folders above."""
-        return self.path.rsplit("/", 1)[-1]
-
-    def listings(self) -> Iterator[Listing]:
-        """Everything in order: a file comes before the folder of its name."""
-        table, at = self.found.table, 0
-        for folder in self.folders:
-            stop = bisect_right(
-                range(len(table)), folder.name, key=lambda row: table.entry(row).name.rsplit("/", 1)[-1]
-            )
-            if at < stop:
-                yield Listing(table[at:stop], 0, False)
-            yield from folder.listings()
-            at = stop
-        yield Listing(table[at:], self.found.others, self.found.arrays)
-
-
-class _UnusualError(Exception):
-    """A folder has entries that do not lie directly in it, so that they may turn up twice or out of order."""
-
-
-def listed(uri: str, kind_of: KindOf) -> Listing:
-    """Return what lies below a URI, or the file that it is."""
-    try:
-        system, root = _opened(uri)
-        if not system.isdir(root):
-            return _Store(system, root.rpartition("/")[0], kind_of).compact([(root, system.info(root))])
-        store = _Store(system, root.rstrip("/"), kind_of)
-        try:
-            return store.walked(_Folder(store.base or root))
-        except _UnusualError:
-            whole = _Folder(root)
-            store.everything(whole)
-            return whole.found
-    except (DataError, OptionError):
-        raise
-    except Exception as error:
-        raise DataError(f"{uri} cannot be listed: {type(error).__name__}: {error}") from error
+    arrays: bool = False
 
 
 @dataclass(frozen=True)
-class _Store:
-    """A file system of fsspec, and the folder in it to which names are relative."""
+class Opened:
+    """What was found in a folder: the listing of its files by their names in it, and its folders that are still to do.
 
-    system: Any
-    base: str
-    kind_of: KindOf
+    A folder has a name and a key. The key is what the store lists it by, the same wherever a link to it stands.
+    """
 
-    @cached_property
+    found: Listing
+    folders: tuple[tuple[str, str], ...] = ()
+
+
+class Store(Protocol):
+    """Lists folders, each by its key; can be sent to another process."""
+
+    @property
     def flat(self) -> bool:
         """Whether it has a way of its own to list everything below a folder."""
-        spec, asyn = import_module("fsspec.spec").AbstractFileSystem, import_module("fsspec.asyn").AsyncFileSystem
-        kind = type(self.system)
-        return kind.find is not spec.find or getattr(kind, "_find", asyn._find) is not asyn._find
 
-    def walked(self, root: _Folder) -> Listing:
-        """Go down level by level, all folders of a level at once."""
-        level, depth = [root], 0
-        with ThreadPoolExecutor(LISTING_THREADS, "onnxnorm-list") as pool:
-            while level:
-                whole = self.flat and (len(level) >= LISTING_THREADS or depth == _LEVELS)
-                below = pool.map(self.everything if whole else self.opened, level)
-                level = list(chain.from_iterable(below))
-                depth += 1
-        every = list(root.listings())
-        table = FileTable.joined([found.table for found in every])
-        return Listing(table, sum(found.others for found in every), any(found.arrays for found in every))
+    def opened(self, folder: str) -> Opened:
+        """List what is directly in a folder, files and folders by their names."""
 
-    def everything(self, folder: _Folder) -> list[_Folder]:
+    def everything(self, folder: str) -> Opened:
         """List all that is below a folder at one go; no folders are left."""
-        with self._named(folder):
-            found = self.system.find(folder.path, detail=True)
-            folder.found = self.compact(found.items())
-        return []
 
-    def opened(self, folder: _Folder) -> list[_Folder]:
-        """List what is directly in a folder, and return the folders among it."""
-        files, folders = [], []
-        with self._named(folder):
-            for info in self.system.ls(folder.path, detail=True):
-                part = _below(info["name"], folder.path.rstrip("/")).rstrip("/")
-                if "/" in part or part == ".":
-                    raise _UnusualError
-                if info["type"] != "directory":
-                    files.append((info["name"], info))
-                elif part and not part.startswith("."):
-                    folders.append(_Folder(info["name"].rstrip("/")))
-                elif not part and self.flat and info["name"] != folder.path:
-                    raise _UnusualError
-            folder.found = self.compact(files)
-        folder.folders = sorted(folders, key=lambda folder: folder.name)
-        return folder.folders
+    def placed(self, files: FileTable, inside: str) -> FileTable:
+        """The files of the folder that has the name `inside` below the root, by their names below the root."""
 
-    def compact(self, found: Iterable[tuple[str, dict[str, Any]]]) -> Listing:
-        """Sort files by the parts of their paths, leave out what is hidden, and keep the images."""
-        rows = []
-        for path, info in found:
-            raw = _below(path, self.base)
-            parts = parts_of(raw)
-            if "/." not in f"/{raw}" or not any(part.startswith(".") for part in parts):
-                rows.append((parts, raw, int(info.get("size") or 0), path))
-        rows.sort(key=itemgetter(0))
-        builder, arrays, places = FileTableBuilder(), False, dict[bool, Place]()
-        for parts, raw, size, path in rows:
-            kind = self.kind_of(parts[-1] if parts else "")
-            arrays |= kind == "array"
-            if kind == "image":
-                tidy = raw == "/".join(parts)
-                if tidy not in places:
-                    places[tidy] = Place(str(self.system.unstrip_protocol(path)).removesuffix(raw), True, tidy)
-                builder.add(places[tidy], raw, kind, size)
-        return Listing(builder.table(), len(rows) - len(builder), arrays)
 
-    @contextmanager
-    def _named(self, folder: _Folder) -> Iterator[None]:
-        """Make errors of the store errors of this folder."""
+class Crew(Protocol):
+    """Who lists."""
+
+    @property
+    def width(self) -> int:
+        """How many folders at once there should be before any is listed at one go."""
+
+    def map(self, function: Callable[[T], R], items: Sequence[T]) -> Iterable[R]:
+        """The function's results, in order, from many at once. It and what it returns can be sent to a process."""
+
+
+@dataclass(frozen=True)
+class Threads:
+    """Threads of this process, for listing is waiting for the most part."""
+
+    width: int = LISTING_THREADS
+
+    def map(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+        """The first error ends it."""
+        pool = ThreadPoolExecutor(self.width, "onnxnorm-list")
         try:
-            yield
-        except (DataError, OptionError, _UnusualError):
-            raise
-        except Exception as error:
-            uri = self.system.unstrip_protocol(folder.path)
-            raise DataError(f"{uri} cannot be listed: {type(error).__name__}: {error}") from error
+            yield from pool.map(function, items)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _opened(uri: str) -> tuple[Any, str]:
-    """The file system, and the path in it. It keeps no listings, where that is its choice: they may be very large."""
-    url_to_fs = fsspec_module().core.url_to_fs
-    try:
-        found: tuple[Any, str] = url_to_fs(uri, use_listings_cache=False)
-    except TypeError:
-        found = url_to_fs(uri)
-    return found
+def listing(store: Store, root: str, crew: Crew) -> Listing:
+    """Return what lies below the folder with the key `root`."""
+    opened: dict[str, Opened] = {}
+    level, depth = [root], 0
+    while level:
+        whole = store.flat and (len(level) >= crew.width or depth == _LEVELS)
+        opened.update(zip(level, crew.map(store.everything if whole else store.opened, level), strict=True))
+        below = chain.from_iterable(opened[folder].folders for folder in level)
+        level = list(dict.fromkeys(key for _, key in below if key not in opened))
+        depth += 1
+    every = list(_in_order(opened, root, "", set()))
+    return Listing(
+        FileTable.joined([store.placed(found.files, inside) for inside, found in every]),
+        sum(found.others for _, found in every),
+        any(found.arrays for _, found in every),
+    )
 
 
-def _below(path: str, folder: str) -> str:
-    """The path relative to a folder that it lies in."""
-    rest = path[len(folder) :]
-    if not path.startswith(folder) or (folder and rest and not rest.startswith("/")):
-        raise ValueError(f"{path} does not lie in {folder}")
-    return rest.removeprefix("/")
+def _in_order(opened: dict[str, Opened], folder: str, inside: str, seen: set[str]) -> Iterator[tuple[str, Listing]]:
+    """Everything below a folder with the folder it lies in; a file comes before the folder of its name."""
+    if folder in seen:
+        return
+    seen.add(folder)
+    found, files, at = opened[folder].found, opened[folder].found.files, 0
+    for name, key in opened[folder].folders:
+        stop = bisect_right(range(len(files)), name, key=lambda row: files.entry(row).raw)
+        if at < stop:
+            yield inside, Listing(files[at:stop], 0)
+        yield from _in_order(opened, key, f"{inside}{name}/", seen)
+        at = stop
+    yield inside, Listing(files[at:], found.others, found.arrays)

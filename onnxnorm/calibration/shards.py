@@ -9,9 +9,10 @@ a few gaps.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,14 +67,14 @@ class Ranges:
         return at >= 0 and place < self.spans[at][1]
 
     def with_spans(self, spans: Iterable[tuple[int, int]]) -> Ranges:
-        """The union with other ranges."""
-        merged: list[tuple[int, int]] = []
-        for start, stop in sorted([*self.spans, *spans]):
-            if merged and start <= merged[-1][1]:
-                merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
-            elif start < stop:
-                merged.append((start, stop))
-        return Ranges(tuple(merged))
+        """The union with other ranges. Those that are there already are not looked through: there may be many."""
+        joined = list(self.spans)
+        for span in _united(spans):
+            low = bisect_left(joined, span[0], key=itemgetter(1))
+            high = bisect_right(joined, span[1], key=itemgetter(0))
+            touched = [span, *joined[low:high]]
+            joined[low:high] = [(min(start for start, _ in touched), max(stop for _, stop in touched))]
+        return Ranges(tuple(joined))
 
     def with_places(self, places: Iterable[int]) -> Ranges:
         """The union with single integers."""
@@ -89,6 +90,17 @@ class Ranges:
             start = max(start, end)
         if start < stop:
             yield start, stop
+
+
+def _united(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The union as ranges that are ascending, do not touch, and are not empty."""
+    united: list[tuple[int, int]] = []
+    for start, stop in sorted(spans):
+        if united and start <= united[-1][1]:
+            united[-1] = (united[-1][0], max(stop, united[-1][1]))
+        elif start < stop:
+            united.append((start, stop))
+    return united
 
 
 @dataclass(frozen=True)

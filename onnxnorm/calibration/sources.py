@@ -22,6 +22,7 @@ from onnxnorm.calibration.batches import Batch, Skipped, regroup
 from onnxnorm.calibration.discovery import Found, discover, identity, order_digest
 from onnxnorm.calibration.file_table import KINDS, FileTable
 from onnxnorm.calibration.image_options import ImageOptions, preprocessing_for
+from onnxnorm.calibration.listing import Crew
 from onnxnorm.calibration.parts import ImageFiles, MemoryArrays, Part, printable
 from onnxnorm.calibration.prefetch import available_threads
 from onnxnorm.calibration.preprocessing import Preprocessing
@@ -97,23 +98,15 @@ class Dataset:
             parts.append(f"{self.ignored:,} other file(s) ignored")
         return ", ".join(parts)
 
+    @cached_property
     def identity(self) -> dict[str, int | str]:
-        """Return `files`, `bytes` and a `digest` over names and sizes; nothing is read. No digest without files."""
-        if not len(self._found.files):
-            return {"files": 0, "bytes": 0, "digest": ""}
-        return self._listed if (self._found.files.sizes >= 0).all() else identity(self._found.files)
+        """What tells this data from other: `files`, `bytes`, and a `digest` over names and sizes if there are files."""
+        files = self._found.files
+        return identity(files) if len(files) else {"files": 0, "bytes": 0, "digest": ""}
 
     @cached_property
-    def _listed(self) -> dict[str, int | str]:
-        """The identity of files whose sizes were listed with them."""
-        return identity(self._found.files)
-
     def order(self) -> str:
-        """Return a digest over the order of the files."""
-        return self._order
-
-    @cached_property
-    def _order(self) -> str:
+        """A digest over the order of the files."""
         return order_digest(self._found.files)
 
     def used(self, selection: Selection, skipped: Collection[str]) -> FileTable:
@@ -190,31 +183,33 @@ class Dataset:
             offset += part.total or 0
 
 
-def open_data(data: Data, specs: Sequence[InputSpec], options: ImageOptions | None = None) -> Dataset:
+def open_data(
+    data: Data, specs: Sequence[InputSpec], options: ImageOptions | None = None, crew: Crew | None = None
+) -> Dataset:
     """Return the dataset for a model with the inputs `specs`.
 
-    `options` are about images; arrays are fed as they are.
+    `options` are about images; arrays are fed as they are. `crew` lists folders, by default threads.
     """
     if not specs:
         raise DataError("the model has no inputs, so there is nothing to calibrate on")
     if isinstance(data, (str, os.PathLike)):
-        return _open_files([data], specs, options or ImageOptions())
+        return _open_files([data], specs, options or ImageOptions(), crew)
     if isinstance(data, Mapping) or hasattr(data, "__array__"):
         return _open_memory([data], specs)
     first, items = _peeked(data)
     if isinstance(first, (str, os.PathLike)):
-        return _open_files(items, specs, options or ImageOptions())
+        return _open_files(items, specs, options or ImageOptions(), crew)
     if isinstance(data, (list, tuple)):
         return _open_memory(list(data), specs)
     return Dataset([MemoryArrays(items, tuple(specs), None)], Found(FileTable.of(()), 0), None)
 
 
-def _open_files(paths: Iterable[Any], specs: Sequence[InputSpec], options: ImageOptions) -> Dataset:
+def _open_files(paths: Iterable[Any], specs: Sequence[InputSpec], options: ImageOptions, crew: Crew | None) -> Dataset:
     paths = list(paths)
     for path in paths:
         if not isinstance(path, (str, os.PathLike)):
             raise DataError(f"DATA mixes paths with {type(path).__name__}; give paths only, or arrays only")
-    found = discover(paths)
+    found = discover(paths, crew)
     preprocessing = _image_preprocessing(found.files, specs, options)
     parts: list[Part] = []
     edges = (np.flatnonzero(np.diff(found.files.kinds)) + 1).tolist()

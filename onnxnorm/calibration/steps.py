@@ -27,6 +27,7 @@ from onnxnorm.scaling.filters import FilterKind, sites_of
 from onnxnorm.statistics import Moments, Value, Weighting
 
 __all__ = [
+    "DEFAULT_BATCH",
     "Calibration",
     "Measured",
     "Range",
@@ -39,6 +40,8 @@ __all__ = [
     "sample_of",
     "widened",
 ]
+
+DEFAULT_BATCH = 8
 
 Totals = Mapping[Value, Moments]
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]

@@ -28,7 +28,7 @@ def data_files(draw: st.DrawFn) -> DataFile:
         uri = draw(st.sampled_from(["memory:///b/", "s3://bucket//x/"])) + name
         return DataFile(RemoteFile(uri), name, "image", draw(st.integers(0, 1 << 50)))
     folder = draw(st.sampled_from([".", "..", "/", "/data/photos", "up/../down"]))
-    return DataFile(Path(folder, name), name, draw(st.sampled_from(["image", "array"])))
+    return DataFile(Path(folder, name), name, draw(st.sampled_from(["image", "array"])), draw(st.integers(0, 1 << 50)))
 
 
 @given(st.lists(data_files(), max_size=30), st.data())
@@ -62,11 +62,11 @@ def test_names_in_stores_may_have_empty_parts() -> None:
 
 
 def test_it_cannot_be_changed_and_holds_no_other_paths() -> None:
-    table = FileTable.of([DataFile(Path("a.png"), "a.png", "image")])
+    table = FileTable.of([DataFile(Path("a.png"), "a.png", "image", 3)])
     with pytest.raises(ValueError, match="read-only"):
         table.sizes[0] = 3
     with pytest.raises(ValueError, match="does not end"):
-        FileTable.of([DataFile(Path("a.png"), "b.png", "image")])
+        FileTable.of([DataFile(Path("a.png"), "b.png", "image", 3)])
 
 
 def test_a_file_costs_its_name_and_little_more() -> None:

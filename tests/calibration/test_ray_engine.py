@@ -173,15 +173,15 @@ def test_uris_are_listed_like_folders(work: Path) -> None:
 
 def test_a_worker_waits_for_nobody(work: Path) -> None:
     """What runs in an actor, here: it is plain Python, and thread names tell that nothing is left behind."""
-    from onnxnorm.calibration.ray_engine import Chunk, Worker
+    from onnxnorm.calibration.cluster.worker import Chunk, Setup, Worker
     from onnxnorm.calibration.sessions import Runtime
     from onnxnorm.calibration.sources import open_data
     from onnxnorm.model.graph import input_specs
 
-    worker = Worker(net().SerializeToString(), Runtime("cpu", 1), "conv", "position")
+    worker = Worker(net().SerializeToString(), Setup(Runtime("cpu", 1), "conv", "position", (), 3, os.getcwd()))
     dataset = open_data(work / "data" / "20a.npy", input_specs(worker.model))
     indices = np.arange(5, 12)
-    found = worker.measure(Chunk(indices, tuple(dataset.picked(indices))), 3)
+    found = worker.measure(Chunk(indices, tuple(dataset.picked(indices))))
     assert found.images == 7
     assert found.indices == tuple(range(5, 12))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("onnxnorm-data")]

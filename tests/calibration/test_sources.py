@@ -120,7 +120,7 @@ def test_images_and_arrays_mix_in_a_batch(photos: Path) -> None:
     assert values(dataset.batches(4)) == [expected[i : i + 4] for i in range(0, 16, 4)]
     assert flat(dataset.batches(4, limit=7)) == expected[:7]
     assert dataset.describe() == "10 image(s), 2 array file(s) with 6 sample(s), 1 other file(s) ignored"
-    identity = dataset.identity()
+    identity = dataset.identity
     assert identity["files"] == 12
     assert str(identity["digest"]).startswith("sha256:")
 
@@ -165,7 +165,7 @@ def test_arrays_in_memory(size: int) -> None:
         assert dataset.preprocessing is None
         assert values(dataset.batches(size)) == values(dataset.batches(size)) == expected
     assert dataset.describe() == "arrays in memory with 10 sample(s)"
-    assert dataset.identity()["files"] == 0
+    assert dataset.identity["files"] == 0
 
 
 def test_an_iterator_is_read_lazily_and_once() -> None:
