@@ -1,4 +1,4 @@
-"""The Ray engine gives what the local one gives, also when workers die; reading URIs."""
+"""The Ray engine gives what the local one gives, on two nodes, also when workers and nodes die; reading URIs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ import onnx
 import pytest
 from graphs import rand
 from PIL import Image
+from test_discovery import odd_tree
 from test_shards import close, net
 
 import onnxnorm
-from onnxnorm.calibration.discovery import discover, identity
+from onnxnorm.calibration.cluster.crew import RayCrew
+from onnxnorm.calibration.discovery import discover, identity, kind_of
+from onnxnorm.calibration.file_table import Place
+from onnxnorm.calibration.stores import LocalFolders
 from onnxnorm.errors import DataError, OptionError
 
 
@@ -40,25 +45,34 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
+    """A cluster of two nodes with one core each, on this machine; its workers start in another folder."""
     ray = pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    here = Path.cwd()
+    os.chdir("/")
+    try:
+        found = import_module("ray.cluster_utils").Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+        )
+        found.add_node(num_cpus=1)
+    finally:
+        os.chdir(here)
     ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
+        address=found.address,
         log_to_driver=False,
         configure_logging=False,
         runtime_env={"env_vars": {"PYTHONPATH": path}},
     )
-    yield ray
+    yield found
     ray.shutdown()
+    found.shutdown()
 
 
 def run(work: Path, **words: Any) -> onnxnorm.Statistics:
     data = words.pop("data", work / "data")
     given: dict[str, Any] = {"preset": "unit", "resize": "none", "provider": "cpu", "batch_size": 2} | words
-    return onnxnorm.calibrate(work / "net.onnx", data, **given)
+    return onnxnorm.calibrate(given.pop("model", work / "net.onnx"), data, **given)
 
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -115,6 +129,69 @@ def test_workers_that_are_killed_cost_time_only(cluster: Any, work: Path) -> Non
     found = run(work, engine="ray", workers=2, progress=kill)
     assert len(killed) == 2
     close(found, run(work))
+
+
+def test_a_node_that_is_lost_costs_time_only(cluster: Any, work: Path, tmp_path: Path) -> None:
+    """With results so large that they lie in the node's memory until they are fetched, and are lost with it."""
+    onnx.save(net(channels=5000), tmp_path / "wide.onnx")
+    words: dict[str, Any] = {"model": tmp_path / "wide.onnx", "size": 8, "resize": "squash", "batch_size": 1}
+    words["data"] = sorted((work / "data").glob("*.png"))
+    node = cluster.add_node(num_cpus=1)
+    gone: list[int] = []
+
+    def lose(progress: Any) -> None:
+        if progress.done >= 10 and not gone:
+            cluster.remove_node(node, allow_graceful=False)
+            gone.append(progress.done)
+
+    found = run(work, engine="ray", workers=3, progress=lose, **words)
+    assert gone
+    assert gone[0] < found.images
+    close(found, run(work, **words))
+
+
+def test_more_workers_than_the_cluster_has_room_for(cluster: Any, work: Path) -> None:
+    """Those that never start hold nothing up."""
+    close(run(work, engine="ray", workers=9), run(work))
+
+
+def test_relative_paths_begin_where_the_driver_is(cluster: Any, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(work)
+    found = onnxnorm.calibrate("net.onnx", "data", preset="unit", resize="none", engine="ray", workers=2)
+    close(found, onnxnorm.calibrate("net.onnx", "data", preset="unit", resize="none"))
+    assert sorted(name for name, _ in found.skipped) == ["data/03.png", "data/40.png", "data/59.png"]
+
+
+def test_workers_list(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver opens no folder, and the list is the one that it would have made."""
+    pytest.importorskip("fsspec", reason="fsspec is not installed (extra ray)")
+    odd_tree(tmp_path / "odd")
+    for number in range(200):
+        path = tmp_path / "many" / f"{number % 37}" / f"{number % 3}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * number)
+    given: list[Path | str] = [tmp_path, f"file://{tmp_path}/many", tmp_path / "many" / "1"]
+    mine = [discover([data]) for data in given]
+    import ray
+
+    def scandir(path: str) -> Any:
+        raise AssertionError(f"the driver opens {path}")
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    theirs = [discover([data], RayCrew(ray, 2)) for data in given]
+    for one, other in zip(mine, theirs, strict=True):
+        assert list(one.files) == list(other.files)
+        assert one.ignored == other.ignored
+        assert identity(one.files) == identity(other.files)
+
+
+def test_a_folder_that_workers_do_not_reach_is_named(cluster: Any, tmp_path: Path) -> None:
+    import ray
+
+    (tmp_path / "a").mkdir()
+    crew = RayCrew(ray, 2)
+    with pytest.raises(DataError, match=r"gone cannot be read: No such file .*, says a worker of the cluster"):
+        list(crew.map(LocalFolders(Place.folder(tmp_path), kind_of).opened, [str(tmp_path / "gone")]))
 
 
 def test_a_crash_of_the_driver_is_resumed_by_either_engine(cluster: Any, work: Path, tmp_path: Path) -> None:

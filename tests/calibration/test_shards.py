@@ -24,7 +24,7 @@ from onnxnorm.statistics import Statistics
 PLACES = st.sets(st.integers(0, 40))
 
 
-def net(inputs: int = 1) -> onnx.ModelProto:
+def net(inputs: int = 1, channels: int = 5) -> onnx.ModelProto:
     body = "a = Conv<pads=[1,1,1,1]>(x, w, b) r = Relu(a) z = Conv(r, w2)"
     shapes: dict[str, tuple[int | str | None, ...]] = {"x": ("N", 3, "H", "W")}
     if inputs == 2:
@@ -32,7 +32,7 @@ def net(inputs: int = 1) -> onnx.ModelProto:
             "z = Conv(r, w2)"
         )
         shapes["y"] = ("N", 3, "H", "W")
-    constants = {"w": rand(5, 3, 3, 3), "b": rand(5, seed=1), "w2": rand(2, 5, 1, 1, seed=2)}
+    constants = {"w": rand(channels, 3, 3, 3), "b": rand(channels, seed=1), "w2": rand(2, channels, 1, 1, seed=2)}
     return model(body, shapes, constants)
 
 
