@@ -1,12 +1,12 @@
-"""How long a calibration takes on N workers: a simulation of the Ray engine, its driver, stragglers and lost workers.
+"""How long a calibration takes on N workers: a simulation of the engine on a cluster, with stragglers and lost workers.
 
     python tools/simulate_scaling.py --images 100e6 --rate 7 --workers 10 100 1000 10000
 
-Assumptions, all of them options: a worker measures `--rate` images a second; how long a chunk takes varies by
-`--spread` (log-normal); a share `--slow` of the workers is `--slowness` times slower throughout; a worker is lost every
-`--mtbf` hours on average, its chunk starts over, and a new one is ready after `--restart` seconds. The driver takes in
-one result at a time: how long unpickling one and adding it up takes is measured here, on moments as large as VGG-16's
-(4,224 channels), and `--call` is added for Ray's own work on a call. Storage and network are taken to keep up.
+Chunks are cut by the engine's own rule. Assumptions, all of them options: a worker measures `--rate` images a second;
+how long a chunk takes varies by `--spread` (log-normal); a share `--slow` of the workers is `--slowness` times slower
+throughout; a worker is lost every `--mtbf` hours on average, the chunk that it is at starts over, and a new worker is
+ready after `--restart` seconds. The driver takes in one result at a time, `--result` seconds each
+(`tools/measure_driver.py`). Storage and network are taken to keep up.
 """
 
 from __future__ import annotations
@@ -14,18 +14,12 @@ from __future__ import annotations
 import argparse
 import heapq
 import math
-import pickle
-import time
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 
-from onnxnorm.calibration.jobs import State
-from onnxnorm.calibration.shards import Selection
-from onnxnorm.calibration.steps import Measured
-from onnxnorm.statistics import Moments, Value
-
-CHANNELS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
+from onnxnorm.calibration.cluster.chunks import OUTSTANDING, chunk_size
 
 
 @dataclass(frozen=True)
@@ -44,82 +38,77 @@ def main() -> None:
     parser.add_argument("--images", type=float, default=100e6)
     parser.add_argument("--rate", type=float, default=7.0, help="images a second and worker")
     parser.add_argument("--workers", type=int, nargs="+", default=[10, 100, 1000, 10000])
-    parser.add_argument("--chunk", type=int, default=64, help="images a call; 8 batches of 8 by default")
+    parser.add_argument("--batch", type=int, default=8, help="images a batch")
     parser.add_argument("--spread", type=float, default=0.2)
     parser.add_argument("--slow", type=float, default=0.01)
     parser.add_argument("--slowness", type=float, default=3.0)
     parser.add_argument("--mtbf", type=float, default=24.0, help="hours")
     parser.add_argument("--restart", type=float, default=60.0, help="seconds")
-    parser.add_argument("--call", type=float, default=1e-3, help="seconds of the driver for a call, beside the sums")
+    parser.add_argument("--result", type=float, default=1.5e-3, help="seconds of the driver for a result")
     given = parser.parse_args()
-    size, seconds = result_cost(given.chunk)
-    print(
-        f"one result: {size / 1e3:.0f} kB, {seconds * 1e3:.2f} ms to unpickle and add up; {given.chunk} images a call\n"
-    )
     print("| workers | hours | of the ideal speed | driver busy | workers lost |")
     print("|---:|---:|---:|---:|---:|")
     for workers in given.workers:
-        found = simulated(given, workers, seconds + given.call)
+        found = Simulation(given, workers).run()
         print(
-            f"| {found.workers:,} | {found.hours:,.1f} | {found.efficiency:.0%} | {found.driver:.1%} | {found.lost:,} |"
+            f"| {found.workers:,} | {found.hours:,.2f} | {found.efficiency:.0%} | {found.driver:.1%} | {found.lost:,} |"
         )
 
 
-def result_cost(chunk: int, rounds: int = 50) -> tuple[int, float]:
-    """Bytes of one result, and seconds that the driver needs for it."""
-    rng = np.random.default_rng(0)
-    totals = {}
-    for index, channels in enumerate(CHANNELS):
-        means = rng.random((8, channels))
-        totals[Value(str(index), "mean")] = Moments.of(means, means, np.ones(8))
-    results = [
-        pickle.dumps(Measured(totals, chunk, tuple(range(start, start + chunk))), 5)
-        for start in range(0, rounds * chunk, chunk)
-    ]
-    state, selection = State(), Selection()
-    start_time = time.perf_counter()
-    for result in results:
-        state = state.after(pickle.loads(result), selection)
-    return len(results[0]), (time.perf_counter() - start_time) / rounds
+class Simulation:
+    """One run: workers with the chunks that they have, and a driver that takes in what they end with, in order."""
 
+    def __init__(self, given: argparse.Namespace, workers: int) -> None:
+        self.given, self.workers = given, workers
+        rng = np.random.default_rng(0)
+        self.speed = np.where(rng.random(workers) < given.slow, 1 / given.slowness, 1.0) * given.rate
+        sigma = math.sqrt(math.log1p(given.spread**2))
+        self.noise = np.exp(rng.standard_normal(1 << 16) * sigma - sigma**2 / 2)
+        self.lives = rng.exponential(given.mtbf * 3600, 1 << 16)
+        self.dies = [float(self.lives[worker % len(self.lives)]) for worker in range(workers)]
+        self.left = int(given.images)
+        self.waiting: list[deque[int]] = [deque() for _ in range(workers)]
+        self.busy = [False] * workers
+        self.events: list[tuple[float, int]] = []  # when a worker ends with a chunk
+        self.cut = self.lost = 0
 
-def simulated(given: argparse.Namespace, workers: int, cost: float) -> Outcome:
-    """One run. A worker has its next chunk at hand, so it waits for the driver only when that falls behind."""
-    rng = np.random.default_rng(0)
-    chunks = math.ceil(given.images / given.chunk)
-    speed = np.where(rng.random(workers) < given.slow, 1 / given.slowness, 1.0) * given.rate
-    base = given.chunk / speed
-    sigma = math.sqrt(math.log1p(given.spread**2))
-    noise = np.exp(rng.standard_normal(1 << 16) * sigma - sigma**2 / 2)
-    fails = rng.exponential(given.mtbf * 3600, 1 << 16)
-    out = done = lost = 0
-    free = finish = 0.0
-    dies = [float(fails[worker % len(fails)]) for worker in range(workers)]
-    events: list[tuple[float, int]] = []
-    returned = [0.0] * workers  # when the result before the last one was taken in: the next but one can start then
+    def run(self) -> Outcome:
+        """Until all is taken in."""
+        for _ in range(OUTSTANDING):
+            for worker in range(self.workers):
+                self.give(worker, 0.0)
+        free, results = 0.0, 0
+        while self.events:
+            now, worker = heapq.heappop(self.events)
+            self.busy[worker] = False
+            self.begin(worker, now)
+            free = max(free, now) + self.given.result
+            results += 1
+            self.give(worker, free)
+        ideal = self.given.images / (self.given.rate * self.workers)
+        return Outcome(self.workers, free / 3600, ideal / free, results * self.given.result / free, self.lost)
 
-    def start(worker: int, now: float) -> None:
-        nonlocal out, lost
-        seconds = float(base[worker] * noise[out % len(noise)])
-        out += 1
-        while now + seconds > dies[worker]:
-            lost += 1
-            now = dies[worker] + given.restart
-            dies[worker] = now + float(fails[(lost + worker) % len(fails)])
-        heapq.heappush(events, (now + seconds, worker))
+    def give(self, worker: int, now: float) -> None:
+        """Hand out the next chunk, if there is one."""
+        if self.left:
+            size = min(self.left, chunk_size(self.left, self.given.batch, self.workers))
+            self.left -= size
+            self.waiting[worker].append(size)
+            self.begin(worker, now)
 
-    for worker in range(min(workers, chunks)):
-        start(worker, 0.0)
-    while done < chunks:
-        now, worker = heapq.heappop(events)
-        free = max(free, now) + cost
-        done += 1
-        finish = max(finish, free)
-        if out < chunks:
-            start(worker, max(now, returned[worker]))
-        returned[worker] = free
-    ideal = given.images / (given.rate * workers)
-    return Outcome(workers, finish / 3600, ideal / finish, done * cost / finish, lost)
+    def begin(self, worker: int, now: float) -> None:
+        """Let a worker begin with its next chunk, if it has one and nothing to do."""
+        if self.busy[worker] or not self.waiting[worker]:
+            return
+        self.busy[worker] = True
+        size = self.waiting[worker].popleft()
+        seconds = float(size / self.speed[worker] * self.noise[self.cut % len(self.noise)])
+        self.cut += 1
+        while now + seconds > self.dies[worker]:
+            self.lost += 1
+            now = self.dies[worker] + self.given.restart
+            self.dies[worker] = now + float(self.lives[(self.lost + worker) % len(self.lives)])
+        heapq.heappush(self.events, (now + seconds, worker))
 
 
 if __name__ == "__main__":

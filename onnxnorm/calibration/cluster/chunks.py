@@ -1,7 +1,7 @@
 """Which samples go out together, and which are still to go.
 
-**How large.** Chunks shrink towards the end, so that nobody is waited for: each is a share of what is left (guided
-self-scheduling; Polychronopoulos and Kuck, IEEE Transactions on Computers, 1987), from one batch to `_MOST` of them.
+**How large.** Chunks shrink towards the end, so that nobody is waited for: each is a small share of what is left
+(guided self-scheduling; Polychronopoulos and Kuck, IEEE Transactions on Computers, 1987), from one batch to `_MOST`.
 The driver takes in one result at a time; so from `_EASY` workers on chunks are larger in proportion, that it keeps up.
 `tools/simulate_scaling.py` has the figures.
 
@@ -24,6 +24,7 @@ from onnxnorm.calibration.jobs import Job
 __all__ = ["OUTSTANDING", "Todo", "chunk_size"]
 
 OUTSTANDING = 2  # chunks at each worker, so that it never waits for the driver
+_SHARES = 4
 _MOST = 8
 _EASY = 1000
 _STRETCH = 1 << 16
@@ -32,7 +33,7 @@ _STRETCH = 1 << 16
 def chunk_size(left: int, batch: int, workers: int) -> int:
     """Samples of the next chunk, if `left` are to be measured by `workers` in batches of `batch`."""
     scale = max(1, workers // _EASY)
-    share = left // (2 * OUTSTANDING * workers * batch)
+    share = left // (_SHARES * OUTSTANDING * workers * batch)
     return batch * min(max(share, scale), _MOST * scale)
 
 
