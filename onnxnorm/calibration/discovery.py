@@ -17,7 +17,7 @@ from pathlib import Path
 
 from onnxnorm.calibration.file_table import DataFile, FileTable, FileTableBuilder, Kind, Place
 from onnxnorm.calibration.images import image_extensions
-from onnxnorm.calibration.listing import Crew, Listing, Threads
+from onnxnorm.calibration.listing import Crew, Here, Listing
 from onnxnorm.calibration.remote import is_uri
 from onnxnorm.calibration.stores import listed_folder, listed_uri
 from onnxnorm.errors import DataError
@@ -37,7 +37,7 @@ class Found:
 
 
 def discover(data: Iterable[str | os.PathLike[str]], crew: Crew | None = None) -> Found:
-    """Return all files that `data` (files and folders) leads to; threads list them if there is no other crew."""
+    """Return all files that `data` (files and folders) leads to; this process lists them if there is no other crew."""
     tables: list[FileTable] = []
     loose = FileTableBuilder()
     ignored = singles = 0
@@ -50,7 +50,7 @@ def discover(data: Iterable[str | os.PathLike[str]], crew: Crew | None = None) -
         if loose:
             tables.append(loose.table())
             loose = FileTableBuilder()
-        found = _below(given if is_uri(given) else path, crew or Threads())
+        found = _below(given if is_uri(given) else path, crew or Here())
         tables.append(found.files)
         ignored += found.others
     if loose or not tables:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -101,6 +101,11 @@ class FileTable(Sequence[DataFile]):
     def __post_init__(self) -> None:
         for column in (self.offsets, self.sizes, self.kinds, self.starts):
             column.flags.writeable = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent as bytes: arrays that come through shared memory would hold on to it."""
+        columns = (self.offsets.tobytes(), self.sizes.tobytes(), self.kinds.tobytes())
+        return _received, (self.text, *columns, self.places, self.starts.tobytes())
 
     @classmethod
     def of(cls, files: Iterable[DataFile]) -> FileTable:
@@ -263,6 +268,11 @@ class FileTableBuilder:
             tuple(self._places),
             np.array(self._starts, np.int64),
         )
+
+
+def _received(text: bytes, offsets: bytes, sizes: bytes, kinds: bytes, places: tuple[Place, ...], starts: bytes) -> Any:
+    columns = (np.frombuffer(offsets, np.int64), np.frombuffer(sizes, np.int64), np.frombuffer(kinds, np.uint8))
+    return FileTable(text, *columns, places, np.frombuffer(starts, np.int64))
 
 
 def parts_of(raw: str) -> list[str]:

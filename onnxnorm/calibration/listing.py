@@ -1,8 +1,8 @@
 """Listing what lies below a folder or a URI, in the order of the parts of the names.
 
-Folders are listed level by level, all of a level at once, by a `Crew`: threads of this process, or the workers of a
-cluster. A `Store` knows how one folder is listed; it answers with a table of bare names, so that little has to be sent
-and what a store says about its files is never there for all of them. The tables are put in order at the end.
+Folders are listed level by level, many of a level at once, by a `Crew`: threads of this process, or of the workers of
+a cluster. A `Store` knows how one folder is listed; it answers with a table of bare names, so that little has to be
+sent, and what a store says about its files is never there for all of them. The tables are put in order at the end.
 
 Each folder is listed once, also where links lead to it more than once: there it counts where the order has it first.
 A store that lists everything below a folder at one go is asked for that as soon as there are folders enough.
@@ -19,9 +19,8 @@ from typing import Protocol, TypeVar
 
 from onnxnorm.calibration.file_table import FileTable
 
-__all__ = ["LISTING_THREADS", "Crew", "Listing", "Opened", "Store", "Threads", "listing"]
+__all__ = ["Crew", "Here", "Listing", "Opened", "Store", "listing"]
 
-LISTING_THREADS = 32
 # Where a bucket has few folders at the top, those below them are looked for, so many levels deep.
 _LEVELS = 4
 
@@ -53,6 +52,10 @@ class Store(Protocol):
     """Lists folders, each by its key; can be sent to another process."""
 
     @property
+    def threads(self) -> int:
+        """How many folders one process should list at once: many where that is waiting for the most part."""
+
+    @property
     def flat(self) -> bool:
         """Whether it has a way of its own to list everything below a folder."""
 
@@ -70,22 +73,25 @@ class Crew(Protocol):
     """Who lists."""
 
     @property
-    def width(self) -> int:
-        """How many folders at once there should be before any is listed at one go."""
+    def processes(self) -> int:
+        """How many there are."""
 
-    def map(self, function: Callable[[T], R], items: Sequence[T]) -> Iterable[R]:
-        """The function's results, in order, from many at once. It and what it returns can be sent to a process."""
+    def map(self, function: Callable[[T], R], items: Sequence[T], threads: int) -> Iterable[R]:
+        """The function's results, in order, from so many threads in each process; the first error ends it.
+
+        The function and its results can be sent to other processes.
+        """
 
 
 @dataclass(frozen=True)
-class Threads:
-    """Threads of this process, for listing is waiting for the most part."""
+class Here:
+    """Threads of this process."""
 
-    width: int = LISTING_THREADS
+    processes: int = 1
 
-    def map(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-        """The first error ends it."""
-        pool = ThreadPoolExecutor(self.width, "onnxnorm-list")
+    def map(self, function: Callable[[T], R], items: Sequence[T], threads: int) -> Iterator[R]:
+        """The results."""
+        pool = ThreadPoolExecutor(threads, "onnxnorm-list")
         try:
             yield from pool.map(function, items)
         finally:
@@ -97,8 +103,9 @@ def listing(store: Store, root: str, crew: Crew) -> Listing:
     opened: dict[str, Opened] = {}
     level, depth = [root], 0
     while level:
-        whole = store.flat and (len(level) >= crew.width or depth == _LEVELS)
-        opened.update(zip(level, crew.map(store.everything if whole else store.opened, level), strict=True))
+        whole = store.flat and (len(level) >= crew.processes * store.threads or depth == _LEVELS)
+        found = crew.map(store.everything if whole else store.opened, level, store.threads)
+        opened.update(zip(level, found, strict=True))
         below = chain.from_iterable(opened[folder].folders for folder in level)
         level = list(dict.fromkeys(key for _, key in below if key not in opened))
         depth += 1

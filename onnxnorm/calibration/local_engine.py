@@ -9,7 +9,7 @@ from itertools import chain
 
 from onnxnorm.calibration.batches import Batch
 from onnxnorm.calibration.jobs import Job
-from onnxnorm.calibration.listing import Crew, Threads
+from onnxnorm.calibration.listing import Crew, Here
 from onnxnorm.calibration.prefetch import map_ahead
 from onnxnorm.calibration.sessions import Lanes
 from onnxnorm.calibration.steps import Measured, Placed, Totals, fixed_batch, prepare, ranges_of, sample_of
@@ -25,7 +25,7 @@ _SAMPLED = 64
 class LocalEngine:
     """Threads of this process."""
 
-    crew: Crew = field(default_factory=Threads)
+    crew: Crew = field(default_factory=Here)
 
     def measure(self, job: Job) -> Generator[Measured, None, None]:
         """Yield what was measured after every batch."""

@@ -188,7 +188,7 @@ def open_data(
 ) -> Dataset:
     """Return the dataset for a model with the inputs `specs`.
 
-    `options` are about images; arrays are fed as they are. `crew` lists folders, by default threads.
+    `options` are about images; arrays are fed as they are. `crew` lists folders, by default this process.
     """
     if not specs:
         raise DataError("the model has no inputs, so there is nothing to calibrate on")

@@ -21,6 +21,8 @@ from onnxnorm.errors import DataError, OptionError
 
 __all__ = ["LocalFolders", "RemoteFolders", "listed_folder", "listed_uri"]
 
+THREADS = 32  # stores are slow to answer
+
 KindOf: TypeAlias = Callable[[str], Kind | None]
 
 
@@ -37,17 +39,17 @@ def listed_uri(uri: str, kind_of: KindOf, crew: Crew) -> Listing:
     """Return the images below a URI, or the image that it is. Raises DataError naming what cannot be listed."""
     try:
         system, root = _opened(uri)
-        store = RemoteFolders(system, kind_of)
+        store = RemoteFolders(system, kind_of, THREADS)
         if not system.isdir(root):
             return store.compact([(root, system.info(root))], root.rpartition("/")[0])
         try:
             return listing(store, root.rstrip("/") or root, crew)
         except _UnusualError:
-            return next(iter(crew.map(store.everything, [root]))).found
+            return next(iter(crew.map(store.everything, [root], 1))).found
     except (DataError, OptionError):
         raise
     except Exception as error:
-        raise DataError(f"{uri} cannot be listed: {type(error).__name__}: {error}") from error
+        raise _not_listed(uri, error) from error
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class LocalFolders:
     place: Place
     kind_of: KindOf
     flat: bool = False
+    threads: int = 1  # what takes time is Python's own work
 
     def opened(self, folder: str) -> Opened:
         """List a folder."""
@@ -96,6 +99,7 @@ class RemoteFolders:
 
     system: Any
     kind_of: KindOf
+    threads: int
 
     @cached_property
     def flat(self) -> bool:
@@ -157,8 +161,7 @@ class RemoteFolders:
         except (DataError, OptionError, _UnusualError):
             raise
         except Exception as error:
-            uri = self.system.unstrip_protocol(folder)
-            raise DataError(f"{uri} cannot be listed: {type(error).__name__}: {error}") from error
+            raise _not_listed(self.system.unstrip_protocol(folder), error) from error
 
 
 def _opened(uri: str) -> tuple[Any, str]:
@@ -169,6 +172,11 @@ def _opened(uri: str) -> tuple[Any, str]:
     except TypeError:
         found = url_to_fs(uri)
     return found
+
+
+def _not_listed(uri: str, error: Exception) -> DataError:
+    said = (str(error).strip().splitlines() or ["no reason given"])[0]
+    return DataError(f"{uri} cannot be listed: {type(error).__name__}: {said}")
 
 
 def _below(path: str, folder: str) -> str:

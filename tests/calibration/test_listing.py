@@ -12,7 +12,6 @@ import pytest
 from onnxnorm.calibration import stores
 from onnxnorm.calibration.discovery import discover, identity
 from onnxnorm.calibration.images import image_extensions
-from onnxnorm.calibration.listing import Threads
 from onnxnorm.errors import DataError
 
 fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed (extra ray)")
@@ -36,8 +35,8 @@ def expected(system: Any, root: str) -> list[tuple[str, str, int]]:
     ]
 
 
-def got(uri: str, threads: int = 32) -> list[tuple[str, str, int]]:
-    return [(str(file.path), file.name, file.size) for file in discover([uri], Threads(threads)).files]
+def got(uri: str) -> list[tuple[str, str, int]]:
+    return [(str(file.path), file.name, file.size) for file in discover([uri]).files]
 
 
 @pytest.fixture(params=["memory", "flat"])
@@ -62,10 +61,11 @@ def fill(system: Any, *names: str) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 3, 32])
-def test_the_same_as_one_sorted_list(system: Any, threads: int) -> None:
+def test_the_same_as_one_sorted_list(system: Any, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "THREADS", threads)
     fill(system, *TREE, *(f"many/{number % 40}/{number}.png" for number in range(300)))
     for uri, root in (("memory://bucket/photos", "/bucket/photos"), ("memory://bucket/photos/", "/bucket/photos")):
-        assert got(uri, threads) == expected(system, root)
+        assert got(uri) == expected(system, root)
     assert got("memory://bucket") == expected(system, "/bucket")
     assert discover(["memory://bucket/photos"]).ignored == 3
     assert [name for _, name, _ in got("memory://bucket/photos/a.png")] == ["a.png"]
@@ -134,8 +134,9 @@ class Strange:
 @pytest.mark.parametrize("extra", [(), ("photos//e.png",)])
 @pytest.mark.parametrize("threads", [1, 2, 32])
 def test_keys_that_are_no_paths(extra: tuple[str, ...], threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "THREADS", threads)
     monkeypatch.setattr(stores, "_opened", lambda uri: (Strange(*extra), "bucket/photos"))
-    found = discover(["odd://bucket/photos"], Threads(threads))
+    found = discover(["odd://bucket/photos"])
     store = Strange(*extra)
     assert [(str(file.path), file.name, file.size) for file in found.files] == expected(store, "bucket/photos")
     assert found.ignored == 2

@@ -191,7 +191,7 @@ def test_a_folder_that_workers_do_not_reach_is_named(cluster: Any, tmp_path: Pat
     (tmp_path / "a").mkdir()
     crew = RayCrew(ray, 2)
     with pytest.raises(DataError, match=r"gone cannot be read: No such file .*, says a worker of the cluster"):
-        list(crew.map(LocalFolders(Place.folder(tmp_path), kind_of).opened, [str(tmp_path / "gone")]))
+        list(crew.map(LocalFolders(Place.folder(tmp_path), kind_of).opened, [str(tmp_path / "gone")], 1))
 
 
 def test_a_crash_of_the_driver_is_resumed_by_either_engine(cluster: Any, work: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from onnxnorm.calibration.listing import LISTING_THREADS, Threads
+from onnxnorm.calibration.listing import Here
 from onnxnorm.errors import DataError
 
 __all__ = ["RayCrew"]
@@ -25,24 +25,19 @@ _MOST = 1024
 
 @dataclass(frozen=True)
 class RayCrew:
-    """As many tasks at a time as the cluster has workers, twice."""
+    """As many tasks at a time as there are workers, and as many that wait for them."""
 
     ray: Any
-    workers: int
+    processes: int
 
-    @property
-    def width(self) -> int:
-        """All threads of all workers."""
-        return LISTING_THREADS * self.workers
-
-    def map(self, function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-        """The first error ends it."""
+    def map(self, function: Callable[[T], R], items: Sequence[T], threads: int) -> Iterator[R]:
+        """The results."""
         task, given = self.ray.remote(num_cpus=1)(_listed), self.ray.put(function)
-        each = min(max(1, -(-len(items) // (_TASKS_A_WORKER * self.workers))), _MOST)
+        each = min(max(1, -(-len(items) // (_TASKS_A_WORKER * self.processes))), _MOST)
         running: deque[Any] = deque()
         for start in range(0, len(items), each):
-            running.append(task.remote(given, items[start : start + each]))
-            if len(running) >= 2 * self.workers:
+            running.append(task.remote(given, items[start : start + each], threads))
+            if len(running) >= 2 * self.processes:
                 yield from self._got(running.popleft())
         while running:
             yield from self._got(running.popleft())
@@ -57,6 +52,6 @@ class RayCrew:
             raise cause from error
 
 
-def _listed(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+def _listed(function: Callable[[T], R], items: Sequence[T], threads: int) -> list[R]:
     """What one task does."""
-    return list(Threads().map(function, items))
+    return list(Here().map(function, items, threads))
