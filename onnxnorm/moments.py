@@ -74,6 +74,17 @@ class Moments:
             histogram=self._joined(other),
         )
 
+    def without(self, before: Moments | None, after: Moments) -> Moments:
+        """These, without the images that came in between two earlier moments of one run; None is its beginning.
+
+        `largest` stays that of all, and there is no histogram.
+        """
+        sums = ("images", "weight", "weight_squares", "total", "square_total", "squares")
+        left = {name: getattr(self, name) - getattr(after, name) for name in sums}
+        if before is not None:
+            left = {name: number + getattr(before, name) for name, number in left.items()}
+        return Moments(**left, largest=self.largest)
+
     def _joined(self, other: Moments) -> Histogram | None:
         """The histogram of both. Raises StatisticsError if only one has one."""
         if self.histogram is None and other.histogram is None:

@@ -17,11 +17,12 @@ from onnxnorm.moments import Moments, Value
 from onnxnorm.provenance import Prints, joined_prints, joined_sources
 from onnxnorm.statistics_file import Content, read_content
 
-__all__ = ["MEANS", "MEASURES", "Histogram", "Moments", "Statistics", "Value", "Weighting"]
+__all__ = ["MEANS", "MEASURES", "SPREADS", "Histogram", "Moments", "Statistics", "Value", "Weighting"]
 
 Weighting = Literal["position", "image"]
 MEANS = ("mean", "mean_abs")
 MEASURES = ("rms", "p99.9")  # what can be measured beside the means
+SPREADS = "forecast_spreads"  # in `inputs`: how sure a forecast is, which only the run knows that measured
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ class Statistics:
         """Number of images measured."""
         return max((moments.images for moments in self.values.values()), default=0)
 
+    @property
+    def spreads(self) -> dict[float, float]:
+        """By share of filters: the standard error of the logarithm of a forecast; nothing where it is not known."""
+        return {float(share): float(error) for share, error in self.inputs.get(SPREADS, {}).items()}
+
     def __add__(self, other: Statistics) -> Statistics:
         """Statistics over the images of both. Raises StatisticsError if they do not belong together."""
         for name, mine, theirs in (
@@ -90,7 +96,7 @@ class Statistics:
         )
         return replace(
             self,
-            inputs=dict(self.inputs) | {"sources": sources},
+            inputs={name: found for name, found in self.inputs.items() if name != SPREADS} | {"sources": sources},
             skipped=self.skipped + other.skipped,
             complete=self.complete and other.complete,
             files=joined_prints(self.files, other.files),

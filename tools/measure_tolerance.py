@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from onnxnorm.calibration.batches import Batch
-from onnxnorm.calibration.enough import Enough, Errors, Looks, forecast
+from onnxnorm.calibration.enough import Enough, Errors, Forecast, Looks, forecast
 from onnxnorm.calibration.image_options import ImageOptions, preprocessing_for
 from onnxnorm.calibration.images import read_image
 from onnxnorm.calibration.sessions import Runtime
 from onnxnorm.calibration.steps import Calibration, prepare
+from onnxnorm.calibration.trail import Trail
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.statistics import Moments, Value
@@ -52,7 +53,7 @@ class Stops:
 
 
 Rules = dict[tuple[float, float], Stops]  # by share and tolerance
-Factors = dict[tuple[int, float], list[tuple[float, bool]]]  # by images and share: forecast / needed, rough
+Told = dict[tuple[int, float], list[tuple[float, Forecast]]]  # by images and share: needed, told
 
 
 def main() -> int:
@@ -80,13 +81,13 @@ def main() -> int:
 
 
 def check(given: argparse.Namespace, means: Means, variation: Floats, replace: bool) -> bool:
-    """Both tables, for orders or for draws, and whether the claims hold."""
+    """All tables, for orders or for draws, and whether the claims hold."""
     kind = "draws" if replace else "orders"
     rules = list(product(given.shares, given.tolerances))
     stops = {rule: Stops() for rule in rules}
-    factors: Factors = {}
+    told: Told = {}
     for seed in range(given.orders):
-        simulate(means, seed, replace, stops, factors, variation)
+        simulate(means, seed, replace, stops, told, variation)
     print(f"| {kind}: share | tolerance | images needed | used: median (range) | covered | least {kind[:-1]} |", end="")
     print(f" median {kind[:-1]} | filters covered in 90 % of {kind} |\n|---|" + "---:|" * 7)
     good = True
@@ -104,21 +105,34 @@ def check(given: argparse.Namespace, means: Means, variation: Floats, replace: b
         print(f"| {share:.0%} | {tolerance:.0%} | {needed:,.0f} | {used} | {np.nanmean(hits):.1%} ", end="")
         print(f"| {each.min():.1%} | {np.median(each):.1%} | {often:.1%} |")
         good &= bool(np.nanmean(hits) >= COVERAGE)
-    print(f"\n| {kind}: forecast after | share | forecast / needed: least | median | most | rough |")
-    print("|---:|---|" + "---:|" * 4)
-    told = []
-    for (images, share), found in sorted(factors.items()):
-        ratios = [ratio for ratio, _ in found]
-        print(f"| {images} | {share:.0%} | {min(ratios):.2f} | {np.median(ratios):.2f} | {max(ratios):.2f} ", end="")
-        print(f"| {sum(rough for _, rough in found)} of {len(found)} |")
-        told += found if images == TOLD_AT else []
-    firm = [ratio for ratio, rough in told if not rough]
-    close = all(1 / FACTOR <= ratio <= FACTOR for ratio in firm)
     print(f"\n[{'ok' if good else 'NO'}] {kind}: the interval covers at least {COVERAGE:.0%} of filters")
+    return check_forecasts(kind, told) and good
+
+
+def check_forecasts(kind: str, told: Told) -> bool:
+    """The table of forecasts, and whether the claims about them hold."""
+    print(f"\n| {kind}: forecast after | share | forecast / needed: least | median | most | rough |", end="")
+    print(" range: median, as a factor | covers |\n|---:|---|" + "---:|" * 6)
+    firm, covers, count = list[float](), list[bool](), 0
+    for (images, share), found in sorted(told.items()):
+        ratios = [item.images / needed for needed, item in found]
+        hits = [item.low <= needed <= item.high for needed, item in found if item.low and item.high]
+        widths = [item.high / item.images for _, item in found if item.high]
+        print(f"| {images} | {share:.0%} | {min(ratios):.2f} | {np.median(ratios):.2f} | {max(ratios):.2f} ", end="")
+        print(f"| {sum(item.rough for _, item in found)} of {len(found)} ", end="")
+        print(f"| {np.median(widths):.2f} | {np.mean(hits):.0%} |")
+        covers += hits
+        if images == TOLD_AT:
+            count += len(found)
+            firm += [ratio for ratio, (_, item) in zip(ratios, found, strict=True) if not item.rough]
+    close = all(1 / FACTOR <= ratio <= FACTOR for ratio in firm)
     verdict = ("ok" if close else "NO") if firm else "not measured"
-    print(f"[{verdict}] {kind}: forecasts after {TOLD_AT} are within a factor of {FACTOR}", end="")
-    print(f" ({len(firm)} of {len(told)}; the others are called rough)\n", flush=True)
-    return good and close
+    print(f"\n[{verdict}] {kind}: forecasts after {TOLD_AT} are within a factor of {FACTOR}", end="")
+    print(f" ({len(firm)} of {count}; the others are called rough)")
+    wide = bool(np.mean(covers) >= COVERAGE)
+    print(f"[{'ok' if wide else 'NO'}] {kind}: ranges cover what is needed in {np.mean(covers):.0%}, at least", end="")
+    print(f" {COVERAGE:.0%}\n", flush=True)
+    return close and wide
 
 
 def simulate(
@@ -126,19 +140,20 @@ def simulate(
     seed: int,
     replace: bool,
     stops: Rules,
-    factors: Factors,
+    told: Told,
     variation: Floats,
 ) -> None:
     """One order: all rules look at the same moments, as calibration's engine would, until they have stopped."""
     truth = {value: whole(found) for value, found in means.items()}
     looks = {(share, tolerance): Looks(Enough(tolerance, share)) for share, tolerance in stops}
-    ahead = list(FORECASTS_AT)
+    ahead, trail = list(FORECASTS_AT), Trail()
     for totals in batches(means, seed, replace):
         images = next(iter(totals.values())).images
+        trail.watch(totals)
         if ahead and images >= ahead[0]:
-            for item in forecast(Errors.of(totals), (0.01,)):
+            for item in forecast(Errors.of(totals), (0.01,), spreads=trail.spreads(totals)):
                 needed = (np.quantile(variation, item.share) / item.tolerance) ** 2
-                factors.setdefault((ahead[0], item.share), []).append((item.images / needed, item.rough))
+                told.setdefault((ahead[0], item.share), []).append((needed, item))
             del ahead[0]
         for rule in [rule for rule, look in looks.items() if look.enough(totals)]:
             del looks[rule]

@@ -24,6 +24,7 @@ from onnxnorm.calibration.sessions import Runtime
 from onnxnorm.calibration.shards import Selection, Shard
 from onnxnorm.calibration.sources import Data, open_data
 from onnxnorm.calibration.steps import DEFAULT_BATCH, Measured, fixed_batch
+from onnxnorm.calibration.trail import Trail
 from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
@@ -50,13 +51,14 @@ class Engine(Protocol):
 class Progress:
     """How far a calibration is: images measured, of how many (None: not known), and the moments so far.
 
-    `resumed` is how many of them an earlier run had measured.
+    `resumed` is how many of them an earlier run had measured; `trail` tells how sure a forecast is.
     """
 
     done: int
     total: int | None
     values: Mapping[Value, Moments] = field(repr=False)
     resumed: int = 0
+    trail: Trail = field(default_factory=Trail, repr=False)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -131,24 +133,30 @@ def _measured(
     progress: Callable[[Progress], None] | None,
 ) -> Statistics:
     """What the engine finds, added to the state of a run, until it ends or is exact enough."""
-    already = state.images
+    already, trail = state.images, Trail()
+    trail.watch(state.totals)
+
+    def statistics(*, complete: bool) -> Statistics:
+        return state.statistics(job, complete=complete, spreads=trail.spreads(state.totals))
+
     try:
         with closing(engine.measure(job)) as found:
             for measured in found:
                 state = state.after(measured, job.selection)
+                trail.watch(state.totals)
                 if points is not None and state.totals and points.due():
                     points.write(state.statistics(job, complete=False, sources=False), state.done)
                 if progress is not None:
-                    progress(Progress(state.images, job.total, state.totals, already))
+                    progress(Progress(state.images, job.total, state.totals, already, trail))
                 if looks is not None and state.totals and looks.enough(state.totals):
                     break
-        return state.statistics(job, complete=True)
+        return statistics(complete=True)
     except KeyboardInterrupt:
         if not state.images:
             raise
         if points is not None:
             points.write(state.statistics(job, complete=False, sources=False), state.done)
-        raise Interrupted(state.statistics(job, complete=False)) from None
+        raise Interrupted(statistics(complete=False)) from None
 
 
 @contextmanager

@@ -6,7 +6,8 @@
 error is e after n images needs about n (e / R)² for R: a quantile of that over live filters is the forecast. It is
 relative to a mean that is itself known up to e, and that alone moves its square by about 2e: from e > 0.2 on a forecast
 is called rough, for it may be off by more than half as much again. So it is where filters have means near 0 because
-positive and negative activations cancel, behind a LeakyRelu or a PRelu.
+positive and negative activations cancel, behind a LeakyRelu or a PRelu. How sure it is beyond that, a run knows
+(`trail.py`): a forecast then comes with a range, and is called rough where that is wider than half as much again.
 
 **When to stop.** As soon as the errors of the share Q of live filters are at most R. Looking again and again and
 stopping at the first good look favours moments when the errors are underestimated by chance: images on which rare
@@ -18,7 +19,7 @@ each at a tenth more images than the one before; and two looks in a row must be 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,14 +28,17 @@ from numpy.typing import NDArray
 from onnxnorm.errors import OptionError
 from onnxnorm.statistics import MEANS, Moments, Value
 
-__all__ = ["Enough", "Errors", "Forecast", "Looks", "forecast"]
+__all__ = ["SHARES", "Enough", "Errors", "Forecast", "Looks", "forecast", "image_count"]
 
 Floats = NDArray[np.float64]
 
 LEAST = 64
 GROWTH = 1.1
 TOLERANCES = (0.05, 0.01)
+SHARES = (0.5, 0.95)
+FACTOR = 1.5
 ROUGH = 0.2  # 1 + 2e is then 1.4, and exp(2e) 1.5
+_NORMAL = 2.2  # half of a 95 % interval in standard errors, known from 10 to 20 blocks (Student's t: 2.26 to 2.09)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Enough:
 
     def reached(self, values: Mapping[Value, Moments]) -> bool:
         """Whether these moments are exact enough."""
-        if _images(values) < self.at_least:
+        if image_count(values) < self.at_least:
             return False
         relative = Errors.of(values).relative
         return bool(relative.size == 0 or np.mean(relative <= self.tolerance) >= self.share)
@@ -69,7 +73,7 @@ class Looks:
 
     def enough(self, values: Mapping[Value, Moments]) -> bool:
         """Whether to stop with these moments."""
-        images = _images(values)
+        images = image_count(values)
         if images < max(self.next, self.rule.at_least):
             return False
         self.next = int(np.ceil(images * GROWTH))
@@ -95,7 +99,7 @@ class Errors:
             live = np.flatnonzero(moments.live) if moments.images > 1 else np.empty(0, np.intp)
             found.append(moments.standard_error[live] / np.abs(moments.mean[live]))
             places.append((value, live))
-        return cls(_images(values), np.concatenate(found), tuple(places))
+        return cls(image_count(values), np.concatenate(found), tuple(places))
 
     def quantile(self, share: float) -> float:
         """The error that this share of live filters does not exceed; NaN where nothing is known."""
@@ -118,32 +122,53 @@ class Errors:
 class Forecast:
     """About how many `images` bring the relative standard error to `tolerance` for this share of live filters.
 
-    `rough`: it comes from means that are not exact enough yet for a forecast within a factor of 1.5.
+    `low` and `high` are the ends of a 95 % confidence interval, where the run can tell. `rough`: that is wider than a
+    factor of 1.5 to either side, or the means are not exact enough yet for less.
     """
 
     tolerance: float
     share: float
     images: int
     rough: bool = False
+    low: int | None = None
+    high: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"tolerance": self.tolerance, "share": self.share, "images": self.images, "rough": self.rough}
+        return asdict(self)
 
 
 def forecast(
-    errors: Errors, tolerances: tuple[float, ...] = TOLERANCES, shares: tuple[float, ...] = (0.5, 0.95)
+    errors: Errors,
+    tolerances: tuple[float, ...] = TOLERANCES,
+    shares: tuple[float, ...] = SHARES,
+    spreads: Mapping[float, float] | None = None,
 ) -> tuple[Forecast, ...]:
-    """Forecasts for each tolerance and share; none where no error is known."""
+    """Forecasts for each tolerance and share; none where no error is known.
+
+    `spreads` are the standard errors of their logarithms, by share (`Trail.spreads`).
+    """
     if not errors.relative.size:
         return ()
-    found = [(share, errors.quantile(share)) for share in shares]
     return tuple(
-        Forecast(tolerance, share, max(1, int(np.ceil(errors.images * (now / tolerance) ** 2))), rough=now > ROUGH)
+        _forecast(errors.images, errors.quantile(share), tolerance, share, (spreads or {}).get(share))
         for tolerance in tolerances
-        for share, now in found
+        for share in shares
     )
 
 
-def _images(values: Mapping[Value, Moments]) -> int:
+def _forecast(images: int, error: float, tolerance: float, share: float, spread: float | None) -> Forecast:
+    needed = images * (error / tolerance) ** 2
+    factor = None if spread is None else float(np.exp(_NORMAL * spread))
+    rough = error > ROUGH or (factor is not None and factor > FACTOR)
+    ends = (None, None) if factor is None else (_whole(needed / factor), _whole(needed * factor))
+    return Forecast(tolerance, share, _whole(needed), rough, *ends)
+
+
+def _whole(images: float) -> int:
+    return max(1, int(np.ceil(images)))
+
+
+def image_count(values: Mapping[Value, Moments]) -> int:
+    """How many images these moments are of."""
     return min((moments.images for moments in values.values()), default=0)

@@ -15,7 +15,7 @@ from onnxnorm.calibration.steps import Measured, Range, Totals, added, widened
 from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.scaling.filters import FilterKind
-from onnxnorm.statistics import Statistics, Weighting
+from onnxnorm.statistics import SPREADS, Statistics, Weighting
 from onnxnorm.version import VERSION
 
 __all__ = ["Job", "State"]
@@ -97,8 +97,13 @@ class State:
             ranges=widened(self.ranges, found.ranges),
         )
 
-    def statistics(self, job: Job, *, complete: bool, sources: bool = True) -> Statistics:
-        """As statistics; `sources` are left out of a checkpoint, for they take a look at every file."""
+    def statistics(
+        self, job: Job, *, complete: bool, sources: bool = True, spreads: Mapping[float, float] | None = None
+    ) -> Statistics:
+        """As statistics; `sources` are left out of a checkpoint, for they take a look at every file.
+
+        `spreads` say how sure a forecast is (`Trail.spreads`).
+        """
         preprocessing = job.dataset.preprocessing
         identity = job.dataset.identity if sources else {"digest": ""}
         source = identity | {"order": job.dataset.order, "shards": [str(job.selection.shard)]}
@@ -117,6 +122,7 @@ class State:
                 "sources": [source] if identity["digest"] else [],
                 "preprocessing": preprocessing.to_json() if preprocessing else None,
                 "ranges": {name: vars(found) for name, found in self.ranges.items()},
+                **({SPREADS: {str(share): error for share, error in spreads.items()}} if spreads else {}),
             },
             skipped=self.skipped,
             values=self.totals,

@@ -128,7 +128,7 @@ def tell_statistics(terminal: Terminal, statistics: Statistics, seconds: float |
         terminal.show(f"images as {Preprocessing.from_json(preprocessing).describe()}")
     errors = Errors.of(statistics.values)
     if errors.relative.size:
-        terminal.show(f"relative standard error of the means: {errors}", forecast_text(errors))
+        terminal.show(f"relative standard error of the means: {errors}", forecast_text(errors, statistics.spreads))
     for name, reason in statistics.skipped[:_SKIPPED_SHOWN]:
         terminal.say(f"skipped {name}: {reason}")
     if len(statistics.skipped) > _SKIPPED_SHOWN:
@@ -152,7 +152,7 @@ def summary(statistics: Statistics) -> dict[str, Any]:
             {"name": value.name, "channel": channel, "relative_standard_error": error}
             for value, channel, error in errors.worst(WORST_SHOWN)
         ],
-        "forecast": [item.to_json() for item in forecast(errors)],
+        "forecast": [item.to_json() for item in forecast(errors, spreads=statistics.spreads)],
         "skipped": [{"name": name, "reason": reason} for name, reason in statistics.skipped],
         "values": [
             {

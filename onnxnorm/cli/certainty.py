@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from onnxnorm.calibration import Progress
@@ -35,7 +35,8 @@ class Clock:
             if not self.told and now.done >= _FORECAST_AFTER:
                 self.told = True
                 if now.total is None or now.total > 2 * now.done:
-                    self.terminal.say(f"after {now.done:,} images: {forecast_text(Errors.of(now.values))}")
+                    text = forecast_text(Errors.of(now.values), now.trail.spreads(now.values))
+                    self.terminal.say(f"after {now.done:,} images: {text}")
 
         return update
 
@@ -45,13 +46,14 @@ class Clock:
         return (time.perf_counter() - self.start) * images / mine if mine > 0 else None
 
 
-def forecast_text(errors: Errors) -> str:
+def forecast_text(errors: Errors, spreads: Mapping[float, float]) -> str:
     """How many images the usual exactnesses take, in a line."""
     parts: dict[float, list[str]] = {}
-    for item in forecast(errors):
+    for item in forecast(errors, spreads=spreads):
         who = "the median filter" if item.share == 0.5 else f"{item.share:.0%} of filters"
         about = "very roughly" if item.rough else "about"
-        parts.setdefault(item.tolerance, []).append(f"{about} {item.images:,} images for {who}")
+        ends = f" ({item.low:,} to {item.high:,})" if item.low is not None else ""
+        parts.setdefault(item.tolerance, []).append(f"{about} {item.images:,} images{ends} for {who}")
     if not parts:
         return "too few to forecast how many images are needed"
     return "forecast: " + "; ".join(f"{tol:.0%} takes {' and '.join(who)}" for tol, who in parts.items())

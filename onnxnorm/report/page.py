@@ -57,7 +57,7 @@ def page_of(subject: Subject) -> str:
         measured=clean(str(subject.statistics)),
         images=counted(subject.statistics.images, "image"),
         errors=errors,
-        forecasts=forecast(errors),
+        forecasts=forecast(errors, spreads=subject.statistics.spreads),
         verdict=verdict_of(subject),
         notes=notes(subject, errors),
         steps=next_steps(subject, errors),

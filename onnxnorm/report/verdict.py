@@ -67,7 +67,7 @@ def _about_statistics(subject: Subject, errors: Errors) -> Iterator[str]:
     if not errors.relative.size:
         yield "How exact the means are is not known: that takes two images at least."
     elif errors.quantile(0.95) > _LOOSE:
-        (needed,) = forecast(errors, (_LOOSE,), (0.95,))
+        (needed,) = forecast(errors, (_LOOSE,), (0.95,), subject.statistics.spreads)
         rough = ", roughly" if needed.rough else ""
         reached, images = f"{errors.quantile(0.95):.0%}", counted(subject.statistics.images, "image")
         takes = f"{_LOOSE:.0%} takes about {needed.images:,}{rough}"

@@ -200,9 +200,13 @@ def test_the_summary_is_that_of_the_plan(full: Page, statistics: onnxnorm.Statis
     assert wanted in full.words
     assert f"dead {plan.dead} keep scale 1" in full.words
     assert f"standard error {percent(errors.quantile(0.5))}" in full.words
-    images = [row[2] for row in full.table("certainty") if "filter" in row[0]]
-    assert images == [f"{item.images:,}{' *' if item.rough else ''}" for item in forecast(errors)]
-    worst = [row for row in full.table("certainty") if len(row) == 4]
+    needed = [row[2:] for row in full.table("certainty") if "filter" in row[0]]
+    forecasts = forecast(errors, spreads=statistics.spreads)
+    assert needed == [
+        [f"{item.images:,}{' *' if item.rough else ''}", f"{item.low:,} to {item.high:,}" if item.low else "not known"]
+        for item in forecasts
+    ]
+    worst = [row for row in full.table("certainty") if "filter" not in row[0] and len(row) == 4]
     assert [int(row[1]) for row in worst] == [channel for _, channel, _ in errors.worst(10)]
     assert worst[0][2] == number(statistics.values[errors.worst(1)[0][0]].mean[errors.worst(1)[0][1]])
     assert statistics.model in full.words
