@@ -5,6 +5,7 @@ An array has the shape (N, *input shape without batch), in the model's own layou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import tee
@@ -72,6 +73,11 @@ class ArrayFile:
     total: int
     chosen: Indices | None = None
     """The only rows there are to be; None: all."""
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample, all its inputs together."""
+        return sum(math.prod(rows.shape[1:]) * self.dtypes[name].itemsize for name, rows in self.rows.items())
 
     def blocks(
         self,

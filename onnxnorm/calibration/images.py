@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,6 +45,7 @@ __all__ = [
 
 # Formats that Pillow registers but hands to other programs (EPS runs Ghostscript) or only identifies.
 _NOT_PICTURES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+_USUAL = ("JPEG", "PNG", "WEBP")
 _SIXTEEN_BIT = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 # Plugins that use the 32-bit mode for pixels of 0..65535.
 _SIXTEEN_IN_THIRTY_TWO = frozenset({"PNG", "PPM"})
@@ -186,9 +188,12 @@ def quiet_pillow() -> Iterator[None]:
             cast("list[Any]", warnings.filters).remove(entry)
 
 
+@lru_cache(maxsize=1)
 def _picture_formats() -> tuple[str, ...]:
+    """In the order in which they are tried: the usual ones first, for some plugins only know after a long look."""
     Image.init()
-    return tuple(kind for kind in Image.OPEN if kind not in _NOT_PICTURES)
+    kinds = [kind for kind in (*_USUAL, *Image.OPEN) if kind in Image.OPEN and kind not in _NOT_PICTURES]
+    return tuple(dict.fromkeys(kinds))
 
 
 def _decoded(path: AnyPath, least: Least | None) -> tuple[Picture, Image.Transpose | None]:

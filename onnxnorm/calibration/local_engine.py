@@ -31,7 +31,7 @@ class LocalEngine:
         """Yield what was measured after every batch."""
         told = images = 0
         fixed = fixed_batch(input_specs(job.model))
-        lanes = job.runtime.lanes(job.batch_size, fixed)
+        lanes = job.runtime.lanes(job.batch_size, fixed, job.dataset.sample_bytes)
         with (
             closing(job.dataset.batches(lanes.size, job.limit, job.runtime.threads, job.selection)) as batches,
             closing(_steps(job, lanes, fixed, batches)) as steps,

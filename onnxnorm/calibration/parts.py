@@ -6,6 +6,7 @@ import os
 from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +24,9 @@ from onnxnorm.model.inputs import InputSpec
 
 __all__ = ["ImageFiles", "MemoryArrays", "Part", "ReadyBlocks", "printable"]
 
+# Where a picture takes a millisecond, handing it from thread to thread is a good part of that.
+_SMALL, _TOGETHER = 1 << 17, 4
+
 
 class Part(Protocol):
     """A stretch of the data; `total` is the number of its samples, where that is known ahead."""
@@ -30,6 +34,10 @@ class Part(Protocol):
     @property
     def total(self) -> int | None:
         """Number of samples, None when only reading will tell."""
+
+    @property
+    def sample_bytes(self) -> int | None:
+        """Bytes of one sample, None when they differ or only reading will tell."""
 
     def blocks(self, size: int, threads: int, wanted: Wanted = everything) -> Generator[Batch | Skipped, None, None]:
         """Yield the wanted samples in order, in blocks of at most about `size`, and what had to be skipped."""
@@ -53,16 +61,27 @@ class ImageFiles:
         """Number of candidates."""
         return len(self.files)
 
+    @property
+    def sample_bytes(self) -> int | None:
+        """Bytes of one sample, if all are resized alike."""
+        return self.preprocessing.sample_bytes
+
     def blocks(self, size: int, threads: int, wanted: Wanted = everything) -> Generator[Batch | Skipped, None, None]:
-        """Yield one block a wanted image, decoded ahead by `threads` threads."""
-        ahead = max(size, 2 * threads)
+        """Yield one block a wanted image, decoded ahead by `threads` threads, small ones some at a time."""
         indices = (int(index) for some in stretches(len(self.files), wanted) for index in some)
-        with quiet_pillow(), closing(map_ahead(self._sample, indices, threads=threads, ahead=ahead)) as samples:
-            yield from samples
+        each = _TOGETHER if (self.sample_bytes or _SMALL) < _SMALL else 1
+        groups = iter(lambda: tuple(islice(indices, each)), ())
+        ahead = max(size, 2 * threads) if each == 1 else 2 * threads
+        with quiet_pillow(), closing(map_ahead(self._samples, groups, threads=threads, ahead=ahead)) as found:
+            for some in found:
+                yield from some
 
     def picked(self, rows: Indices) -> ImageFiles:
         """Return a part with only these files."""
         return replace(self, files=self.files.taken(rows), numbers=rows)
+
+    def _samples(self, positions: tuple[int, ...]) -> list[Batch | Skipped]:
+        return [self._sample(position) for position in positions]
 
     def _sample(self, position: int) -> Batch | Skipped:
         file = self.files[position]
@@ -82,6 +101,7 @@ class MemoryArrays:
     items: Iterable[ArrayItem]
     specs: tuple[InputSpec, ...]
     total: int | None
+    sample_bytes: int | None = None
 
     def blocks(
         self,
@@ -102,6 +122,7 @@ class ReadyBlocks:
     """Blocks that are there."""
 
     items: tuple[Batch, ...]
+    sample_bytes: int | None = None
 
     @property
     def total(self) -> int:

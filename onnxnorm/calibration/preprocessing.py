@@ -90,6 +90,13 @@ class Preprocessing:
         scaled = scaled_size(full, self.size, self.resize)
         return None if scaled is None or not self.draft else (self.draft * scaled[0], self.draft * scaled[1])
 
+    @property
+    def sample_bytes(self) -> int | None:
+        """Bytes of one sample; None where pictures keep their own size."""
+        if self.size is None:
+            return None
+        return self.size[0] * self.size[1] * channel_count(self.channels) * self.dtype.itemsize
+
     def describe(self) -> str:
         """Return one line for people."""
         unit = f"{self.channels.upper()}/{self.divisor:g}" if self.divisor != 1 else f"{self.channels.upper()} 0..255"

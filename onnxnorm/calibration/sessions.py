@@ -33,6 +33,7 @@ _SHORT = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tenso
 _OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 _DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
 _LEAST_A_RUN = 4
+_SMALL = 1 << 16  # bytes: 128 x 128 in gray, 73 x 73 in colour
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,18 @@ class Runtime:
     provider: str = "auto"
     threads: int | None = None
 
-    def lanes(self, samples: int, fixed: int | None = None) -> Lanes:
+    def lanes(self, samples: int, fixed: int | None = None, sample_bytes: int | None = None) -> Lanes:
         """How to have `samples` in the network at once, for a model whose batch is `fixed` or free.
 
         On the CPU several runs with few threads each beat one run with many: nobody waits at the end of every operator
-        for the slowest thread, and no thread spins while the next images are decoded. A device does one run at a time.
+        for the slowest thread, and no thread spins while the next images are decoded. Where a sample is small, what is
+        done around a run weighs; each thread then has a run of `samples`. A device does one run at a time.
         """
         if self._providers()[0] != _SHORT["cpu"]:
             return Lanes(1, fixed or samples, self.threads)
         threads = self.threads or available_threads()
+        if sample_bytes is not None and sample_bytes <= _SMALL:
+            return Lanes(threads, fixed or samples, 1)
         runs = max(1, min(threads, samples // (fixed or min(samples, _LEAST_A_RUN))))
         return Lanes(runs, fixed or -(-samples // runs), threads // runs)
 

@@ -59,6 +59,12 @@ class Dataset:
         return None if None in totals else sum(total or 0 for total in totals)
 
     @property
+    def sample_bytes(self) -> int | None:
+        """Bytes of the largest sample; None where that is not known ahead."""
+        sizes = [part.sample_bytes for part in self._parts]
+        return None if None in sizes else max((size or 0 for size in sizes), default=None)
+
+    @property
     def skipped(self) -> list[Skipped]:
         """The images that could not be used, in the order in which they were met."""
         return list(self._skipped.values())

@@ -58,7 +58,7 @@ def command(work: Path, *more: str) -> list[str]:
             "-o", str(work / "s.safetensors"), *more]  # fmt: skip
 
 
-def started(work: Path, *more: str, pause: float = 0.05) -> subprocess.Popen[str]:
+def started(work: Path, *more: str, pause: float = 0.15) -> subprocess.Popen[str]:
     script = [sys.executable, "-c", SLOW, *command(work, *more), str(pause)]
     return subprocess.Popen(script, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

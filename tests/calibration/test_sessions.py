@@ -11,15 +11,18 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 import onnxnorm
 from onnxnorm.calibration import sessions
 from onnxnorm.calibration.engine import calibrate_model
 from onnxnorm.calibration.image_options import ImageOptions
 from onnxnorm.calibration.sessions import Runtime
+from onnxnorm.calibration.sources import open_data
 from onnxnorm.cli import main
 from onnxnorm.errors import ModelError, OptionError, ProviderError, ProviderWarning
 from onnxnorm.model.files import Model
+from onnxnorm.model.inputs import InputSpec
 
 MODELS = Path(__file__).parents[2] / "models"
 DEMO = MODELS / "demo_vgg.onnx"
@@ -40,6 +43,25 @@ def test_lanes_of_this_machine() -> None:
     assert Runtime("cpu", 2).lanes(8) == sessions.Lanes(2, 4, 1)
     assert Runtime("cpu", 16).lanes(8) == sessions.Lanes(2, 4, 8)
     assert Runtime("cpu", 2).lanes(3) == sessions.Lanes(1, 3, 2)
+
+
+def test_small_samples_get_whole_batches_in_every_thread() -> None:
+    assert Runtime("cpu", 2).lanes(8, sample_bytes=3 * 64 * 64 * 4) == sessions.Lanes(2, 8, 1)
+    assert Runtime("cpu", 6).lanes(1, 4, 1000) == sessions.Lanes(6, 4, 1)
+    assert Runtime("cpu", 2).lanes(8, sample_bytes=3 * 128 * 128 * 4) == Runtime("cpu", 2).lanes(8)
+
+
+def test_a_dataset_knows_how_large_a_sample_is(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "images" / "a.png")
+    np.save(tmp_path / "a.npy", np.zeros((2, 3, 80, 80), np.float32))
+    specs = [InputSpec("input", (None, 3, 64, 64), np.dtype(np.float32))]
+    open_specs = [InputSpec("input", (None, 3, None, None), np.dtype(np.float32))]
+    assert open_data(tmp_path / "images", specs).sample_bytes == 3 * 64 * 64 * 4
+    both = [tmp_path / "images", tmp_path / "a.npy"]
+    assert open_data(both, open_specs, ImageOptions(size="8x8")).sample_bytes == 3 * 80 * 80 * 4
+    assert open_data(both, open_specs, ImageOptions(resize="none")).sample_bytes is None
+    assert open_data(np.zeros((1, 3, 64, 64), np.float32), specs).sample_bytes is None
 
 
 @pytest.mark.parametrize(
@@ -130,7 +152,7 @@ def test_a_device_measures_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         return place(session, feeds)
 
     monkeypatch.setattr(sessions.Session, "place", watched)
-    monkeypatch.setattr(Runtime, "lanes", lambda self, samples, fixed: sessions.Lanes(1, samples, None))
+    monkeypatch.setattr(Runtime, "lanes", lambda self, samples, *_: sessions.Lanes(1, samples, None))
     images = ImageOptions(preset="unit")
     found = calibrate_model(Model.open(DEMO), str(MODELS / "images"), images, limit=21, runtime=Runtime("cpu"))
     assert placed == ["cpu"] * 3

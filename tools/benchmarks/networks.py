@@ -14,7 +14,7 @@ __all__ = ["ACTIVATIONS", "BATCH", "Network", "embedded_vgg", "networks", "prepa
 
 BATCH = 8
 ACTIVATIONS = ["Relu", "LeakyRelu"]
-SURPLUS = 2 * BATCH
+SURPLUS = 4 * BATCH
 
 
 @dataclass(frozen=True)
