@@ -50,19 +50,19 @@ def networks(models: Path, zoo: Path, embedded: Path) -> Iterator[Network]:
         waifu2x, mnist = zoo / "models" / "waifu2x_vgg7_rgb.onnx", zoo / "models" / "ccexam_mnist_tinyvgg.onnx"
         yield Network("waifu2x vgg7", waifu2x, "unit", (128, 128), 96, 24)
         yield svhn(zoo)
-        yield Network("mnist tinyvgg", mnist, "unit", (28, 28), 512, 128, small=True)
+        yield Network("mnist tinyvgg", mnist, "unit", (28, 28), 2048, 128, small=True)
     else:
         yield embedded_vgg(embedded)
 
 
 def svhn(zoo: Path) -> Network:
     """Six convolutions with BatchNormalization."""
-    return Network("svhn vggbn", zoo / "models" / "ccexam_svhn_vggbn.onnx", "unit", (32, 32), 512, 128, small=True)
+    return Network("svhn vggbn", zoo / "models" / "ccexam_svhn_vggbn.onnx", "unit", (32, 32), 2048, 128, small=True)
 
 
 def embedded_vgg(embedded: Path) -> Network:
     """The one that is always there."""
-    return Network("the embedded VGG", embedded / "demo_vgg.onnx", "unit", (64, 64), 512, 128, small=True)
+    return Network("the embedded VGG", embedded / "demo_vgg.onnx", "unit", (64, 64), 2048, 128, small=True)
 
 
 def prepared(machine: Machine, network: Network, sources: list[Path], images: int) -> dict[str, Any]:
