@@ -12,17 +12,18 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol, TypeVar
 
 from onnxnorm.calibration.file_table import FileTable
+from onnxnorm.calibration.prefetch import map_ahead
 
 __all__ = ["Crew", "Here", "Listing", "Opened", "Store", "listing"]
 
 # Where a bucket has few folders at the top, those below them are looked for, so many levels deep.
 _LEVELS = 4
+_AHEAD = 4
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -91,11 +92,7 @@ class Here:
 
     def map(self, function: Callable[[T], R], items: Sequence[T], threads: int) -> Iterator[R]:
         """The results."""
-        pool = ThreadPoolExecutor(threads, "onnxnorm-list")
-        try:
-            yield from pool.map(function, items)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        return map_ahead(function, items, threads=threads, ahead=_AHEAD * threads)
 
 
 def listing(store: Store, root: str, crew: Crew) -> Listing:

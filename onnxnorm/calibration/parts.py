@@ -25,7 +25,7 @@ from onnxnorm.model.inputs import InputSpec
 __all__ = ["ImageFiles", "MemoryArrays", "Part", "ReadyBlocks", "printable"]
 
 # Where a picture takes a millisecond, handing it from thread to thread is a good part of that.
-_SMALL, _TOGETHER = 1 << 17, 4
+_SMALL, _TOGETHER = 1 << 16, 4
 
 
 class Part(Protocol):
@@ -69,7 +69,7 @@ class ImageFiles:
     def blocks(self, size: int, threads: int, wanted: Wanted = everything) -> Generator[Batch | Skipped, None, None]:
         """Yield one block a wanted image, decoded ahead by `threads` threads, small ones some at a time."""
         indices = (int(index) for some in stretches(len(self.files), wanted) for index in some)
-        each = _TOGETHER if (self.sample_bytes or _SMALL) < _SMALL else 1
+        each = _TOGETHER if self.sample_bytes is not None and self.sample_bytes <= _SMALL else 1
         groups = iter(lambda: tuple(islice(indices, each)), ())
         ahead = max(size, 2 * threads) if each == 1 else 2 * threads
         with quiet_pillow(), closing(map_ahead(self._samples, groups, threads=threads, ahead=ahead)) as found:

@@ -69,7 +69,7 @@ def test_the_same_as_one_sorted_list(system: Any, threads: int, monkeypatch: pyt
     assert got("memory://bucket") == expected(system, "/bucket")
     assert discover(["memory://bucket/photos"]).ignored == 3
     assert [name for _, name, _ in got("memory://bucket/photos/a.png")] == ["a.png"]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("onnxnorm-list")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("onnxnorm-data")]
 
 
 def test_uris_that_lie_in_each_other_count_a_file_once(system: Any) -> None:

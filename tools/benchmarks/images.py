@@ -18,7 +18,7 @@ __all__ = ["measure"]
 COUNTS = (64, 256, 1024, 4096)
 HISTOGRAMS = 1024  # images, for the Percentile calibrator
 ROWS = 3300  # of 3 MiB: 10 GB
-FLAT = 1.1
+LINEAR, FLAT = 1.1, 1.05  # such machines drift by a tenth
 
 PHOTOGRAPHS, PERCENTILE = "photographs", "ORT Percentile, arrays"
 KINDS = {PHOTOGRAPHS: "photos", ".npy": "arrays", PERCENTILE: "percentile"}
@@ -26,8 +26,8 @@ KINDS = {PHOTOGRAPHS: "photos", ".npy": "arrays", PERCENTILE: "percentile"}
 INTRODUCTION = f"""\
 Photographs are repeated, batch {BATCH}. ONNX Runtime's Percentile calibrator (the activation functions only, arrays in
 memory, one round) stands beside the embedded network up to {HISTOGRAMS:,} images. Cost is called linear if an image
-more costs the same from the fewest images to the most, and memory flat if it stays the same, both within a factor of
-{FLAT}."""
+more costs the same from the fewest images to the most, and memory flat if it stays the same, within a factor of {LINEAR} and
+of {FLAT}."""
 
 
 def measure(machine: Machine, zoo: Path, embedded: Path) -> str:
@@ -94,7 +94,7 @@ def _claims(network: Network, results: Results, counts: tuple[int, ...]) -> Iter
             (most - some) / (last - middle) / ((some - least) / (middle - first)) for least, some, most in rounds
         )
         ends = f"{middle:,} to {last:,} images, to the same from {first:,} to {middle:,}"
-        yield Claim(f"{network.name}, {kind}: cost of an image more from {ends}", FLAT, growth)
+        yield Claim(f"{network.name}, {kind}: cost of an image more from {ends}", LINEAR, growth)
         memory = results.ratio(names[-1], names[0], "memory")
         yield Claim(f"{network.name}, {kind}: memory at {last:,} images to {first:,}", FLAT, memory)
 
