@@ -26,8 +26,8 @@ KINDS = {PHOTOGRAPHS: "photos", ".npy": "arrays", PERCENTILE: "percentile"}
 INTRODUCTION = f"""\
 Photographs are repeated, batch {BATCH}. ONNX Runtime's Percentile calibrator (the activation functions only, arrays in
 memory, one round) stands beside the embedded network up to {HISTOGRAMS:,} images. Cost is called linear if an image
-more costs the same from the fewest images to the most, and memory flat if it stays the same, within a factor of {LINEAR} and
-of {FLAT}."""
+more costs the same from the fewest images to the most, within a factor of {LINEAR}, and memory flat if it stays the
+same, within a factor of {FLAT}."""
 
 
 def measure(machine: Machine, zoo: Path, embedded: Path) -> str:
