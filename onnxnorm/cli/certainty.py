@@ -53,7 +53,8 @@ def forecast_text(errors: Errors, spreads: Mapping[float, float]) -> str:
         who = "the median filter" if item.share == 0.5 else f"{item.share:.0%} of filters"
         about = "very roughly" if item.rough else "about"
         ends = f" ({item.low:,} to {item.high:,})" if item.low is not None else ""
-        parts.setdefault(item.tolerance, []).append(f"{about} {item.images:,} images{ends} for {who}")
+        images = " images" if item.tolerance not in parts else ""
+        parts.setdefault(item.tolerance, []).append(f"{about} {item.images:,}{images}{ends} for {who}")
     if not parts:
         return "too few to forecast how many images are needed"
     return "forecast: " + "; ".join(f"{tol:.0%} takes {' and '.join(who)}" for tol, who in parts.items())
