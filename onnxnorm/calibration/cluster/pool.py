@@ -137,7 +137,8 @@ class Pool:
                 ) from error
             self.todo.lost.append((chunk, call.tried + 1))
             return None
-        self.free.append(call.actor)
+        if id(call.actor) in self.actors:
+            self.free.append(call.actor)
         return found
 
     def _drop(self, actor: Any) -> None:
