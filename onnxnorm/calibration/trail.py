@@ -12,7 +12,7 @@ many, every other one of which is forgotten when there are more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ class Trail:
         images = image_count(totals)
         if images - (self.points[-1][0] if self.points else 0) < self.step:
             return
-        self.points.append((images, totals))
+        self.points.append((images, _sums(totals)))
         if len(self.points) > 2 * BLOCKS:
             self.points, self.step = self.points[1::2], 2 * self.step
 
@@ -51,17 +51,21 @@ class Trail:
         if len(edges) + 1 < _LEAST:
             return {}
         sizes, without = [], []
-        for (start, before), (stop, after) in zip([(0, {}), *edges], [*edges, (images, totals)], strict=True):
+        for (start, before), (stop, after) in zip([(0, {}), *edges], [*edges, (images, _sums(totals))], strict=True):
             sizes.append(stop - start)
             without.append(_variations(_without(totals, before, after)))
         found = _jackknife(_variations(totals), np.array(without), images / np.array(sizes, np.float64))
         return {share: float(error) for share, error in zip(SHARES, found, strict=True) if np.isfinite(error)}
 
 
+def _sums(totals: Totals) -> Totals:
+    """What errors rest on, without the histograms, each of which is larger than all the rest."""
+    return {value: replace(moments, histogram=None) for value, moments in totals.items() if value.measure in MEANS}
+
+
 def _without(totals: Totals, before: Totals, after: Totals) -> Totals:
     """The sums without the images that came between two moments."""
-    rest = {value: moments for value, moments in totals.items() if value.measure in MEANS}
-    return {value: moments.without(before.get(value), after[value]) for value, moments in rest.items()}
+    return {value: totals[value].without(before.get(value), moments) for value, moments in after.items()}
 
 
 def _variations(totals: Totals) -> NDArray[np.float64]:

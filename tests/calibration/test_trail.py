@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from test_enough import MODELS, VALUE, photographs
 
 import onnxnorm
+from onnxnorm.calibration.engine import Progress
 from onnxnorm.calibration.enough import SHARES, Errors, forecast
 from onnxnorm.calibration.trail import BLOCKS, Trail
 from onnxnorm.statistics import Moments, Value
@@ -70,6 +71,17 @@ def test_what_is_kept_is_bounded_and_whole() -> None:
             assert len(trail.points) >= BLOCKS - 1
     gaps = np.diff([0, *(images for images, _ in trail.points)])
     assert set(gaps.tolist()) == {trail.step}
+
+
+def test_no_histogram_is_kept() -> None:
+    """Each is larger than all the rest, and there would be twenty of them."""
+    seen: list[Progress] = []
+    rows = np.random.default_rng(6).random((96, 3, 64, 64), np.float32)
+    onnxnorm.calibrate(MODELS / "demo_vgg.onnx", rows, provider="cpu", also=("p99.9", "rms"), progress=seen.append)
+    assert any(moments.histogram is not None for moments in seen[-1].values.values())
+    kept = [moments for _, totals in seen[-1].trail.points for moments in totals.values()]
+    assert kept
+    assert all(moments.histogram is None for moments in kept)
 
 
 def test_too_few_images_and_no_live_filter_tell_nothing() -> None:
