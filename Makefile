@@ -43,7 +43,7 @@ check: $(VENV)/.check ## Run the linters and the type checker.
 	$(BIN)/mypy
 
 fetch: $(VENV)/.installed ## Fetch the real VGG-16 into build/models.
-	$(BIN)/python tools/fetch_models.py
+	$(BIN)/python -m tools.models.fetch
 
 vgg16: fetch ## Fetch the real VGG-16 and normalize it on PHOTOS.
 	@mkdir -p build/vgg16
@@ -56,11 +56,11 @@ vgg16: fetch ## Fetch the real VGG-16 and normalize it on PHOTOS.
 		-o build/vgg16/full-normalized.onnx
 
 bench: $(VENV)/.test fetch ## Measure speed and memory side by side; writes docs/benchmarks.md.
-	$(BIN)/python tools/make_full_vgg.py
-	$(BIN)/python tools/bench.py $(if $(TORCH_PYTHON),--torch-python $(TORCH_PYTHON))
+	$(BIN)/python -m tools.models.full_vgg
+	$(BIN)/python -m tools.benchmarks.run $(if $(TORCH_PYTHON),--torch-python $(TORCH_PYTHON))
 
 docs: $(VENV)/.installed ## Write the generated parts of the documentation again.
-	$(BIN)/python tools/list_operators.py
+	$(BIN)/python -m tools.docs.operators
 
 clean: ## Remove everything that was made.
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

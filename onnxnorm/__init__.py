@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         write_report,
     )
     from onnxnorm.scaling.plan import Plan
-    from onnxnorm.statistics import Statistics
+    from onnxnorm.statistics.statistics import Statistics
     from onnxnorm.verification.verify import Verification
 
 __all__ = [
@@ -73,7 +73,7 @@ _HOMES = {
     "Plan": "onnxnorm.scaling.plan",
     "Reported": "onnxnorm.api",
     "Rewritten": "onnxnorm.api",
-    "Statistics": "onnxnorm.statistics",
+    "Statistics": "onnxnorm.statistics.statistics",
     "Verification": "onnxnorm.verification.verify",
     "calibrate": "onnxnorm.api",
     "merge": "onnxnorm.api",

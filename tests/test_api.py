@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from commands import DEMO, SOME
-from graphs import Array, model, rand
 from onnx import numpy_helper
 
 import onnxnorm
+from tests.helpers.commands import DEMO, SOME
+from tests.helpers.graphs import Array, model, rand
 
 WORDS: dict[str, Any] = {"preset": "unit", "provider": "cpu"}
 

@@ -19,13 +19,13 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from scales_check import Checked, check_scales
 
-from onnxnorm.calibration.sessions import Runtime
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
+from onnxnorm.runtime import Runtime
 from onnxnorm.scaling import find_layers, make_plan, trace
+from tests.helpers.scales_check import Checked, check_scales
 
 THOROUGH = int(os.environ.get("ONNXNORM_EXAMPLES", "0")) >= 1000
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from corpus import CASES, OPEN, Case, Net, feeds
 from numpy.typing import NDArray
-from scales_check import check_scales
 
-from onnxnorm.calibration import calibrate_model
-from onnxnorm.calibration.sessions import Runtime
+from onnxnorm.calibration.calibrate import calibrate_model
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.rewriting import Rewriting, rewrite_model
+from onnxnorm.runtime import Runtime
 from onnxnorm.scaling import Trace, find_layers, laws, make_plan, trace
 from onnxnorm.scaling.walk import Outputs
 from onnxnorm.statistics import Statistics, Value
 from onnxnorm.verification import verify_models
+from tests.helpers.corpus import CASES, OPEN, Case, Net, feeds
+from tests.helpers.scales_check import check_scales
 
 RUNTIME = Runtime("cpu", threads=1)
 
@@ -233,9 +233,9 @@ def forget_edits(operator: str) -> laws.Law:
 
 def wrong_law(operator: str) -> laws.Law:
     if operator in {"Sigmoid", "Tanh", "Softmax", "LRN"}:
-        return laws.Law(hand_on, "bends")
+        return laws.Law(hand_on, "nonlinearity")
     if operator in {"Add", "Concat"}:  # only the first operand counts
-        return laws.Law(hand_on, "keeps")
+        return laws.Law(hand_on, "transparent")
     return forget_edits(operator)
 
 

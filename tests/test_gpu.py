@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import onnxnorm
-from onnxnorm.calibration.sessions import Runtime
 from onnxnorm.errors import OnnxnormError
 from onnxnorm.model.files import Model
+from onnxnorm.runtime import Runtime
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 DEMO = MODELS / "demo_vgg.onnx"

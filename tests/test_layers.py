@@ -27,10 +27,11 @@ LEVELS = (
     {"report"},
     {"verification"},
     {"calibration", "rewriting"},
-    {"scaling", "statistics"},
-    {"provenance", "statistics_file"},
-    {"moments"},
-    {"histograms", "model"},
+    {"data", "statistics"},
+    {"scaling", "runtime"},
+    {"model"},
+    {"threads"},
+    {"atomic"},
     {"errors", "version"},
 )
 HEAVY = {"PIL", "google", "ml_dtypes", "numpy", "onnx", "onnx_graphsurgeon", "onnxruntime", "rich", "safetensors"}
@@ -81,12 +82,12 @@ def test_imports_point_one_way() -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("onnxnorm.rewriting.scales", "from onnxnorm.calibration import Runtime"),
-        ("onnxnorm.calibration.engine", "def late():\n    import onnxnorm.rewriting.rewrite"),
+        ("onnxnorm.rewriting.scales", "from onnxnorm.calibration.job import Job"),
+        ("onnxnorm.calibration.calibrate", "def late():\n    import onnxnorm.rewriting.rewrite"),
         ("onnxnorm.scaling.walk", "from onnxnorm.statistics import Statistics"),
         ("onnxnorm.model.files", "from onnxnorm import scaling"),
         ("onnxnorm.model.files", "from ..errors import ModelError\nfrom ..scaling.slots import Slots"),
-        ("onnxnorm.verification.verify", "from onnxnorm.report import layer_table"),
+        ("onnxnorm.verification.verify", "from onnxnorm.report.terminal.tables import layer_table"),
         ("onnxnorm.api", "if TYPE_CHECKING:\n    from onnxnorm.cli import main"),
         ("onnxnorm.errors", "import onnxnorm"),
     ],

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
+from tools.checks.lowest import pins, requirements
 
-from lowest import pins, requirements  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 TEXT = """
 [project]
@@ -45,7 +44,7 @@ def test_every_requirement_has_one_lower_bound(lines: list[str]) -> None:
 
 def test_the_bounds_of_this_project() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    command = [sys.executable, str(ROOT / "tools" / "lowest.py")]
+    command = [sys.executable, "-m", "tools.checks.lowest"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert {"numpy", "onnx", "onnx-graphsurgeon", "protobuf", "pytest"} <= {pin.split("==")[0] for pin in printed}
     for pin in printed:

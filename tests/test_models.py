@@ -1,13 +1,11 @@
 """What ships in models/, and the tools that make and fetch it. Needs no network."""
 
 import hashlib
-import importlib.util
 import re
 import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,23 +15,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from tools.models import fetch as fetch_models
+from tools.models import full_vgg as make_full_vgg
+
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "models"
 IMAGES = sorted((MODELS / "images").iterdir())
-
-
-def tool(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-fetch_models = tool("fetch_models")
-make_full_vgg = tool("make_full_vgg")
 
 
 def run(model: onnx.ModelProto, data: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

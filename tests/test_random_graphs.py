@@ -9,19 +9,19 @@ import os
 
 import numpy as np
 import onnx
-from corpus import feeds
 from hypothesis import HealthCheck, given, settings
-from random_graphs import networks
-from scales_check import check_scales
 
-from onnxnorm.calibration import calibrate_model
-from onnxnorm.calibration.sessions import Runtime
+from onnxnorm.calibration.calibrate import calibrate_model
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.rewriting import rewrite_model
+from onnxnorm.runtime import Runtime
 from onnxnorm.scaling import find_layers, make_plan, trace
 from onnxnorm.statistics import Value
 from onnxnorm.verification import verify_models
+from tests.helpers.corpus import feeds
+from tests.helpers.random_graphs import networks
+from tests.helpers.scales_check import check_scales
 
 EXAMPLES = int(os.environ.get("ONNXNORM_EXAMPLES", "70"))
 RUNTIME = Runtime("cpu", threads=1)

@@ -60,5 +60,5 @@ def test_links_and_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in [*TARGETS, "vgg16"]:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-    for tool in re.findall(r"python (tools/\w+\.py)", README):
-        assert (ROOT / tool).is_file(), tool
+    for tool in re.findall(r"python -m (tools[\w.]+)", README):
+        assert (ROOT / (tool.replace(".", "/") + ".py")).is_file(), tool

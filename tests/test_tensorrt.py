@@ -11,24 +11,19 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from graphs import between, model, rand
 from onnx import numpy_helper
 
 import onnxnorm
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.shapes import sample_shapes
+from tests.helpers.graphs import between, model, rand
+from tools.checks import tensorrt as check
 
 ROOT = Path(__file__).parent.parent
 ZOO = sorted((ROOT.parent / "shared" / "zoo" / "models").glob("*.onnx"))
 VGG16 = ROOT / "build" / "models" / "vgg16_features.onnx"
 
-_spec = importlib.util.spec_from_file_location("check_tensorrt", ROOT / "tools" / "check_tensorrt.py")
-assert _spec is not None
-assert _spec.loader is not None
-check: Any = importlib.util.module_from_spec(_spec)
-sys.modules["check_tensorrt"] = check  # dataclasses look their module up
-_spec.loader.exec_module(check)
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None, reason="NVIDIA's parser is not installed: tensorrt-rtx-cu13"

@@ -1,6 +1,6 @@
 """VGG-16, its 13 convolutions and the whole of it: power-of-two scales keep every bit, exact ones the function.
 
-`python tools/fetch_models.py` fetches the network; without it these tests are skipped.
+`python -m tools.models.fetch` fetches the network; without it these tests are skipped.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import onnxnorm
-from onnxnorm.calibration.sessions import Runtime
 from onnxnorm.model.files import Model
+from onnxnorm.runtime import Runtime
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "build" / "models"
@@ -21,7 +21,7 @@ IMAGES = ROOT / "models" / "images"
 
 pytestmark = pytest.mark.skipif(
     not (MODELS / "vgg16_full.onnx").exists() or not (MODELS / "vgg16_features.onnx").exists(),
-    reason="VGG-16 is not in build/models: python tools/fetch_models.py",
+    reason="VGG-16 is not in build/models: python -m tools.models.fetch",
 )
 
 

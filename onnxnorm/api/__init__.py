@@ -4,11 +4,15 @@ Two journeys: `MODEL → trace → probe → (images → batches → session →
 `MODEL + STATS → trace → scales → rewrite → verify → OUT` is `rewrite`; `normalize` is one after the other.
 """
 
-from onnxnorm.api.changing import Rewritten, normalize, restore, rewrite
+from onnxnorm.api.calibrate import calibrate
 from onnxnorm.api.common import ImageWords
-from onnxnorm.api.measuring import calibrate, merge, plan
-from onnxnorm.api.reporting import Reported, write_report
-from onnxnorm.api.verifying import verify
+from onnxnorm.api.merge import merge
+from onnxnorm.api.normalize import normalize
+from onnxnorm.api.plan import plan
+from onnxnorm.api.report import Reported, write_report
+from onnxnorm.api.restore import restore
+from onnxnorm.api.rewrite import Rewritten, rewrite
+from onnxnorm.api.verify import verify
 
 __all__ = [
     "ImageWords",

@@ -9,9 +9,9 @@ from typing import Any, TypedDict
 
 from numpy.typing import NDArray
 
-from onnxnorm.calibration.image_options import Numbers, Size, parsed_size
-from onnxnorm.calibration.sources import Dataset
-from onnxnorm.calibration.steps import DEFAULT_BATCH, filled, fixed_batch
+from onnxnorm.calibration.step import DEFAULT_BATCH, fixed_batch, pad_batch
+from onnxnorm.data.dataset import Dataset
+from onnxnorm.data.images.options import Numbers, Size, parsed_size
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.shapes import sample_shapes
@@ -60,4 +60,4 @@ def feeds_of(
         for batch in batches:
             if counts is not None:
                 counts.append(batch.count)
-            yield {name: filled(array, fixed or batch.count) for name, array in batch.feeds.items()}
+            yield {name: pad_batch(array, fixed or batch.count) for name, array in batch.feeds.items()}

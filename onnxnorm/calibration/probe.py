@@ -26,12 +26,12 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from onnxnorm.errors import DataError, ModelError
-from onnxnorm.histograms import Histogram
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph
 from onnxnorm.model.shapes import shorten_domain
 from onnxnorm.scaling.filters import Site
 from onnxnorm.statistics import Moments, Value, Weighting
+from onnxnorm.statistics.histograms import Histogram
 
 __all__ = ["Probe", "make_probe"]
 
@@ -53,17 +53,17 @@ class Tap:
     shape: str = ""
     raw: str = ""
 
-    def spread(self, shape: tuple[int, ...], batch: int) -> Spread:
+    def spread(self, shape: tuple[int, ...], batch: int) -> Positions:
         """Where the numbers of a value of this shape come from."""
         positions = int(np.prod(shape, dtype=np.int64)) // (shape[self.site.axis] * batch)
         if not self.windowed:
-            return Spread(positions, 1.0)
+            return Positions(positions, 1.0)
         spatial = np.asarray(shape[2:], np.float64)
-        return Spread(positions, float(np.prod(np.ceil((spatial + WINDOW - 1) / WINDOW) * WINDOW / spatial)))
+        return Positions(positions, float(np.prod(np.ceil((spatial + WINDOW - 1) / WINDOW) * WINDOW / spatial)))
 
 
 @dataclass(frozen=True)
-class Spread:
+class Positions:
     """Positions of one sample of a value, and the factor from the probe's mean to the mean over them."""
 
     positions: int
@@ -78,7 +78,7 @@ class Probe:
     folder: Path | None
     taps: tuple[Tap, ...]
 
-    def spreads(self, shapes: Mapping[str, tuple[int, ...]], batch: int) -> tuple[Spread | None, ...]:
+    def spreads(self, shapes: Mapping[str, tuple[int, ...]], batch: int) -> tuple[Positions | None, ...]:
         """For each tap, for values of these shapes; None where only a run tells the shape."""
         return tuple(None if tap.shape else tap.spread(shapes[tap.site.value], batch) for tap in self.taps)
 
@@ -87,7 +87,7 @@ class Probe:
         results: Mapping[str, NDArray[Any]],
         names: Sequence[str],
         batch: int,
-        spreads: Sequence[Spread | None],
+        spreads: Sequence[Positions | None],
         weighting: Weighting = "position",
     ) -> dict[Value, Moments]:
         """Moments of the samples `names`, the first of a batch of `batch`.

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from onnxnorm import api
-from onnxnorm.calibration.engine import Interrupted
-from onnxnorm.calibration.enough import Errors, forecast
+from onnxnorm.calibration.calibrate import Interrupted
 from onnxnorm.cli import options as o
-from onnxnorm.cli.certainty import WORST_SHOWN, Clock, forecast_text, tell_stop
+from onnxnorm.cli.precision import WORST_SHOWN, Clock, forecast_text, tell_stop
 from onnxnorm.cli.terminal import Terminal
 from onnxnorm.model.files import check_target
 from onnxnorm.statistics import Moments, Statistics
+from onnxnorm.statistics.precision import RelativeErrors, forecast
 
 __all__ = ["NAME", "calibrate", "image_words", "tell_statistics"]
 
@@ -123,12 +123,14 @@ def tell_statistics(terminal: Terminal, statistics: Statistics, seconds: float |
     terminal.show(f"{statistics}{rate}")
     preprocessing = statistics.inputs.get("preprocessing")
     if preprocessing:
-        from onnxnorm.calibration.preprocessing import Preprocessing
+        from onnxnorm.data.images.preprocessing import Preprocessing
 
         terminal.show(f"images as {Preprocessing.from_json(preprocessing).describe()}")
-    errors = Errors.of(statistics.values)
+    errors = RelativeErrors.of(statistics.values)
     if errors.relative.size:
-        terminal.show(f"relative standard error of the means: {errors}", forecast_text(errors, statistics.spreads))
+        terminal.show(
+            f"relative standard error of the means: {errors}", forecast_text(errors, statistics.log_standard_errors)
+        )
     for name, reason in statistics.skipped[:_SKIPPED_SHOWN]:
         terminal.say(f"skipped {name}: {reason}")
     if len(statistics.skipped) > _SKIPPED_SHOWN:
@@ -137,7 +139,7 @@ def tell_statistics(terminal: Terminal, statistics: Statistics, seconds: float |
 
 def summary(statistics: Statistics) -> dict[str, Any]:
     """What `--json` prints about statistics."""
-    errors = Errors.of(statistics.values)
+    errors = RelativeErrors.of(statistics.values)
     return {
         "model": statistics.model,
         "images": statistics.images,
@@ -152,7 +154,7 @@ def summary(statistics: Statistics) -> dict[str, Any]:
             {"name": value.name, "channel": channel, "relative_standard_error": error}
             for value, channel, error in errors.worst(WORST_SHOWN)
         ],
-        "forecast": [item.to_json() for item in forecast(errors, spreads=statistics.spreads)],
+        "forecast": [item.to_json() for item in forecast(errors, log_standard_errors=statistics.log_standard_errors)],
         "skipped": [{"name": name, "reason": reason} for name, reason in statistics.skipped],
         "values": [
             {

@@ -10,7 +10,7 @@ import typer
 from onnxnorm import api
 from onnxnorm.cli import options as o
 from onnxnorm.cli.terminal import Terminal
-from onnxnorm.report import plan_tables
+from onnxnorm.report.terminal.tables import plan_tables
 
 __all__ = ["NAME", "plan"]
 

@@ -10,7 +10,7 @@ import typer
 from onnxnorm import api
 from onnxnorm.cli import options as o
 from onnxnorm.cli.terminal import Terminal
-from onnxnorm.report import layer_table
+from onnxnorm.report.terminal.tables import layer_table
 from onnxnorm.rewriting import Rewriting, needs_images, sidecar_path
 
 __all__ = ["NAME", "rewrite", "summary", "tell_rewritten"]

@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, T
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from onnxnorm.calibration import Progress
-from onnxnorm.calibration.enough import Errors
+from onnxnorm.calibration.calibrate import Progress
+from onnxnorm.statistics.precision import RelativeErrors
 
 __all__ = ["Terminal"]
 
@@ -97,7 +97,7 @@ class Terminal:
 
 def _errors(progress: Progress) -> str:
     """How exact the means are by now."""
-    errors = Errors.of(progress.values)
+    errors = RelativeErrors.of(progress.values)
     if not errors.relative.size:
         return ""
     median, most, worst = (errors.quantile(share) for share in (0.5, 0.95, 1.0))

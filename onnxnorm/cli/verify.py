@@ -11,7 +11,7 @@ from onnxnorm import api
 from onnxnorm.cli import options as o
 from onnxnorm.cli.calibrate import image_words
 from onnxnorm.cli.terminal import Terminal
-from onnxnorm.report import fp16_tables
+from onnxnorm.report.terminal.fp16 import fp16_tables
 
 __all__ = ["NAME", "verify"]
 

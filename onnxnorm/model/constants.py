@@ -25,7 +25,7 @@ from onnx import numpy_helper
 
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
-from onnxnorm.model.stored import Stored
+from onnxnorm.model.mapped_data import MappedData
 from onnxnorm.model.tensors import check_tensor, tensor_dtype
 
 __all__ = ["Constant", "Home", "stored_constants"]
@@ -147,8 +147,8 @@ def _overlapping(model: Model) -> set[int]:
     """Initializers whose external bytes another initializer shares."""
     places: list[tuple[str, int, int, int]] = []
     for index, tensor in enumerate(model.proto.graph.initializer):
-        bulk = model.bulks.get(index)
-        if tensor.data_location == onnx.TensorProto.EXTERNAL and isinstance(bulk, Stored):
+        bulk = model.tensor_data.get(index)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL and isinstance(bulk, MappedData):
             location = next(entry.value for entry in tensor.external_data if entry.key == "location")
             places.append((location, bulk.offset, bulk.offset + bulk.length, index))
     shared: set[int] = set()

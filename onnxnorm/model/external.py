@@ -8,16 +8,16 @@ from pathlib import Path
 import onnx
 
 from onnxnorm.errors import ModelError
-from onnxnorm.model.stored import Stored, mapped
+from onnxnorm.model.mapped_data import MappedData, mapped
+from onnxnorm.model.protobuf import TensorData
 from onnxnorm.model.tensors import tensor_size
-from onnxnorm.model.wire import Bulk
 
 __all__ = ["entries_of", "external_data", "forget_location", "write_data"]
 
 
-def external_data(proto: onnx.ModelProto, path: Path | None, where: str) -> dict[int, Stored]:
+def external_data(proto: onnx.ModelProto, path: Path | None, where: str) -> dict[int, MappedData]:
     """The data of initializers that lies in other files, which must lie in the model's folder or below it."""
-    stored: dict[int, Stored] = {}
+    stored: dict[int, MappedData] = {}
     files: dict[str, memoryview] = {}
     for index, tensor in enumerate(proto.graph.initializer):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
@@ -40,7 +40,7 @@ def external_data(proto: onnx.ModelProto, path: Path | None, where: str) -> dict
                 f"{where}: {tensor.name!r} ends at byte {offset + length} of {location}, "
                 f"which has {len(files[location])}"
             )
-        stored[index] = Stored(files[location][offset : offset + length], offset)
+        stored[index] = MappedData(files[location][offset : offset + length], offset)
     return stored
 
 
@@ -65,12 +65,12 @@ def forget_location(tensor: onnx.TensorProto) -> None:
     tensor.ClearField("external_data")
 
 
-def write_data(source: Path, target: Path, placed: list[tuple[int, Bulk]]) -> None:
+def write_data(source: Path, target: Path, placed: list[tuple[int, TensorData]]) -> None:
     """Copy a data file and overwrite what has changed, so that offsets and padding stay."""
     shutil.copyfile(source, target)
     with target.open("r+b") as stream:
         for offset, bulk in placed:
-            if isinstance(bulk, Stored):
+            if isinstance(bulk, MappedData):
                 continue
             stream.seek(offset)
             for chunk in bulk.chunks():

@@ -25,9 +25,9 @@ from onnx import numpy_helper
 
 from onnxnorm.errors import ModelError, OptionError
 from onnxnorm.model.external import entries_of, external_data, forget_location, write_data
-from onnxnorm.model.stored import Stored, mapped
+from onnxnorm.model.mapped_data import MappedData, mapped
+from onnxnorm.model.protobuf import Span, TensorData, join_weights, split_weights
 from onnxnorm.model.tensors import PACKED, check_tensor, tensor_dtype, value_bytes
-from onnxnorm.model.wire import Bulk, Span, fill, strip
 
 __all__ = ["Model", "ModelLike", "check_target"]
 
@@ -42,7 +42,7 @@ class Model:
     """
 
     proto: onnx.ModelProto
-    bulks: Mapping[int, Bulk] = field(repr=False)
+    tensor_data: Mapping[int, TensorData] = field(repr=False)
     path: Path | None = None
 
     @classmethod
@@ -54,7 +54,7 @@ class Model:
         buffer = _serialized(source) if isinstance(source, onnx.ModelProto) else mapped(Path(source))
         where = f"model {path}" if path else "the ModelProto"
         try:
-            skeleton, spans = strip(buffer)
+            skeleton, spans = split_weights(buffer)
             proto = onnx.ModelProto.FromString(skeleton)
         except (ValueError, DecodeError) as error:
             raise ModelError(f"{where} is not an ONNX file in protobuf form ({error}); export it again") from error
@@ -72,10 +72,10 @@ class Model:
     def values(self, index: int) -> NDArray[np.generic]:
         """The values of an initializer, with its shape; a view of the file where it is bulky."""
         tensor = self.proto.graph.initializer[index]
-        bulk = self.bulks.get(index)
+        bulk = self.tensor_data.get(index)
         if bulk is None:
             return numpy_helper.to_array(tensor)
-        data = bulk.buffer if isinstance(bulk, Stored) else b"".join(bulk.chunks())
+        data = bulk.buffer if isinstance(bulk, MappedData) else b"".join(bulk.chunks())
         if tensor.data_type in PACKED:
             packed = onnx.TensorProto(dims=tensor.dims, data_type=tensor.data_type, raw_data=bytes(data))
             return numpy_helper.to_array(packed)
@@ -90,7 +90,7 @@ class Model:
             tensor.CopyFrom(bare)
         digest = hashlib.sha256(skeleton.SerializeToString(deterministic=True))
         for index, tensor in enumerate(self.proto.graph.initializer):
-            bulk = self.bulks.get(index)
+            bulk = self.tensor_data.get(index)
             for chunk in bulk.chunks() if bulk else [value_bytes(tensor)]:
                 digest.update(chunk)
         return digest.hexdigest()
@@ -105,14 +105,14 @@ class Model:
         """The whole model, serialized, external data included. Raises ModelError over protobuf's 2 GB."""
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
-        for index in self.bulks:
+        for index in self.tensor_data:
             forget_location(proto.graph.initializer[index])
-        total = sum(bulk.length for bulk in self.bulks.values())
+        total = sum(bulk.length for bulk in self.tensor_data.values())
         if total >= 1 << 31:
             raise ModelError(
                 f"{total / 1e9:.1f} GB of weights do not fit one protobuf message; give the model as a path"
             )
-        return b"".join(fill(proto.SerializeToString(), self.bulks))
+        return b"".join(join_weights(proto.SerializeToString(), self.tensor_data))
 
     def in_place(self) -> tuple[onnx.ModelProto, Path] | None:
         """A ModelProto whose bulky data is external and refers to the very files it lies in, and the folder of those.
@@ -126,9 +126,9 @@ class Model:
         proto.CopyFrom(self.proto)
         real = self.path.resolve()
         folders: set[Path] = set()
-        for index, bulk in self.bulks.items():
+        for index, bulk in self.tensor_data.items():
             tensor = proto.graph.initializer[index]
-            if not isinstance(bulk, Stored):
+            if not isinstance(bulk, MappedData):
                 return None
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 folders.add(self.path.parent.resolve())
@@ -174,9 +174,9 @@ class Model:
         """Write model and data files below the folder of `staged`; the data files come first in the list."""
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
-        inline: dict[int, Bulk] = {}
-        outside: dict[str, list[tuple[int, Bulk]]] = {}
-        for index, bulk in self.bulks.items():
+        inline: dict[int, TensorData] = {}
+        outside: dict[str, list[tuple[int, TensorData]]] = {}
+        for index, bulk in self.tensor_data.items():
             tensor = proto.graph.initializer[index]
             if tensor.data_location != onnx.TensorProto.EXTERNAL:
                 inline[index] = bulk
@@ -196,7 +196,7 @@ class Model:
             write_data(self.path.parent / location, data, placed)
             files.append(data)
         with staged.open("wb") as stream:
-            for chunk in fill(proto.SerializeToString(), inline):
+            for chunk in join_weights(proto.SerializeToString(), inline):
                 stream.write(chunk)
         return [*files, staged]
 
@@ -252,5 +252,5 @@ def _serialized(proto: onnx.ModelProto) -> memoryview:
         ) from error
 
 
-def _inline(buffer: memoryview, span: Span) -> Stored:
-    return Stored(buffer[span.offset : span.offset + span.length], span.offset, span.field)
+def _inline(buffer: memoryview, span: Span) -> MappedData:
+    return MappedData(buffer[span.offset : span.offset + span.length], span.offset, span.field)

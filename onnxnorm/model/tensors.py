@@ -9,7 +9,7 @@ import onnx
 from onnx import numpy_helper
 
 from onnxnorm.errors import ModelError
-from onnxnorm.model.stored import Stored
+from onnxnorm.model.mapped_data import MappedData
 
 __all__ = ["PACKED", "check_tensor", "tensor_dtype", "tensor_size", "value_bytes"]
 
@@ -41,7 +41,7 @@ def value_bytes(tensor: onnx.TensorProto) -> bytes:
     return numpy_helper.to_array(tensor).tobytes()
 
 
-def check_tensor(tensor: onnx.TensorProto, what: str, bulk: Stored | None = None) -> None:
+def check_tensor(tensor: onnx.TensorProto, what: str, bulk: MappedData | None = None) -> None:
     """Raise ModelError unless a tensor has a known type, a shape, and as much data as its shape asks for."""
     if tensor.data_type not in _TYPES:
         raise ModelError(f"{what} has the unknown element type {tensor.data_type}; onnx may be too old for it")

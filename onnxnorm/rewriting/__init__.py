@@ -2,7 +2,14 @@
 
 from onnxnorm.rewriting.constants import Clone
 from onnxnorm.rewriting.factors import Factor, Rounding
-from onnxnorm.rewriting.measured import STATISTICS, WITHOUT_IMAGES, Measured, Statistic, measure, needs_images
+from onnxnorm.rewriting.layer_statistics import (
+    STATISTICS,
+    WITHOUT_IMAGES,
+    LayerStatistic,
+    Statistic,
+    measure,
+    needs_images,
+)
 from onnxnorm.rewriting.record import PREFIX, output_scales, sidecar_path, write_sidecar
 from onnxnorm.rewriting.restore import Restored, restore_model
 from onnxnorm.rewriting.rewrite import Rewriting, rewrite_model
@@ -15,7 +22,7 @@ __all__ = [
     "Clone",
     "Factor",
     "LayerScales",
-    "Measured",
+    "LayerStatistic",
     "Restored",
     "Rewriting",
     "Rounding",

@@ -19,12 +19,12 @@ from onnx import numpy_helper
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import all_names
-from onnxnorm.model.stored import Stored
-from onnxnorm.model.wire import RAW_DATA, Bulk
+from onnxnorm.model.mapped_data import MappedData
+from onnxnorm.model.protobuf import RAW_DATA, TensorData
 from onnxnorm.rewriting.factors import Factor, Rounding
 from onnxnorm.scaling import Edit
 
-__all__ = ["Applied", "Clone", "Scaled", "apply_edits", "put", "rows_of"]
+__all__ = ["Applied", "Clone", "ScaledData", "apply_edits", "put", "rows_of"]
 
 Floats = NDArray[np.float64]
 
@@ -42,10 +42,10 @@ class Clone:
 
 
 @dataclass(frozen=True)
-class Scaled:
+class ScaledData:
     """Bulky data that is scaled as it is written; `rounding` learns what that costs."""
 
-    source: Stored | Scaled
+    source: MappedData | ScaledData
     constant: Constant
     factor: Factor = field(repr=False)
     rounding: Rounding = field(repr=False)
@@ -88,7 +88,7 @@ def apply_edits(model: Model, edits: Sequence[Edit], of_slot: Floats) -> Applied
     """Scale the constants of a model. `of_slot` has shape `(slots,)`."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
-    bulks: dict[int, Bulk] = dict(model.bulks)
+    tensor_data: dict[int, TensorData] = dict(model.tensor_data)
     rounding = Rounding()
     factors: dict[str, Factor] = {}
     clones: list[Clone] = []
@@ -99,16 +99,16 @@ def apply_edits(model: Model, edits: Sequence[Edit], of_slot: Floats) -> Applied
     for name, same in by_name.items():
         (first, _), *others = _variants(same, of_slot)
         for factor, readers in others:
-            clone = _add_clone(names, proto, bulks, model, same[0].constant, factor, rounding)
+            clone = _add_clone(names, proto, tensor_data, model, same[0].constant, factor, rounding)
             factors[clone] = factor
             for edit in readers:
                 node = proto.graph.node[edit.reader.node]
                 node.input[edit.reader.input] = clone
                 clones.append(Clone(name, clone, node.name or node.output[0]))
         if first.changes:
-            put(proto, bulks, model, same[0].constant, first, rounding)
+            put(proto, tensor_data, model, same[0].constant, first, rounding)
             factors[name] = first
-    return Applied(Model(proto, bulks, model.path), factors, tuple(clones), rounding)
+    return Applied(Model(proto, tensor_data, model.path), factors, tuple(clones), rounding)
 
 
 def rows_of(model: Model, constant: Constant) -> Iterator[tuple[int, NDArray[np.generic]]]:
@@ -122,7 +122,7 @@ def rows_of(model: Model, constant: Constant) -> Iterator[tuple[int, NDArray[np.
 
 def put(
     proto: onnx.ModelProto,
-    bulks: dict[int, Bulk],
+    tensor_data: dict[int, TensorData],
     model: Model,
     constant: Constant,
     factor: Factor,
@@ -132,7 +132,7 @@ def put(
     if constant.home == "initializer":
         bulk = _bulk(model, constant)
         if bulk is not None:
-            bulks[constant.index] = Scaled(bulk, constant, factor, rounding, bulk.field)
+            tensor_data[constant.index] = ScaledData(bulk, constant, factor, rounding, bulk.field)
             return
         tensor = proto.graph.initializer[constant.index]
     else:
@@ -140,10 +140,10 @@ def put(
     _store(tensor, factor.apply(constant.values(), constant.name, rounding))
 
 
-def _bulk(model: Model, constant: Constant) -> Stored | Scaled | None:
+def _bulk(model: Model, constant: Constant) -> MappedData | ScaledData | None:
     """The bulky data of a constant, if that is where its values are."""
-    bulk = model.bulks.get(constant.index) if constant.home == "initializer" else None
-    assert bulk is None or isinstance(bulk, Stored | Scaled), constant.name
+    bulk = model.tensor_data.get(constant.index) if constant.home == "initializer" else None
+    assert bulk is None or isinstance(bulk, MappedData | ScaledData), constant.name
     return bulk
 
 
@@ -191,7 +191,7 @@ class _Names:
 def _add_clone(
     names: _Names,
     proto: onnx.ModelProto,
-    bulks: dict[int, Bulk],
+    tensor_data: dict[int, TensorData],
     model: Model,
     constant: Constant,
     factor: Factor,
@@ -203,7 +203,7 @@ def _add_clone(
     tensor = proto.graph.initializer.add(name=name, data_type=data_type, dims=constant.shape)
     bulk = _bulk(model, constant)
     if bulk is not None:
-        bulks[len(proto.graph.initializer) - 1] = Scaled(bulk, constant, factor, rounding)
+        tensor_data[len(proto.graph.initializer) - 1] = ScaledData(bulk, constant, factor, rounding)
     else:
         values = factor.apply(constant.values(), constant.name, rounding)
         tensor.raw_data = numpy_helper.from_array(values).raw_data

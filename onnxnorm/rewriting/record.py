@@ -20,8 +20,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import secrets
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +32,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from onnxnorm.atomic import write_atomically
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.rewriting.constants import Clone
@@ -124,16 +123,7 @@ def sidecar_path(model: Path) -> Path:
 
 def write_sidecar(model: Path, content: bytes) -> None:
     """Write the sidecar of a model, atomically. Raises ModelError if it cannot be written."""
-    target = sidecar_path(model)
-    temporary = target.with_name(f".onnxnorm-{secrets.token_hex(8)}")
-    try:
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ModelError(f"cannot write {target}: {error.strerror}") from error
+    write_atomically(sidecar_path(model), content, ModelError)
 
 
 def read_entries(model: Model) -> dict[str, str]:

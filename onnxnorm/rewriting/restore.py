@@ -21,7 +21,7 @@ import onnx
 from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import Constant, stored_constants
 from onnxnorm.model.files import Model
-from onnxnorm.model.wire import Bulk
+from onnxnorm.model.protobuf import TensorData
 from onnxnorm.rewriting.constants import put
 from onnxnorm.rewriting.factors import Factor, Rounding
 from onnxnorm.rewriting.record import Record, read_entries, sidecar_path, write_entries
@@ -67,9 +67,9 @@ def restore_model(model: Model, record: Path | None = None) -> Restored:
         for name, factor in found.factors.items():
             factors[name] = factors[name] * factor if name in factors else factor
     restored, bound = _scaled_back(model, {name: f for name, f in factors.items() if name not in clones})
-    proto, bulks = _without_clones(restored, clones)
+    proto, tensor_data = _without_clones(restored, clones)
     write_entries(proto, {})
-    original = Model(proto, bulks, model.path)
+    original = Model(proto, tensor_data, model.path)
     digest = original.digest()
     exact = all(entries.get("power_of_two") == "true" for entries in levels)
     same = digest == levels[-1].get("original")
@@ -108,16 +108,16 @@ def _scaled_back(model: Model, factors: Mapping[str, Factor]) -> tuple[Model, fl
     """The model with constants multiplied by the inverse of these factors, and the bound on what rounding cost them."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
-    bulks: dict[int, Bulk] = dict(model.bulks)
+    tensor_data: dict[int, TensorData] = dict(model.tensor_data)
     constants = stored_constants(model)
     bound = 0.0
     for name, factor in factors.items():
         constant = constants.get(name)
         if constant is None or not _fits(constant, factor):
             raise ModelError(f"constant {name!r} of the record is not in the model, or has another shape there")
-        put(proto, bulks, model, constant, factor.inverse, Rounding())
+        put(proto, tensor_data, model, constant, factor.inverse, Rounding())
         bound = max(bound, _eps(constant.dtype))
-    return Model(proto, bulks, model.path), bound
+    return Model(proto, tensor_data, model.path), bound
 
 
 def _eps(dtype: np.dtype[Any]) -> float:
@@ -133,7 +133,7 @@ def _fits(constant: Constant, factor: Factor) -> bool:
     return shape == constant.shape or constant.size == 1
 
 
-def _without_clones(model: Model, clones: Mapping[str, str]) -> tuple[onnx.ModelProto, dict[int, Bulk]]:
+def _without_clones(model: Model, clones: Mapping[str, str]) -> tuple[onnx.ModelProto, dict[int, TensorData]]:
     """A copy of the model in which readers of clones read the constants again."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
@@ -143,7 +143,7 @@ def _without_clones(model: Model, clones: Mapping[str, str]) -> tuple[onnx.Model
                 name = clones[name]  # noqa: PLW2901 - a clone of a clone
             node.input[position] = name
     kept = [index for index, tensor in enumerate(proto.graph.initializer) if tensor.name not in clones]
-    bulks = {new: model.bulks[old] for new, old in enumerate(kept) if old in model.bulks}
+    tensor_data = {new: model.tensor_data[old] for new, old in enumerate(kept) if old in model.tensor_data}
     if clones:
         tensors = [onnx.TensorProto.FromString(proto.graph.initializer[index].SerializeToString()) for index in kept]
         inputs = [value for value in proto.graph.input if value.name not in clones]
@@ -151,4 +151,4 @@ def _without_clones(model: Model, clones: Mapping[str, str]) -> tuple[onnx.Model
         proto.graph.initializer.extend(tensors)
         del proto.graph.input[:]
         proto.graph.input.extend(inputs)
-    return proto, bulks
+    return proto, tensor_data

@@ -13,10 +13,10 @@ from onnxnorm.errors import StatisticsError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.shapes import read_graph, sample_shapes
-from onnxnorm.rewriting.constants import Clone, Scaled, apply_edits
+from onnxnorm.rewriting.constants import Clone, ScaledData, apply_edits
 from onnxnorm.rewriting.factors import Rounding
-from onnxnorm.rewriting.measured import measure, needs_images
-from onnxnorm.rewriting.powers import powers_of_two
+from onnxnorm.rewriting.layer_statistics import measure, needs_images
+from onnxnorm.rewriting.power_of_two import powers_of_two
 from onnxnorm.rewriting.record import OUTPUTS_RECORDED, Record, read_entries, recorded, write_entries
 from onnxnorm.rewriting.scales import Scales, choose_scales
 from onnxnorm.scaling import Plan, Trace, find_layers, make_plan, trace
@@ -72,8 +72,8 @@ class Rewriting:
     @property
     def rounding(self) -> Rounding:
         """What rounding cost each constant that changed; those that were not written yet are scaled for that."""
-        for bulk in self.model.bulks.values():
-            if isinstance(bulk, Scaled) and bulk.constant.name not in self.noted.of:
+        for bulk in self.model.tensor_data.values():
+            if isinstance(bulk, ScaledData) and bulk.constant.name not in self.noted.of:
                 for _ in bulk.chunks():
                     pass
         return self.noted

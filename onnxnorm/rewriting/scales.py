@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.errors import OptionError
-from onnxnorm.rewriting.measured import Measured
+from onnxnorm.rewriting.layer_statistics import LayerStatistic
 from onnxnorm.scaling import Ids, Layer, Trace
 
 __all__ = ["LayerScales", "Scales", "choose_scales", "count_dead"]
@@ -93,7 +93,12 @@ class Scales:
 
 
 def choose_scales(
-    trace: Trace, layers: Sequence[Layer], measured: Sequence[Measured], *, target: float = 1.0, strength: float = 1.0
+    trace: Trace,
+    layers: Sequence[Layer],
+    measured: Sequence[LayerStatistic],
+    *,
+    target: float = 1.0,
+    strength: float = 1.0,
 ) -> Scales:
     """Bring the statistic of every filter that is not pinned to `target`, or to minus that where it is negative.
 
@@ -127,7 +132,7 @@ def choose_scales(
     )
 
 
-def count_dead(measured: Sequence[Measured]) -> int:
+def count_dead(measured: Sequence[LayerStatistic]) -> int:
     """How many filters of these layers are dead."""
     return sum(int(found.dead.sum()) for found in measured)
 

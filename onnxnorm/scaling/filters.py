@@ -114,12 +114,12 @@ def _bent(graph: Graph, consumers: dict[str, list[Node]], value: str, axis: int,
                 target = node.outputs[0] if node.outputs else ""
                 behind = _axis_behind(node, along)
                 fits = len(graph.shapes.get(target, ())) > behind and graph.shapes[target][behind] == channels
-                if role == "bends" and fits:
+                if role == "nonlinearity" and fits:
                     return Site(target, behind, "mean")
-                if role == "keeps" and fits and target not in seen:
+                if role == "transparent" and fits and target not in seen:
                     reached.append((target, behind))
                     seen.add(target)
-                ended |= role not in {"keeps", "bends"}
+                ended |= role not in {"transparent", "nonlinearity"}
         if ended:
             return None
         frontier = reached
@@ -145,7 +145,7 @@ def _role(node: Node, graph: Graph) -> Role:
     if entry is None or node.captured():
         return "other"
     if node.op in {"Max", "Min"}:
-        return "bends"
+        return "nonlinearity"
     if node.op in {"Mul", "Div"} and activations > 1:
         return "other"
     return entry.role

@@ -1,8 +1,8 @@
 """What a law is: a function from one visit of a node to the slots of its outputs, or a refusal with a reason.
 
-A law is registered for its operators with `@law("Conv", ...)`; registering an operator twice raises. `keeps` marks
-operators that hand every channel on (so that a filter's activation is looked for behind them), `bends` the
-non-linearities that an activation is measured after, `mixes` those whose output channels are filters or dense units.
+A law is registered for its operators with `@law("Conv", ...)`; registering an operator twice raises. Its role says what
+the operator is for a filter: *transparent* operators hand every channel on, so that the filter's activation is looked
+for behind them; behind a *nonlinearity* it is measured; *mixing* operators have filters or dense units of their own.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class Visit:
         return at_rank(ids, len(constant.shape))
 
 
-Role = Literal["keeps", "bends", "mixes", "other"]
+Role = Literal["transparent", "nonlinearity", "mixing", "other"]
 
 
 @dataclass(frozen=True)

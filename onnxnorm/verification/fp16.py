@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.calibration.sessions import Runtime, Session
 from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import Constant, stored_constants
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
+from onnxnorm.runtime import Runtime, Session
 from onnxnorm.verification.compare import Comparison, compare
-from onnxnorm.verification.half import RangeProbe, ranges_of, rounding
+from onnxnorm.verification.fp16_model import RangeProbe, ranges_of, rounding
 
 __all__ = ["LARGEST", "SMALLEST_NORMAL", "ConstantRange", "Fp16", "HalfError", "HeadroomMeter", "ModelRange"]
 

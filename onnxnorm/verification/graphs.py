@@ -50,7 +50,7 @@ def _same_bulks(original: Model, rewritten: Model) -> bool:
     for index, tensor in enumerate(original.proto.graph.initializer):
         if tensor.data_type in _FLOATS:
             continue
-        before, after = original.bulks.get(index), rewritten.bulks.get(index)
+        before, after = original.tensor_data.get(index), rewritten.tensor_data.get(index)
         if (before is None) != (after is None):
             return False
         if before is not None and after is not None and b"".join(before.chunks()) != b"".join(after.chunks()):

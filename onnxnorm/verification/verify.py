@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.calibration.sessions import Runtime
 from onnxnorm.errors import DataError, ModelError, OptionError
 from onnxnorm.model.files import Model
+from onnxnorm.runtime import Runtime
 from onnxnorm.verification.compare import Comparison, compare, default_tolerance
 from onnxnorm.verification.fp16 import Fp16
 from onnxnorm.verification.graphs import same_graph

@@ -7,19 +7,19 @@ from typing import Any
 
 import numpy as np
 import onnx
-import oracle
 import pytest
-from commands import DEMO, IMAGES
-from graphs import model, rand
 from numpy.typing import NDArray
 from onnx import TensorProto
 from PIL import Image
-from test_shards import close, net
 
 import onnxnorm
 from onnxnorm.errors import DataError, OptionError, StatisticsError
-from onnxnorm.histograms import WIDTH
 from onnxnorm.statistics import Statistics, Value
+from onnxnorm.statistics.histograms import WIDTH
+from tests.data.test_selection import close, net
+from tests.helpers import oracle
+from tests.helpers.commands import DEMO, IMAGES
+from tests.helpers.graphs import model, rand
 
 Floats = NDArray[np.float64]
 ALSO = ("p99.9",)

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import oracle
 import pytest
-from graphs import feeds, model, rand
 from onnx import TensorProto, numpy_helper
 
-from onnxnorm.calibration import Runtime
 from onnxnorm.calibration.probe import WINDOW, Probe, make_probe
 from onnxnorm.errors import DataError, ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.shapes import read_graph, sample_shapes
+from onnxnorm.runtime import Runtime
 from onnxnorm.scaling import find_layers, trace
 from onnxnorm.scaling.filters import sites_of
 from onnxnorm.statistics import Value
+from tests.helpers import oracle
+from tests.helpers.graphs import feeds, model, rand
 
 CPU = Runtime("cpu", 1)
 HEAD = "f = Flatten(p) g = Gemm(f, v, c) z = Softmax(g)"

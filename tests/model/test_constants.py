@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from corpus import DOUBLE, FLOAT, FLOAT16, Net
 from onnx import TensorProto, helper
 
 from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import Constant, stored_constants
 from onnxnorm.model.files import Model
+from tests.helpers.corpus import DOUBLE, FLOAT, FLOAT16, Net
 
 
 def constants_of(proto: onnx.ModelProto) -> dict[str, Constant]:

@@ -17,17 +17,17 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from scales_check import random_scales
 
 import onnxnorm
-from onnxnorm.calibration.sessions import Runtime
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model, ModelLike
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.model.tensors import tensor_dtype
 from onnxnorm.rewriting.constants import apply_edits
+from onnxnorm.runtime import Runtime
 from onnxnorm.scaling import trace
 from onnxnorm.verification import verify_models
+from tests.helpers.scales_check import random_scales
 
 RANDOM = np.random.default_rng(0)
 WEIGHTS = {
@@ -285,7 +285,9 @@ def test_a_changed_model_runs_with_its_changed_data(tmp_path: Path) -> None:
     path = external(tmp_path, dict.fromkeys(WEIGHTS, "weights.bin"))
     model = Model.open(path)
     assert model.in_place() is not None
-    wrong = replace(doubled(model), bulks={**doubled(model).bulks, 1: model.bulks[1]})  # a bias that was forgotten
+    wrong = replace(
+        doubled(model), tensor_data={**doubled(model).tensor_data, 1: model.tensor_data[1]}
+    )  # a bias that was forgotten
     assert wrong.in_place() is None
     verdict = verify_models(model, wrong, [FEEDS], runtime=Runtime("cpu", threads=1))
     assert not verdict.same
@@ -426,7 +428,7 @@ def test_a_disk_that_fills_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         yield b"a few bytes"
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("onnxnorm.model.files.fill", full)
+    monkeypatch.setattr("onnxnorm.model.files.join_weights", full)
     with pytest.raises(ModelError, match="No space left"):
         model.write(tmp_path / "m.onnx")
     assert contents(tmp_path) == before

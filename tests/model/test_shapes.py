@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from corpus import CASES, FLOAT, Net, feeds
 from onnx import TensorProto, helper
 
-from onnxnorm.calibration.sessions import Runtime
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph, input_specs, ordered_nodes
 from onnxnorm.model.shapes import check_legal, evaluate, read_graph, sample_shapes
+from onnxnorm.runtime import Runtime
 from onnxnorm.scaling import trace
+from tests.helpers.corpus import CASES, FLOAT, Net, feeds
 
 
 def read(proto: onnx.ModelProto, batch: int = 1) -> Graph:

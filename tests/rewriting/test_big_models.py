@@ -28,11 +28,11 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 SCRIPT = """
 import json, sys
 import onnxnorm.api, onnxruntime
-from onnxnorm.model import stored
+from onnxnorm.model import mapped_data
 
 model, stats, out, back, leaky = sys.argv[1:]
 if leaky == "leaky":
-    stored.Stored._let_go = lambda self, start, stop: None
+    mapped_data.MappedData._let_go = lambda self, start, stop: None
 
 def peak():  # ru_maxrss would begin with the memory of the process that started this one
     status = dict(line.split(":") for line in open("/proc/self/status"))

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from corpus import BFLOAT16, DOUBLE, FLOAT, FLOAT16, Net, feeds
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
@@ -17,6 +16,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.rewriting.constants import Applied, apply_edits
 from onnxnorm.scaling import Trace, trace
+from tests.helpers.corpus import BFLOAT16, DOUBLE, FLOAT, FLOAT16, Net, feeds
 
 Floats = NDArray[np.float64]
 
@@ -146,8 +146,8 @@ def test_a_constant_that_is_read_twice_by_one_node() -> None:
 
 def test_clones_take_free_names_and_are_listed_in_old_files() -> None:
     net = Net(8, ir=3)
-    b, taken = net.bias(3, "b"), net.bias(3, "b_onnxnorm1")
-    x = net.op("Add", net.input(shape=("N", 3)), taken, out="b_onnxnorm2")
+    b, select = net.bias(3, "b"), net.bias(3, "b_onnxnorm1")
+    x = net.op("Add", net.input(shape=("N", 3)), select, out="b_onnxnorm2")
     c = net.op("Gemm", x, net.weight(3, 3), b)
     net.op("Gemm", c, net.weight(3, 3), b, out="y")
     proto = net.model("y")

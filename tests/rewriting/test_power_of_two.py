@@ -12,9 +12,6 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from corpus import CASES, Case, feeds
-from graphs import model as network
-from graphs import rand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -22,18 +19,21 @@ from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
 import onnxnorm
-from onnxnorm.calibration import calibrate_model
-from onnxnorm.calibration.sessions import Runtime
+from onnxnorm.calibration.calibrate import calibrate_model
 from onnxnorm.cli import main
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.shapes import read_graph, sample_shapes
-from onnxnorm.rewriting import Rewriting, powers, restore_model, rewrite_model
+from onnxnorm.rewriting import Rewriting, power_of_two, restore_model, rewrite_model
 from onnxnorm.rewriting.constants import apply_edits
-from onnxnorm.rewriting.measured import Measured
-from onnxnorm.rewriting.powers import powers_of_two
+from onnxnorm.rewriting.layer_statistics import LayerStatistic
+from onnxnorm.rewriting.power_of_two import powers_of_two
 from onnxnorm.rewriting.scales import Scales, choose_scales
+from onnxnorm.runtime import Runtime
 from onnxnorm.scaling import Trace, find_layers, trace
+from tests.helpers.corpus import CASES, Case, feeds
+from tests.helpers.graphs import model as network
+from tests.helpers.graphs import rand
 
 RUNTIME = Runtime("cpu", threads=1)
 HALF, BRAIN = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)
@@ -149,7 +149,7 @@ def wanted(model: Model, statistic: NDArray[Any], filters: Any = "conv") -> tupl
     layers = find_layers(found, filters)
     starts = np.cumsum([0, *(layer.channels for layer in layers)])
     parts = [np.asarray(statistic[a:b], np.float64) for a, b in pairwise(starts)]
-    return found, choose_scales(found, layers, [Measured(part, np.zeros(len(part))) for part in parts])
+    return found, choose_scales(found, layers, [LayerStatistic(part, np.zeros(len(part))) for part in parts])
 
 
 def chain(w1: Any, b1: Any, w2: Any, dtype: np.dtype[Any]) -> Model:
@@ -235,7 +235,7 @@ def test_every_bit_survives_random_bits(seed: int, dtype: np.dtype[Any]) -> None
 
 def test_without_limits_bits_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check above can fail."""
-    monkeypatch.setattr(powers, "_limited", lambda model, edits, of, wanted: wanted)
+    monkeypatch.setattr(power_of_two, "_limited", lambda model, edits, of, wanted: wanted)
     with pytest.raises((AssertionError, onnxnorm.ModelError)):
         test_every_bit_survives_random_bits.hypothesis.inner_test(0, HALF)  # type: ignore[attr-defined]
 
@@ -247,7 +247,7 @@ def test_large_constants_are_limited_row_by_row() -> None:
     w2 = np.ones((1, 2048, 1, 1), np.float32)
     body = "a = Conv(x, w1)   r = Relu(a)   z = Conv(r, w2)"
     model = Model.open(network(body, {"x": (1, 600, 1, 1)}, {"w1": w1, "w2": w2}))
-    assert len(list(model.bulks[0].chunks())) > 1
+    assert len(list(model.tensor_data[0].chunks())) > 1
     assert exponents(model, [1 / 16] * 2049) == [4] * 2047 + [1]
 
 

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from corpus import CASES, Case, feeds
-from graphs import model as network
-from graphs import rand
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 import onnxnorm
-from onnxnorm.calibration import calibrate_model
-from onnxnorm.calibration.sessions import Runtime
+from onnxnorm.calibration.calibrate import calibrate_model
 from onnxnorm.cli import main
 from onnxnorm.model.files import Model
 from onnxnorm.rewriting import Factor, record, restore_model, rewrite_model, sidecar_path
 from onnxnorm.rewriting.record import Record
+from onnxnorm.runtime import Runtime
+from tests.helpers.corpus import CASES, Case, feeds
+from tests.helpers.graphs import model as network
+from tests.helpers.graphs import rand
 
 RUNTIME = Runtime("cpu", threads=1)
 RUNNING = [case for case in CASES.values() if case.runs]

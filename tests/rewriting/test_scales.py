@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import model as network
-from graphs import rand
 
 import onnxnorm
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
-from onnxnorm.rewriting import Measured, Scales, choose_scales, count_dead
+from onnxnorm.rewriting import LayerStatistic, Scales, choose_scales, count_dead
 from onnxnorm.scaling import find_layers, trace
+from tests.helpers.graphs import model as network
+from tests.helpers.graphs import rand
 
 CHAIN = "a = Conv(x, w1)   r = Relu(a)   b = Conv(r, w2)   s = Relu(b)   z = Conv(s, w3)"
 RESIDUAL = "a = Conv(x, w1)   b = Conv(x, w2)   c = Add(a, b)   r = Relu(c)   z = Conv(r, w3)"
@@ -31,7 +31,7 @@ def chosen(body: str, *statistics: list[float], **options: Any) -> Scales:
     parts = [np.asarray(part, np.float64) for part in (*statistics, [1.0, 1.0])]
     layers = find_layers(found)
     assert [layer.channels for layer in layers] == [len(part) for part in parts]
-    return choose_scales(found, layers, [Measured(part, 0.1 * part) for part in parts], **options)
+    return choose_scales(found, layers, [LayerStatistic(part, 0.1 * part) for part in parts], **options)
 
 
 def test_a_filter_by_itself_reaches_the_target_exactly() -> None:
@@ -87,7 +87,7 @@ def test_unknown_filters_keep_scale_1_and_are_not_dead() -> None:
     assert scales.layers[1].scale.tolist() == [1.0, 1.0]
     assert (scales.dead, scales.unknown) == (0, 3)
     assert scales.layers[0].live.tolist() == [False, True]
-    assert count_dead([Measured(np.asarray([NAN, 0.0, 1.0]), np.zeros(3))]) == 1
+    assert count_dead([LayerStatistic(np.asarray([NAN, 0.0, 1.0]), np.zeros(3))]) == 1
 
 
 def test_negative_statistics_come_to_minus_the_target() -> None:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from graphs import between, floats, model, rand
-from law_checks import holds, refused
 from onnx import helper, numpy_helper
-from scales_check import traced
 
 from onnxnorm.scaling.laws import LAWS, law, refuses
 from onnxnorm.scaling.operators import load_all
+from tests.helpers.graphs import between, floats, model, rand
+from tests.helpers.law_checks import holds, refused
+from tests.helpers.scales_check import traced
 
 CURVES = ["Sigmoid", "Tanh", "Softmax<axis=1>", "LogSoftmax", "HardSigmoid", "HardSwish", "Softplus", "Softsign", "Elu",
           "Selu", "Celu", "Mish", "Gelu", "Shrink", "Exp", "Erf", "Sin", "Floor", "Round", "Ceil"]  # fmt: skip

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import between, model, rand
-from law_checks import holds, refused
 from onnx import TensorProto
+
+from tests.helpers.graphs import between, model, rand
+from tests.helpers.law_checks import holds, refused
 
 INF = np.float32(np.inf)
 MAX = np.finfo(np.float32).max

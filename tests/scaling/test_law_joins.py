@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import between, floats, model, rand
-from law_checks import holds, refused
+
+from tests.helpers.graphs import between, floats, model, rand
+from tests.helpers.law_checks import holds, refused
 
 JOINS = ["Add", "Sub", "Sum", "Mean", "Max", "Min"]
 SHAPES: list[tuple[tuple[int, ...], int]] = [

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import between, model, rand
-from law_checks import RUNTIME, holds, refused
+
+from tests.helpers.graphs import between, model, rand
+from tests.helpers.law_checks import RUNTIME, holds, refused
 
 
 @pytest.mark.parametrize("opset", [7, 11, 21, 22])

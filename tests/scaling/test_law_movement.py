@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphs import between, feeds, model, rand
-from law_checks import holds, refused
+
+from tests.helpers.graphs import between, feeds, model, rand
+from tests.helpers.law_checks import holds, refused
 
 UNKNOWN = "where it moves things is computed from the graph's inputs"
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import between, rand
-from law_checks import holds, refused
+
+from tests.helpers.graphs import between, rand
+from tests.helpers.law_checks import holds, refused
 
 EPS = float(np.finfo(np.float32).eps)
 STATISTIC = "it divides by a statistic of its input with an epsilon"
@@ -142,8 +143,8 @@ def test_float16() -> None:
 
 
 def test_scales_that_are_no_powers_of_two() -> None:
-    from graphs import feeds
-    from scales_check import check_scales
+    from tests.helpers.graphs import feeds
+    from tests.helpers.scales_check import check_scales
 
     proto = between("r = BatchNormalization(a, g, s, m, v) \n b = Relu(r)", constants=parameters())
     check_scales(proto, feeds(proto), power_of_two=False, rtol=16 * EPS)

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import between, floats, rand
-from law_checks import holds, refused
+
+from tests.helpers.graphs import between, floats, rand
+from tests.helpers.law_checks import holds, refused
 
 EPS = float(np.finfo(np.float32).eps)
 

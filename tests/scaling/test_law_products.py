@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphs import between, floats, rand
-from law_checks import free_scales, holds, refused
+
+from tests.helpers.graphs import between, floats, rand
+from tests.helpers.law_checks import free_scales, holds, refused
 
 SHAPES = [(), (1,), (6,), (4, 1, 1), (1, 4, 1, 1), (4, 6, 6), (2, 1, 1, 1), (1, 1, 1, 1, 1), (3, 1, 4, 1, 1)]
 ONE_KEEPS = "it multiplies two activations, so one of them keeps its scale"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphs import between, model, rand
-from law_checks import RUNTIME, holds, refused
+
+from tests.helpers.graphs import between, model, rand
+from tests.helpers.law_checks import RUNTIME, holds, refused
 
 EPS = float(np.finfo(np.float32).eps)
 OPS = ["ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2"]

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from graphs import between, feeds, rand
-from law_checks import holds, refused
+
+from tests.helpers.graphs import between, feeds, rand
+from tests.helpers.law_checks import holds, refused
 
 UNKNOWN = "where it moves things is computed from the graph's inputs"
 

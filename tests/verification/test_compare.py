@@ -8,11 +8,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from graphs import Array, rand
 from hypothesis import given
 from hypothesis import strategies as st
 
 from onnxnorm.verification.compare import Comparison, compare, default_tolerance, units_in_last_place
+from tests.helpers.graphs import Array, rand
 
 F32 = default_tolerance(np.dtype(np.float32))
 SHAPES = [(4, 7), (2, 7, 5), (2, 7, 5, 6), (2, 5, 6, 7), (2, 3, 4, 5, 7)]

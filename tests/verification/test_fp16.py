@@ -10,17 +10,17 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from graphs import Array, between, feeds, model, rand
 from onnx import TensorProto, numpy_helper
 from typer.testing import CliRunner
 
 from onnxnorm import api
-from onnxnorm.calibration.sessions import Runtime
 from onnxnorm.cli.app import app
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
+from onnxnorm.runtime import Runtime
 from onnxnorm.verification.fp16 import LARGEST, ConstantRange, Fp16, HeadroomMeter
-from onnxnorm.verification.half import ranges_of, rounding
+from onnxnorm.verification.fp16_model import ranges_of, rounding
+from tests.helpers.graphs import Array, between, feeds, model, rand
 
 CPU = Runtime("cpu", 1)
 

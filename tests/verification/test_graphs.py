@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graphs import model, rand
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxnorm.model.files import Model
 from onnxnorm.verification import same_graph
+from tests.helpers.graphs import model, rand
 
 
 def network() -> onnx.ModelProto:
@@ -105,4 +105,4 @@ def test_external_data_may_have_another_name_but_not_another_place(tmp_path: Pat
     moved = onnx.ModelProto()
     moved.CopyFrom(two.proto)
     next(entry for entry in moved.graph.initializer[1].external_data if entry.key == "offset").value = "0"
-    assert not same_graph(one, Model(moved, two.bulks, two.path))
+    assert not same_graph(one, Model(moved, two.tensor_data, two.path))

@@ -9,20 +9,21 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from graphs import Array, model, rand
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from onnxnorm.calibration import Runtime, calibrate_model
+from onnxnorm.calibration.calibrate import calibrate_model
 from onnxnorm.errors import DataError, ModelError, OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.inputs import InputSpec
 from onnxnorm.model.shapes import sample_shapes
 from onnxnorm.rewriting import rewrite_model
+from onnxnorm.runtime import Runtime
 from onnxnorm.verification import Verification, verify_models
 from onnxnorm.verification.inputs import random_feeds
 from onnxnorm.verification.verify import OutputVerdict
+from tests.helpers.graphs import Array, model, rand
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = Runtime("cpu", 1)

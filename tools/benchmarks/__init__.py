@@ -1,1 +1,1 @@
-"""What `tools/bench.py` measures, one module a section, and how it measures."""
+"""What `tools/benchmarks/run.py` measures, one module a section, and how it measures."""

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.claims import Claim, asked_and_held
-from benchmarks.networks import ACTIVATIONS, BATCH, Network, networks, prepared
-from benchmarks.photographs import photographs
-from benchmarks.runs import Case, Machine, MeasurementError, Results, compare, mebibytes, table
+from tools.benchmarks.claims import Claim, asked_and_held
+from tools.benchmarks.networks import ACTIVATIONS, BATCH, Network, networks, prepared
+from tools.benchmarks.photographs import photographs
+from tools.benchmarks.runs import Case, Machine, MeasurementError, Results, compare, mebibytes, table
 
 __all__ = ["measure"]
 
@@ -55,7 +55,7 @@ def measure(machine: Machine, models: Path, zoo: Path, embedded: Path) -> str:
         print(f"calibrate: {network.name}", flush=True)
         parts.append(f"### {network.title}")
         if not network.path.is_file():
-            missing = f"there is no {network.path.name}; run tools/fetch_models.py, tools/make_full_vgg.py"
+            missing = f"there is no {network.path.name}; run tools/models/fetch.py, tools/models/full_vgg.py"
             parts.append(f"Not measured: {missing}.")
             continue
         try:
@@ -94,9 +94,10 @@ def _cases(machine: Machine, network: Network, given: dict[str, Any]) -> Iterato
 
 
 def _hooks(python: str | None, given: dict[str, Any]) -> Iterator[Case]:
-    script = Path(__file__).with_name("torch_hooks.py")
     for name, feed in ((LOADER, "loader"), (INLINE, "inline"), (HOOKS, "arrays")) if python else ():
-        yield Case(name, command=(str(python), str(script), json.dumps(given | {"feed": feed})))
+        yield Case(
+            name, command=(str(python), "-m", "tools.benchmarks.torch_hooks", json.dumps(given | {"feed": feed}))
+        )
 
 
 def _table(results: Results) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.runs import table
+from tools.benchmarks.runs import table
 
 __all__ = ["Claim", "asked_and_held"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.tasks import Given
+from tools.benchmarks.tasks import Given
 
 __all__ = ["array_batches", "options", "photograph_batches"]
 
@@ -23,7 +23,7 @@ def array_batches(given: Given) -> list[Any]:
 
 def photograph_batches(given: Given) -> Iterator[Any]:
     """The same out of the photographs: each batch is decoded when it is asked for."""
-    from benchmarks.recipe import listed, stacked
+    from tools.benchmarks.recipe import listed, stacked
 
     paths = listed(given["photos"])[: given["images"]]
     for start in range(0, len(paths), given["batch"]):

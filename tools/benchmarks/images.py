@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.claims import Claim, asked_and_held
-from benchmarks.networks import ACTIVATIONS, BATCH, Network, embedded_vgg, prepared, svhn
-from benchmarks.photographs import photographs
-from benchmarks.runs import Case, Machine, Results, compare, mebibytes, perform, table
+from tools.benchmarks.claims import Claim, asked_and_held
+from tools.benchmarks.networks import ACTIVATIONS, BATCH, Network, embedded_vgg, prepared, svhn
+from tools.benchmarks.photographs import photographs
+from tools.benchmarks.runs import Case, Machine, Results, compare, mebibytes, perform, table
 
 __all__ = ["measure"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.photographs import repeated
-from benchmarks.runs import Case, Machine, perform
+from tools.benchmarks.photographs import repeated
+from tools.benchmarks.runs import Case, Machine, perform
 
 __all__ = ["ACTIVATIONS", "BATCH", "Network", "embedded_vgg", "networks", "prepared", "svhn"]
 

@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.clock import Clock
-from benchmarks.feeds import array_batches, options, photograph_batches
-from benchmarks.tasks import Given, Report, task
+from tools.benchmarks.clock import Clock
+from tools.benchmarks.feeds import array_batches, options, photograph_batches
+from tools.benchmarks.tasks import Given, Report, task
 
 
 @task

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import Case, Machine, Results, compare, mebibytes, perform, table
+from tools.benchmarks.runs import Case, Machine, Results, compare, mebibytes, perform, table
 
 __all__ = ["measure"]
 

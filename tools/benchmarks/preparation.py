@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.tasks import Given, Report, task
+from tools.benchmarks.tasks import Given, Report, task
 
 
 @task
@@ -15,11 +15,11 @@ def preprocess(given: Given) -> Report:
     """
     import numpy as np
 
-    from benchmarks.recipe import listed, stacked
-    from onnxnorm.calibration.image_options import ImageOptions
-    from onnxnorm.calibration.sources import open_data
+    from onnxnorm.data.dataset import open_data
+    from onnxnorm.data.images.options import ImageOptions
     from onnxnorm.model.files import Model
     from onnxnorm.model.graph import input_specs
+    from tools.benchmarks.recipe import listed, stacked
 
     options = ImageOptions(preset=given["preset"], size=given["size"])
     dataset = open_data(given["photos"], input_specs(Model.open(given["model"])), options)
@@ -50,13 +50,13 @@ def synthetic(given: Given) -> Report:
     import numpy as np
     import onnx
 
-    from benchmarks.graphs import network
     from onnxnorm.model.files import Model
     from onnxnorm.model.graph import input_specs
     from onnxnorm.model.shapes import read_graph, sample_shapes
     from onnxnorm.scaling import find_layers, trace
     from onnxnorm.scaling.filters import sites_of
     from onnxnorm.statistics import Moments, Statistics, Value
+    from tools.benchmarks.graphs import network
 
     proto = network(given["family"], given["nodes"])
     onnx.save(proto, given["model"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from benchmarks.runs import Case, Machine, MeasurementError, compare, mebibytes, perform, table
+from tools.benchmarks.runs import Case, Machine, MeasurementError, compare, mebibytes, perform, table
 
 __all__ = ["measure"]
 
@@ -18,7 +18,7 @@ def measure(machine: Machine, models: Path) -> str:
     """The section's text."""
     model = models / "vgg16_4096.onnx"
     if not model.is_file():
-        return f"Not measured: there is no {model.name}; run tools/fetch_models.py and tools/make_full_vgg.py."
+        return f"Not measured: there is no {model.name}; run tools/models/fetch.py and tools/models/full_vgg.py."
     print("rewrite", flush=True)
     statistics, output = machine.work / "vgg16_4096.safetensors", machine.work / "rewritten.onnx"
     try:

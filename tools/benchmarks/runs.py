@@ -22,7 +22,7 @@ from typing import Any
 
 __all__ = ["Case", "Machine", "MeasurementError", "Result", "Results", "compare", "mebibytes", "perform", "table"]
 
-TOOLS = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ def compare(cases: Sequence[Case], rounds: int) -> Results:
 
 def perform(case: Case) -> Result:
     """Run one case in a process of its own. Raises MeasurementError."""
-    command = case.command or (sys.executable, "-m", "benchmarks.workers", case.task, json.dumps(case.given))
-    paths = [str(TOOLS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    command = case.command or (sys.executable, "-m", "tools.benchmarks.workers", case.task, json.dumps(case.given))
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(paths)}
     os.sync()  # so that nobody pays for what another one wrote
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:

@@ -1,8 +1,9 @@
 """The script that people write with PyTorch: forward hooks behind the activations, their means per channel summed up.
 
-Runs alone, in an interpreter that has torch, onnx, numpy and Pillow: `python torch_hooks.py ARGUMENTS`. The network is
-built from the weights in the ONNX file, layer by layer; it must be a chain. Photographs come through a DataLoader whose
-one worker decodes ahead (`feed` is `loader`) or are decoded batch by batch (`inline`). Reports like the tasks in
+Runs alone, in an interpreter that has torch, onnx, numpy and Pillow:
+`python -m tools.benchmarks.torch_hooks ARGUMENTS`. The network is built from the weights in the ONNX file, layer by
+layer; it must be a chain. Photographs come through a DataLoader whose one worker decodes ahead (`feed` is `loader`) or
+are decoded batch by batch (`inline`). Reports like the tasks in
 `workers`.
 """
 
@@ -21,9 +22,9 @@ import torch
 from onnx import numpy_helper
 from torch.utils.data import DataLoader
 
-from benchmarks.clock import Clock
-from benchmarks.feeds import photograph_batches
-from benchmarks.recipe import listed, sample
+from tools.benchmarks.clock import Clock
+from tools.benchmarks.feeds import photograph_batches
+from tools.benchmarks.recipe import listed, sample
 
 ACTIVATIONS = (torch.nn.ReLU, torch.nn.LeakyReLU)
 
@@ -57,20 +58,20 @@ def conv(weights: list[Any], attributes: dict[str, Any]) -> Any:
     outputs, inputs, *kernel = weights[0].shape
     pads = attributes.get("pads", [0, 0, 0, 0])
     module = torch.nn.Conv2d(inputs, outputs, kernel, attributes.get("strides", 1), tuple(pads[:2]))
-    return filled(module, weight=weights[0], bias=weights[1])
+    return pad_batch(module, weight=weights[0], bias=weights[1])
 
 
 def dense(weights: list[Any], transposed: int) -> Any:
     weight = weights[0] if transposed else weights[0].T.contiguous()
-    return filled(torch.nn.Linear(weight.shape[1], weight.shape[0]), weight=weight, bias=weights[1])
+    return pad_batch(torch.nn.Linear(weight.shape[1], weight.shape[0]), weight=weight, bias=weights[1])
 
 
 def batch_norm(weights: list[Any], epsilon: float) -> Any:
     names = ("weight", "bias", "running_mean", "running_var")
-    return filled(torch.nn.BatchNorm2d(len(weights[0]), epsilon), **dict(zip(names, weights, strict=True)))
+    return pad_batch(torch.nn.BatchNorm2d(len(weights[0]), epsilon), **dict(zip(names, weights, strict=True)))
 
 
-def filled(module: Any, **weights: Any) -> Any:
+def pad_batch(module: Any, **weights: Any) -> Any:
     module.load_state_dict(weights, strict=False)
     return module
 

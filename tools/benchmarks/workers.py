@@ -1,4 +1,4 @@
-"""The measured processes: `python -m benchmarks.workers TASK ARGUMENTS`, arguments and report as JSON.
+"""The measured processes: `python -m tools.benchmarks.workers TASK ARGUMENTS`, arguments and report as JSON.
 
 Times are of the call that is measured, without the start of Python and without imports, but for those that a library
 leaves to its first call. `Clock` says what they mean.
@@ -11,11 +11,11 @@ import sys
 import time
 from typing import Any
 
-import benchmarks.peers
-import benchmarks.preparation  # noqa: F401 - both register their tasks
-from benchmarks.clock import Clock
-from benchmarks.feeds import array_batches, options
-from benchmarks.tasks import TASKS, Given, Report, task
+import tools.benchmarks.peers
+import tools.benchmarks.preparation  # noqa: F401 - both register their tasks
+from tools.benchmarks.clock import Clock
+from tools.benchmarks.feeds import array_batches, options
+from tools.benchmarks.tasks import TASKS, Given, Report, task
 
 
 @task
@@ -66,8 +66,8 @@ def bare(given: Given) -> Report:
 @task
 def decoding(given: Given) -> Report:
     """Reading and preprocessing photographs, and nothing else."""
-    from onnxnorm.calibration.image_options import ImageOptions
-    from onnxnorm.calibration.sources import open_data
+    from onnxnorm.data.dataset import open_data
+    from onnxnorm.data.images.options import ImageOptions
     from onnxnorm.model.files import Model
     from onnxnorm.model.graph import input_specs
 

@@ -8,7 +8,7 @@ refuses(
     "it is not positively homogeneous",
     *("Celu", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LogSoftmax", "Mish", "Selu", "Shrink", "Sigmoid", "Softmax"),
     *("Softplus", "Softsign", "Swish", "Tanh"),
-    role="bends",
+    role="nonlinearity",
 )
 refuses(
     "it is not positively homogeneous",

@@ -16,15 +16,15 @@ from onnxnorm.scaling.slots import Ids
 _FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16}
 
 
-@law("Relu", "LeakyRelu", "Abs", role="bends")
-@law("Identity", "Neg", "Dropout", role="keeps")
+@law("Relu", "LeakyRelu", "Abs", role="nonlinearity")
+@law("Identity", "Neg", "Dropout", role="transparent")
 def homogeneous(visit: Visit) -> Outcome:
     """Scales pass. The ratio of a Dropout, if it is computed, keeps its scale."""
     visit.pin_rest(1, "it decides how much is dropped")
     return visit.first().ids
 
 
-@law("PRelu", role="bends")
+@law("PRelu", role="nonlinearity")
 def prelu(visit: Visit) -> Outcome:
     """Scales pass for constant slopes of any shape."""
     slope = visit.operand(1)
@@ -34,14 +34,14 @@ def prelu(visit: Visit) -> Outcome:
     return visit.first().ids
 
 
-@law("ThresholdedRelu", role="bends")
+@law("ThresholdedRelu", role="nonlinearity")
 def thresholded_relu(visit: Visit) -> Outcome:
     """Scales pass for the threshold 0; another one is an attribute, which a rewrite leaves alone."""
     alpha = visit.node.attribute("alpha", 1.0)
     return visit.first().ids if alpha == 0 else Refusal(f"its threshold {alpha:g} is not 0")
 
 
-@law("Cast", "CastLike", role="keeps")
+@law("Cast", "CastLike", role="transparent")
 def cast(visit: Visit) -> Outcome:
     """Scales pass between floating-point types of 16 bits or more."""
     source, target = visit.graph.types.get(visit.node.inputs[0]), visit.graph.types.get(visit.node.outputs[0])
@@ -56,7 +56,7 @@ def sign(visit: Visit) -> Outcome:
     return visit.unscaled("it does not depend on the scale of its input")
 
 
-@law("Clip", role="bends")
+@law("Clip", role="nonlinearity")
 def clip(visit: Visit) -> Outcome:
     """Scales pass for bounds of 0 and infinity. For others all channels are tied, and the bounds scaled."""
     source = visit.first()

@@ -11,7 +11,7 @@ from onnxnorm.scaling.slots import Ids, at_rank
 _UNALIGNED = "the shapes of what it joins are not known"
 
 
-@law("Add", "Sub", "Sum", "Mean", "Max", "Min", role="keeps")
+@law("Add", "Sub", "Sum", "Mean", "Max", "Min", role="transparent")
 def join(visit: Visit) -> Outcome:
     """What meets shares a scale; constants are multiplied by it. A number that meets several channels ties them."""
     return _joined(visit, visit.present())

@@ -17,13 +17,13 @@ from onnxnorm.scaling.slots import Ids, at_rank
 _NOT_CONSTANT = "its weight is not a constant"
 
 
-@law("Conv", role="mixes")
+@law("Conv", role="mixing")
 def conv(visit: Visit) -> Outcome:
     """Output scales are free. Weight `(C_out, C_in/group, *kernel)`; filter o reads the channels of its group."""
     return _convolved(visit, visit.operand(2))
 
 
-@law("DeformConv", role="mixes")
+@law("DeformConv", role="mixing")
 def deform_conv(visit: Visit) -> Outcome:
     """A Conv whose input is sampled at offsets and weighted by a mask; both keep their scales."""
     for position in (2, 4):
@@ -49,7 +49,7 @@ def _convolved(visit: Visit, bias: Operand | None) -> Outcome:
     return _biased(visit, bias, out) or out.reshape(1, filters, *ones)
 
 
-@law("ConvTranspose", role="mixes")
+@law("ConvTranspose", role="mixing")
 def conv_transpose(visit: Visit) -> Outcome:
     """Output scales are free. Weight `(C_in, C_out/group, *kernel)`; channel i writes the filters of its group."""
     weight = visit.operand(1)
@@ -67,7 +67,7 @@ def conv_transpose(visit: Visit) -> Outcome:
     return _biased(visit, visit.operand(2), out) or out.reshape(1, -1, *ones)
 
 
-@law("Gemm", role="mixes")
+@law("Gemm", role="mixing")
 def gemm(visit: Visit) -> Outcome:
     """`alpha * A @ B + beta * C`, either factor constant; alpha and beta are the same factors before and after."""
     a, b = visit.operand(0), visit.operand(1)
@@ -85,7 +85,7 @@ def gemm(visit: Visit) -> Outcome:
     return ids if isinstance(ids, Refusal) else _biased(visit, visit.operand(2), ids) or ids
 
 
-@law("MatMul", role="mixes")
+@law("MatMul", role="mixing")
 def matmul(visit: Visit) -> Outcome:
     """`A @ B` over the last two axes, either one constant; a stack of constant matrices shares its scales."""
     a, b = visit.operand(0), visit.operand(1)

@@ -27,7 +27,7 @@ def rearrange(visit: Visit) -> Outcome:
     return moved(visit)
 
 
-@law("Transpose", role="keeps")
+@law("Transpose", role="transparent")
 def transpose(visit: Visit) -> Outcome:
     """Scales move along."""
     return moved(visit, axes=())

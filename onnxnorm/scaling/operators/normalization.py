@@ -19,7 +19,7 @@ from onnxnorm.scaling.slots import Ids
 _OWN_INPUT = "it divides by a statistic of its input with an epsilon, so the input keeps its scale"
 
 
-@law("BatchNormalization", role="keeps")
+@law("BatchNormalization", role="transparent")
 def batch_normalization(visit: Visit) -> Outcome:
     """Output scales are free; the variance stays. Refused in training mode, where the input's statistics count."""
     parameters = [operand for operand in visit.operands[1:] if operand is not None and operand.constant is not None]
@@ -45,19 +45,19 @@ def batch_normalization(visit: Visit) -> Outcome:
     return out.reshape(1, channels, *[1] * (source.rank - 2))
 
 
-@law("InstanceNormalization", role="keeps")
+@law("InstanceNormalization", role="transparent")
 def instance_normalization(visit: Visit) -> Outcome:
     """The input keeps its scale, the output is free by scale and B of shape `(C,)`."""
     return _normalized(visit, per_channel=True)
 
 
-@law("GroupNormalization", role="keeps")
+@law("GroupNormalization", role="transparent")
 def group_normalization(visit: Visit) -> Outcome:
     """As InstanceNormalization; before opset 21 scale and B have one number per group, so its channels are tied."""
     return _normalized(visit, per_channel=True)
 
 
-@law("LayerNormalization", "RMSNormalization", role="keeps")
+@law("LayerNormalization", "RMSNormalization", role="transparent")
 def layer_normalization(visit: Visit) -> Outcome:
     """The input keeps its scale, the output is free by scale and B, of the shape of the normalized last axes."""
     return _normalized(visit, per_channel=False)

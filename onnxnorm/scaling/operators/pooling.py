@@ -10,7 +10,7 @@ from onnxnorm.scaling.operators.movement import moved
 _POINTS = "it says where the operator reads"
 
 
-@law("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", role="keeps")
+@law("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", role="transparent")
 def pool(visit: Visit) -> Outcome:
     """Scales of channels pass. Indices of maxima, a second output of MaxPool, have no scale."""
     source = visit.first()
@@ -48,7 +48,7 @@ def columns_to_image(visit: Visit) -> Outcome:
     return visit.merge(ids, 2).reshape(1, -1, *[1] * (len(shape) - 2))
 
 
-@law("Resize", "Upsample", role="keeps")
+@law("Resize", "Upsample", role="transparent")
 def resize(visit: Visit) -> Outcome:
     """Every mode is linear in the input; a value put outside of it must be 0. Along resized axes scales are tied."""
     source, shape = visit.first(), visit.output_shape()
@@ -85,7 +85,7 @@ def _kept_axes(visit: Visit, source: Operand, shape: tuple[int, ...]) -> list[in
     return kept
 
 
-@law("Pad", role="keeps")
+@law("Pad", role="transparent")
 def pad(visit: Visit) -> Outcome:
     """Scales pass with zeros, which fit any scale, and with edge, reflect and wrap. Another value is refused."""
     if visit.node.attribute("mode", "constant") == "constant":

@@ -15,7 +15,7 @@ from onnxnorm.scaling.slots import ZERO, Ids, at_rank
 _UNALIGNED = "the shapes of what it multiplies are not known"
 
 
-@law("Mul", role="keeps")
+@law("Mul", role="transparent")
 def multiply(visit: Visit) -> Outcome:
     """By a constant scales pass. Of two activations one stays at 1 (a pinned or the smaller one); the other passes."""
     a, b = visit.present()
@@ -29,7 +29,7 @@ def multiply(visit: Visit) -> Outcome:
     return ids
 
 
-@law("Div", role="keeps")
+@law("Div", role="transparent")
 def divide(visit: Visit) -> Outcome:
     """By a constant, scales pass. By an activation as for Mul; a constant divided by an activation is refused."""
     a, b = visit.present()

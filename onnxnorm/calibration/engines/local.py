@@ -1,0 +1,77 @@
+"""The local engine: images → batches → session → moments, decoding beside inference."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from itertools import chain
+
+from onnxnorm.calibration.job import Job
+from onnxnorm.calibration.step import DeviceBatch, Increment, fixed_batch, prepare, ranges_of, sample_of
+from onnxnorm.data.batches import Batch
+from onnxnorm.data.files.listing import Executor, LocalExecutor
+from onnxnorm.model.graph import input_specs
+from onnxnorm.runtime import RunConcurrency
+from onnxnorm.statistics.moments import Totals
+from onnxnorm.threads import map_ahead
+
+__all__ = ["LocalEngine"]
+
+# What a verification without images takes its random inputs from need not be exact.
+_SAMPLED = 64
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """Threads of this process."""
+
+    executor: Executor = field(default_factory=LocalExecutor)
+
+    def measure(self, job: Job) -> Generator[Increment, None, None]:
+        """Yield what was measured after every batch."""
+        told = images = 0
+        fixed = fixed_batch(input_specs(job.model))
+        concurrency = job.runtime.concurrency(job.batch_size, fixed, job.dataset.sample_bytes)
+        with (
+            closing(job.dataset.batches(concurrency.size, job.limit, job.runtime.threads, job.selection)) as batches,
+            closing(_steps(job, concurrency, fixed, batches)) as steps,
+        ):
+            for batch, totals in steps:
+                skipped = tuple(job.dataset.skipped_after(told))
+                told += len(skipped)
+                yield Increment(
+                    totals=totals,
+                    images=batch.count,
+                    indices=(*batch.indices, *(item.index for item in skipped)),
+                    skipped=skipped,
+                    shapes=sample_of(batch, fixed),
+                    ranges=ranges_of(batch) if images < _SAMPLED else {},
+                )
+                images += batch.count
+        skipped = tuple(job.dataset.skipped_after(told))
+        if skipped:
+            yield Increment({}, 0, tuple(item.index for item in skipped), skipped)
+
+
+def _steps(
+    job: Job, concurrency: RunConcurrency, fixed: int | None, batches: Generator[Batch, None, None]
+) -> Generator[tuple[Batch, Totals], None, None]:
+    """Measure batches, in order, some at a time; where a device measures, the next one is copied there meanwhile."""
+    first = next(batches, None)
+    if first is None:
+        return
+    runtime = replace(job.runtime, threads=concurrency.threads)
+    calibration = prepare(job.model, sample_of(first, fixed), job.filters, runtime, job.weighting, job.also)
+    place, every = calibration.place, chain([first], batches)
+    here = not calibration.session.device
+    copies = (place(batch) for batch in every) if here else map_ahead(place, every, threads=1, ahead=1)
+
+    def measured(placed: DeviceBatch) -> tuple[Batch, Totals]:
+        return placed.batch, calibration.measure(placed)
+
+    with (
+        closing(copies),
+        closing(map_ahead(measured, copies, threads=concurrency.runs, ahead=2 * concurrency.runs)) as found,
+    ):
+        yield from found

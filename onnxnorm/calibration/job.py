@@ -1,0 +1,155 @@
+"""A job says what to measure, a state what has been measured: the two plain values between which all engines work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from onnxnorm.calibration.step import Increment, Range, merge_ranges
+from onnxnorm.data.dataset import Dataset
+from onnxnorm.data.files.fingerprints import fingerprints
+from onnxnorm.data.selection import Ranges, Selection
+from onnxnorm.errors import OptionError
+from onnxnorm.model.files import Model
+from onnxnorm.runtime import Runtime
+from onnxnorm.scaling.filters import FilterKind
+from onnxnorm.statistics import FORECAST_ERRORS, Statistics, Weighting
+from onnxnorm.statistics.moments import Totals, merge_totals
+from onnxnorm.statistics.provenance import KEPT
+from onnxnorm.version import VERSION
+
+__all__ = ["Job", "State"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an engine is to measure, and how."""
+
+    model: Model
+    dataset: Dataset
+    selection: Selection
+    batch_size: int
+    limit: int | None
+    runtime: Runtime
+    filters: FilterKind
+    weighting: Weighting
+    also: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.weighting == "image" and "p99.9" in self.also:
+            raise OptionError(
+                "--measure p99.9 counts positions, one each, so that counts add up exactly; --weighting image counts "
+                "each for 1/positions. For images of one size both are the same: leave --weighting out"
+            )
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the model."""
+        return self.model.digest()
+
+    @cached_property
+    def description(self) -> str:
+        """Of the data."""
+        return self.dataset.describe()
+
+    @property
+    def total(self) -> int | None:
+        """How many samples there will be at most, those that are done included."""
+        if self.dataset.total is None:
+            return self.limit
+        found = self.selection.shard.size(self.dataset.total)
+        return found if self.limit is None else min(found, self.limit)
+
+    def run(self) -> dict[str, Any]:
+        """What must be the same for a run to be resumed, in plain values."""
+        preprocessing = self.dataset.preprocessing
+        return {
+            "model": self.digest,
+            "data": self.dataset.identity["digest"],
+            "order of the data": self.dataset.order,
+            "preprocessing": preprocessing.to_json() if preprocessing else None,
+            "shard": str(self.selection.shard),
+            "filters": self.filters,
+            "weighting": self.weighting,
+            "measures": list(self.also),
+        }
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run has measured so far; `done` are places along the shard."""
+
+    totals: Totals = field(default_factory=dict, repr=False)
+    images: int = 0
+    done: Ranges = field(default_factory=Ranges)
+    skipped: tuple[tuple[str, str], ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+
+    def after(self, found: Increment, selection: Selection) -> State:
+        """With what was found."""
+        return State(
+            totals=merge_totals(self.totals, found.totals),
+            images=self.images + found.images,
+            done=self.done.with_places(selection.place(index) for index in found.indices),
+            skipped=self.skipped + tuple((item.name, item.reason) for item in found.skipped),
+            shapes=self.shapes or found.shapes,
+            ranges=merge_ranges(self.ranges, found.ranges),
+        )
+
+    def statistics(
+        self,
+        job: Job,
+        *,
+        complete: bool,
+        sources: bool = True,
+        log_standard_errors: Mapping[float, float] | None = None,
+    ) -> Statistics:
+        """As statistics; `sources` are left out of a checkpoint, for they take a look at every file.
+
+        `log_standard_errors` say how sure a forecast is (`Jackknife.spreads`).
+        """
+        preprocessing = job.dataset.preprocessing
+        identity = job.dataset.identity if sources else {"digest": ""}
+        source = identity | {"order": job.dataset.order, "shards": [str(job.selection.shard)]}
+        used = (
+            job.dataset.used(replace(job.selection, done=self.done), {name for name, _ in self.skipped})
+            if identity["digest"]
+            else ()
+        )
+        return Statistics(
+            model=job.digest,
+            version=VERSION,
+            filters=job.filters,
+            shapes=self.shapes,
+            inputs={
+                "data": job.description,
+                "sources": [source] if identity["digest"] else [],
+                "preprocessing": preprocessing.to_json() if preprocessing else None,
+                "ranges": {name: vars(found) for name, found in self.ranges.items()},
+                **(
+                    {FORECAST_ERRORS: {str(share): error for share, error in log_standard_errors.items()}}
+                    if log_standard_errors
+                    else {}
+                ),
+            },
+            skipped=self.skipped,
+            values=self.totals,
+            weighting=job.weighting,
+            complete=complete,
+            files={str(identity["digest"]): fingerprints(used, KEPT)} if identity["digest"] else {},
+        )
+
+    @classmethod
+    def resumed(cls, statistics: Statistics, done: Ranges) -> State:
+        """The state that a checkpoint holds."""
+        return cls(
+            totals=statistics.values,
+            images=statistics.images,
+            done=done,
+            skipped=statistics.skipped,
+            shapes=statistics.shapes,
+            ranges={name: Range(**found) for name, found in statistics.inputs.get("ranges", {}).items()},
+        )

@@ -1,0 +1,161 @@
+"""One batch at a time: what every engine does with a batch, wherever it runs.
+
+`Calibration` holds a model's probe and session; `step` measures one batch and is pure but for the session. What an
+engine hands over is a `Increment`: moments of some samples, and which samples those are. Disjoint ones add up in any
+order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxnorm.calibration.probe import Positions, Probe, make_probe
+from onnxnorm.data.batches import Batch, Skipped
+from onnxnorm.model.files import Model
+from onnxnorm.model.graph import input_specs
+from onnxnorm.model.inputs import InputSpec
+from onnxnorm.model.shapes import read_graph
+from onnxnorm.runtime import Feeds, Runtime, Session
+from onnxnorm.scaling import find_layers, trace
+from onnxnorm.scaling.filters import FilterKind, sites_of
+from onnxnorm.statistics import Weighting
+from onnxnorm.statistics.moments import Totals
+
+__all__ = [
+    "DEFAULT_BATCH",
+    "Calibration",
+    "Increment",
+    "Range",
+    "fixed_batch",
+    "merge_ranges",
+    "pad_batch",
+    "prepare",
+    "ranges_of",
+    "sample_of",
+]
+
+DEFAULT_BATCH = 8
+
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Mean and spread of an input's numbers, and the least and the largest."""
+
+    mean: float
+    std: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Increment:
+    """Moments of `images` samples; `indices` names these and the `skipped` ones, which are all that is done now.
+
+    `shapes` are the input shapes of one sample (or of the model's fixed batch), `ranges` what the inputs look like.
+    """
+
+    totals: Totals = field(repr=False)
+    images: int
+    indices: tuple[int, ...] = field(repr=False)
+    skipped: tuple[Skipped, ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DeviceBatch:
+    """A batch whose `feeds` lie where the session runs; `size` counts samples that only fill it, too."""
+
+    batch: Batch
+    size: int
+    shapes: Shapes = field(repr=False)
+    feeds: Feeds = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One model's probe and session."""
+
+    model: Model
+    specs: tuple[InputSpec, ...]
+    probe: Probe
+    session: Session
+    weighting: Weighting
+    spreads: Callable[[Shapes, int], tuple[Positions | None, ...]] = field(repr=False)
+
+    def step(self, batch: Batch) -> Totals:
+        """Moments of one batch."""
+        return self.measure(self.place(batch))
+
+    def place(self, batch: Batch) -> DeviceBatch:
+        """Bring a batch where it will be measured, filled up with its last sample if the model's batch is fixed."""
+        size = fixed_batch(self.specs) or batch.count
+        feeds = {name: pad_batch(array, size) for name, array in batch.feeds.items()}
+        shapes = tuple((name, array.shape) for name, array in feeds.items())
+        return DeviceBatch(batch, size, shapes, self.session.place(feeds))
+
+    def measure(self, placed: DeviceBatch) -> Totals:
+        """Moments of the samples of a batch, without those that only fill it."""
+        results = self.session.run(placed.feeds)
+        spreads = self.spreads(placed.shapes, placed.size)
+        return self.probe.moments(results, placed.batch.names, placed.size, spreads, self.weighting)
+
+
+def prepare(
+    model: Model,
+    shapes: Mapping[str, tuple[int, ...]],
+    filters: FilterKind,
+    runtime: Runtime,
+    weighting: Weighting = "position",
+    also: tuple[str, ...] = (),
+) -> Calibration:
+    """Trace a model for inputs of these shapes, build its probe and open the session."""
+    graph = read_graph(model, shapes)
+    sites = sites_of(find_layers(trace(graph), filters), also)
+    probe = make_probe(model, graph, sites, histograms="p99.9" in also)
+
+    @lru_cache(maxsize=64)
+    def spreads(inputs: Shapes, batch: int) -> tuple[Positions | None, ...]:
+        return probe.spreads(read_graph(model, dict(inputs)).shapes, batch)
+
+    session = runtime.session(probe.proto, probe.folder)
+    return Calibration(model, input_specs(model), probe, session, weighting, spreads)
+
+
+def fixed_batch(specs: tuple[InputSpec, ...]) -> int | None:
+    """The batch size that a model's inputs demand, if they do."""
+    return next((spec.shape[0] for spec in specs if spec.shape and spec.shape[0] is not None), None)
+
+
+def pad_batch(array: NDArray[Any], size: int) -> NDArray[Any]:
+    """A batch `(n, ...)` with its last sample repeated until there are `size`."""
+    missing = size - len(array)
+    return array if missing <= 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+
+
+def sample_of(batch: Batch, fixed: int | None) -> dict[str, tuple[int, ...]]:
+    """The shapes of one sample of a batch, or of the model's fixed batch."""
+    return {name: (fixed or 1, *array.shape[1:]) for name, array in batch.feeds.items()}
+
+
+def ranges_of(batch: Batch) -> dict[str, Range]:
+    """What the numbers of a batch look like."""
+    arrays = {name: np.asarray(array, np.float64) for name, array in batch.feeds.items()}
+    return {name: Range(float(x.mean()), float(x.std()), float(x.min()), float(x.max())) for name, x in arrays.items()}
+
+
+def merge_ranges(known: Mapping[str, Range], found: Mapping[str, Range]) -> dict[str, Range]:
+    """The known ranges with limits that take in those found."""
+    joined = dict(known)
+    for name, new in found.items():
+        old = joined.get(name, new)
+        joined[name] = Range(old.mean, old.std, min(old.low, new.low), max(old.high, new.high))
+    return joined

@@ -1,0 +1,1 @@
+"""Arrays on disk (`.npy`, `.npz`), and whether arrays fit the inputs of a model."""

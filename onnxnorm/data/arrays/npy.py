@@ -1,0 +1,252 @@
+"""Arrays on disk in NumPy's format, read a few rows at a time.
+
+Three ways, chosen by how the bytes lie:
+
+1. a `.npy` file, or a stored member of a `.npz`: memory-mapped where it lies;
+2. a compressed member of a `.npz`: decompressed from front to back, one block of rows after the other;
+3. the same in Fortran order, where a row is spread over the whole member: decompressed to a temporary file, and mapped.
+
+Pickled objects are never loaded.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import struct
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxnorm.data.selection import Indices
+from onnxnorm.errors import DataError
+
+__all__ = ["Rows", "open_npy", "open_npz"]
+
+_LOCAL_HEADER = struct.Struct("<4s22x2H")
+_ENCRYPTED = 1
+
+
+class Rows(Protocol):
+    """An array on disk. Its first axis counts samples."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the whole array, (N, *sample)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype as stored: the byte order is the file's, and bfloat16 is 2 void bytes."""
+
+    def blocks(self, chosen: Iterable[Indices], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
+        """Yield a copy (n, *sample) for each block of n row numbers, which ascend from block to block, as `dtype`."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """The head of an array in NumPy's format; `length` is the number of bytes before its data."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    order: Literal["C", "F"]
+    length: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the data."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class MappedRows:
+    """Rows that lie in a file as they are, from byte `offset` on."""
+
+    path: Path
+    header: Header
+    offset: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the whole array."""
+        return self.header.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype as stored."""
+        return self.header.dtype
+
+    def blocks(self, chosen: Iterable[Indices], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
+        """Yield copies of the rows."""
+        for rows in chosen:  # mapped anew for each: pages that were read count as this process's while they are mapped
+            yield _native(_taken(self.mapped(), rows), dtype)
+
+    def mapped(self) -> np.memmap[Any, np.dtype[Any]]:
+        """Return the memory map of the whole array, read-only."""
+        header = self.header
+        return np.memmap(self.path, header.dtype, "r", self.offset, header.shape, header.order)
+
+
+@dataclass(frozen=True)
+class StreamedRows:
+    """Rows in a compressed member of a zip file."""
+
+    path: Path
+    member: str
+    header: Header
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the whole array."""
+        return self.header.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype as stored."""
+        return self.header.dtype
+
+    def blocks(self, chosen: Iterable[Indices], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
+        """Yield copies of the rows."""
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
+                stream.read(self.header.length)
+                blocks = self._read_rows(stream, chosen) if self.header.order == "C" else self._spilled(stream, chosen)
+                for block in blocks:
+                    yield _native(block, dtype)
+        except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
+            raise DataError(f"{self.path}: array {self.member!r} is damaged ({error}); write it again") from error
+        except Exception as error:  # Each compression has an error of its own: zlib.error, lzma.LZMAError.
+            raise DataError(f"{self.path}: array {self.member!r} cannot be decompressed ({error})") from error
+
+    def _read_rows(self, stream: IO[bytes], chosen: Iterable[Indices]) -> Iterator[npt.NDArray[Any]]:
+        sample = self.header.shape[1:]
+        row = math.prod(sample) * self.header.dtype.itemsize
+        at = 0
+        for rows in chosen:
+            pieces = []
+            for start, stop in _runs(rows):
+                _skip(stream, (start - at) * row)
+                pieces.append(stream.read((stop - start) * row))
+                at = stop
+            yield np.frombuffer(b"".join(pieces), self.header.dtype).reshape(len(rows), *sample)
+
+    def _spilled(self, stream: IO[bytes], chosen: Iterable[Indices]) -> Iterator[npt.NDArray[Any]]:
+        with tempfile.TemporaryFile() as file:
+            shutil.copyfileobj(stream, file, 2**20)
+            file.flush()
+            array = np.memmap(file, self.header.dtype, "r", 0, self.header.shape, "F")
+            for rows in chosen:
+                yield _taken(array, rows)
+
+
+def open_npy(path: Path) -> Rows:
+    """Return the rows of a `.npy` file; only its head is read."""
+    try:
+        with path.open("rb") as file:
+            header = _read_header(file, str(path))
+        size = path.stat().st_size
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    _check_length(header, size, str(path))
+    return MappedRows(path, header, header.length)
+
+
+def open_npz(path: Path) -> dict[str, Rows]:
+    """Return the rows of each array in a `.npz` file by name; only their heads are read."""
+    try:
+        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+            members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            return {info.filename[: -len(".npy")]: _open_member(archive, file, info, path) for info in members}
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+        raise DataError(f"{path} is not a readable .npz file ({error}); write it again with numpy.savez") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _open_member(archive: zipfile.ZipFile, file: IO[bytes], info: zipfile.ZipInfo, path: Path) -> Rows:
+    where = f"{path}[{info.filename[: -len('.npy')]!r}]"
+    if info.flag_bits & _ENCRYPTED:
+        raise DataError(f"{where} is encrypted; write it again with numpy.savez")
+    if info.compress_type == zipfile.ZIP_STORED:
+        start = _data_start(file, info, where)
+        file.seek(start)
+        header = _read_header(file, where)
+        _check_length(header, info.file_size, where)
+        return MappedRows(path, header, start + header.length)
+    with archive.open(info) as stream:
+        header = _read_header(stream, where)
+    _check_length(header, info.file_size, where)
+    return StreamedRows(path, info.filename, header)
+
+
+def _data_start(file: IO[bytes], info: zipfile.ZipInfo, where: str) -> int:
+    """Return where a member's bytes begin: behind its local header, whose length the directory does not know."""
+    file.seek(info.header_offset)
+    head = file.read(_LOCAL_HEADER.size)
+    if len(head) < _LOCAL_HEADER.size or not head.startswith(b"PK\x03\x04"):
+        raise DataError(f"{where} is damaged; write it again with numpy.savez")
+    _, name, extra = _LOCAL_HEADER.unpack(head)
+    return int(info.header_offset + _LOCAL_HEADER.size + name + extra)
+
+
+def _read_header(stream: IO[bytes], where: str) -> Header:
+    start = stream.tell()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy remarks on files that Python 2 wrote.
+            shape, fortran, dtype = _parsed_header(stream)
+    except Exception as error:  # A damaged head is parsed as Python source, and fails in as many ways.
+        raise DataError(f"{where} is not a readable NumPy array ({error}); write it again with numpy.save") from error
+    if dtype.hasobject:
+        raise DataError(f"{where} holds pickled Python objects, which are never loaded; save an array of numbers")
+    if any(side < 1 for side in shape):
+        raise DataError(f"{where} is empty: its shape is {shape}; it must hold at least one sample")
+    return Header(shape, dtype, "F" if fortran else "C", stream.tell() - start)
+
+
+def _parsed_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(stream)
+    raise ValueError(f"format version {version}")
+
+
+def _check_length(header: Header, available: int, where: str) -> None:
+    if header.length + header.nbytes > available:
+        raise DataError(
+            f"{where} is cut off: shape {header.shape} {header.dtype} needs {header.nbytes:,} bytes, "
+            f"{max(0, available - header.length):,} are there; write it again"
+        )
+
+
+def _native(rows: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return a contiguous copy in the native dtype. NumPy stores bfloat16 and its kin as void bytes."""
+    if rows.dtype.kind == "V":
+        return np.array(rows, order="C", subok=False).view(dtype)
+    return np.array(rows, dtype, order="C", subok=False)
+
+
+def _taken(array: npt.NDArray[Any], rows: Indices) -> npt.NDArray[Any]:
+    """Those rows of an array, as a view where they are consecutive."""
+    start, stop = int(rows[0]), int(rows[-1]) + 1
+    return array[start:stop] if stop - start == len(rows) else array[rows]
+
+
+def _runs(rows: Indices) -> Iterator[tuple[int, int]]:
+    """The stretches `(start, stop)` of consecutive numbers."""
+    edges = np.flatnonzero(np.diff(rows) != 1) + 1
+    for run in np.split(rows, edges):
+        yield int(run[0]), int(run[-1]) + 1
+
+
+def _skip(stream: IO[bytes], count: int) -> None:
+    while count > 0 and (data := stream.read(min(count, 2**20))):
+        count -= len(data)

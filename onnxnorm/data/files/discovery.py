@@ -1,0 +1,147 @@
+"""Finding calibration files: images, `.npy` and `.npz`, given one by one or as folders.
+
+Folders are searched recursively in an order that does not depend on the machine. Hidden files and folders are left
+alone; links to folders are followed, each folder once. A file that is reached twice counts once.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from itertools import chain, pairwise
+from pathlib import Path
+
+from onnxnorm.data.files.listing import Executor, Listing, LocalExecutor
+from onnxnorm.data.files.stores import listed_folder, listed_uri
+from onnxnorm.data.files.table import DataFile, FileTable, FileTableBuilder, Kind, Place
+from onnxnorm.data.images.decoding import image_extensions
+from onnxnorm.data.remote import is_uri
+from onnxnorm.errors import DataError
+
+__all__ = ["DataFile", "DiscoveredFiles", "discover", "identity", "kind_of", "order_digest"]
+
+_ARRAY_EXTENSIONS = frozenset({".npy", ".npz"})
+_SORTED_AT_ONCE = 1 << 18
+
+
+@dataclass(frozen=True)
+class DiscoveredFiles:
+    """The files in order, and how many others in the folders were ignored."""
+
+    files: FileTable
+    ignored: int
+
+
+def discover(data: Iterable[str | os.PathLike[str]], executor: Executor | None = None) -> DiscoveredFiles:
+    """Return all files that `data` (files and folders) leads to; this process lists them if there is no other crew."""
+    tables: list[FileTable] = []
+    loose = FileTableBuilder()
+    ignored = singles = 0
+    for given in data:
+        path = Path(given)
+        if not is_uri(given) and not os.path.isdir(path):
+            _add_single(loose, path)
+            singles += 1
+            continue
+        if loose:
+            tables.append(loose.table())
+            loose = FileTableBuilder()
+        found = _below(given if is_uri(given) else path, executor or LocalExecutor())
+        tables.append(found.files)
+        ignored += found.others
+    if loose or not tables:
+        tables.append(loose.table())
+    table = FileTable.joined(tables)
+    return DiscoveredFiles(_once(table) if singles > 1 or _nested(tables) else table, ignored)
+
+
+def identity(files: Sequence[DataFile]) -> dict[str, int | str]:
+    """Return what tells this data from other data, for provenance: count, bytes, a digest over names and sizes.
+
+    No file is looked at. The order and the place of the folder do not matter.
+    """
+    table = FileTable.of(files)
+    blocks = [_sorted(table[low : low + _SORTED_AT_ONCE]) for low in range(0, len(table), _SORTED_AT_ONCE)]
+    digest = sha256()
+    for name, size in heapq.merge(*(zip(block.names(), block.sizes, strict=True) for block in blocks)):
+        digest.update(b"%d:%s:%d\n" % (len(name), name, size))
+    return {
+        "files": len(table),
+        "bytes": sum(int(block.sizes.sum()) for block in blocks),
+        "digest": f"sha256:{digest.hexdigest()}",
+    }
+
+
+def order_digest(files: Sequence[DataFile]) -> str:
+    """Return a digest over the names in their order, on which the indices of samples rest."""
+    digest = sha256()
+    for name in FileTable.of(files).names():
+        digest.update(name + b"\n")
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _sorted(table: FileTable) -> FileTable:
+    """Sort by names and sizes."""
+    named = list(zip(table.names(), table.sizes.tolist(), strict=True))
+    return table.select(sorted(range(len(table)), key=named.__getitem__))
+
+
+def _nested(tables: Sequence[FileTable]) -> bool:
+    """Whether a place of one table is, or lies in, that of another, so that a file may be there twice."""
+    places = sorted(chain.from_iterable({_absolute(place) for place in table.places} for table in tables))
+    return any(second.startswith(first) for first, second in pairwise(places))
+
+
+def _absolute(place: Place) -> str:
+    return place.prefix if place.remote else os.path.join(os.path.abspath(place.prefix), "")
+
+
+def _once(table: FileTable) -> FileTable:
+    """Keep the first of the rows that are one file."""
+    first: dict[str, int] = {}
+    for row, entry in enumerate(table.entries()):
+        first.setdefault(entry.where if entry.place.remote else os.path.abspath(entry.where), row)
+    return table if len(first) == len(table) else table.select(list(first.values()))
+
+
+def _add_single(table: FileTableBuilder, path: Path) -> None:
+    try:
+        size = os.stat(path).st_size
+    except OSError as error:
+        raise DataError(f"{path} does not exist; give images, folders, .npy or .npz files") from error
+    kind = kind_of(path.name)
+    if kind is None or not os.path.isfile(path):
+        raise DataError(f"{path} is neither an image that Pillow reads nor a .npy or .npz file")
+    table.add(Place.folder(path.parent), path.name, kind, size)
+
+
+def _below(given: str | os.PathLike[str], executor: Executor) -> Listing:
+    """Return what lies below a folder or a URI; there, arrays cannot be used, for they are memory-mapped."""
+    if not is_uri(given):
+        found = listed_folder(given, kind_of, executor)
+        if not found.files:
+            raise DataError(f"folder {given} holds no images and no .npy or .npz arrays ({found.others} other files)")
+        return found
+    found = listed_uri(os.fspath(given), kind_of, executor)
+    if not found.files:
+        what = "only arrays, which must be local files" if found.arrays else f"no images ({found.others} other files)"
+        raise DataError(f"{given} holds {what}")
+    return found
+
+
+def kind_of(name: str) -> Kind | None:
+    """What a file of this name is."""
+    stem, dot, ending = name.rpartition(".")
+    extension = (dot + ending).lower() if stem else ""
+    if extension in _ARRAY_EXTENSIONS:
+        return "array"
+    return "image" if extension in _pictures() else None
+
+
+@lru_cache(maxsize=1)
+def _pictures() -> frozenset[str]:
+    return image_extensions()

@@ -1,0 +1,55 @@
+"""Fingerprints of files: two hashes of 64 bits, of name and size, and of size and three pieces of the content.
+
+Hashing all of a file would read it twice; hashing its name alone would take two files of one name for the same. The
+three pieces are 4 KiB each: the first, the middle and the last. A file that cannot be read any more, and one that lies
+elsewhere, has 0 for the second; the name of the latter is its whole URI.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxnorm.data.files.table import DataFile, Entry, FileTable
+
+__all__ = ["fingerprints"]
+
+_PIECE = 4096
+
+
+def fingerprints(files: Iterable[DataFile], most: int) -> NDArray[np.uint64]:
+    """The fingerprints of these files, or of the `most` with the smallest hashes of name and size, shape `(n, 2)`."""
+    table = FileTable.of(files)
+    smallest = heapq.nsmallest(most, _named(table))
+    rows = sorted({(name, _content(table.entry(row), size)) for name, row, size in smallest})
+    return np.array(rows, np.uint64).reshape(-1, 2)
+
+
+def _named(table: FileTable) -> Iterator[tuple[int, int, int]]:
+    """The hash of name and size, the row and the size of every file."""
+    for row, entry in enumerate(table.entries()):
+        name = entry.where if entry.place.remote else entry.raw.rsplit("/", 1)[-1]
+        yield _hash(os.fsencode(name), entry.size), row, entry.size
+
+
+def _content(entry: Entry, size: int) -> int:
+    if entry.place.remote:
+        return 0
+    try:
+        with open(entry.where, "rb") as stream:
+            pieces = []
+            for start in (0, size // 2, max(0, size - _PIECE)):
+                stream.seek(start)
+                pieces.append(stream.read(_PIECE))
+    except OSError:
+        return 0
+    return _hash(b"".join(pieces), size)
+
+
+def _hash(data: bytes, size: int) -> int:
+    return int.from_bytes(blake2b(b"%d:" % size + data, digest_size=8).digest(), "little")

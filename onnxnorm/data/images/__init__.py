@@ -1,0 +1,1 @@
+"""Images: decoding, resizing, and preprocessing into samples of a model's input."""

@@ -1,0 +1,206 @@
+"""Which preprocessing: a preset, parts of it by themselves, and what the model's input allows.
+
+Presets name their mean and std per colour, in units after the division; asking for another channel order takes them
+along. Numbers that the user gives are in the order of the channels that the model sees.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from onnxnorm.data.images.preprocessing import DRAFT_GAP, IMAGE_DTYPES, Channels, Layout, Preprocessing, channel_count
+from onnxnorm.data.images.resizing import Resize
+from onnxnorm.errors import DataError, OptionError
+from onnxnorm.model.inputs import InputSpec
+
+__all__ = ["PRESETS", "ImageOptions", "Preset", "parsed_size", "preprocessing_for"]
+
+Numbers = str | float | Sequence[float]
+Size = str | int | tuple[int, int]
+
+_ARRAYS = "give preprocessed .npy or .npz arrays instead"
+_DEFAULT_SIDE = 224
+_LARGEST_SIDE = 32768
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A well-known preprocessing; `mean` and `std` are for red, green, blue, or one number for all."""
+
+    channels: Channels
+    divisor: float
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+
+PRESETS = {
+    "imagenet": Preset("rgb", 255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "caffe": Preset("bgr", 1.0, (123.68, 116.779, 103.939)),
+    "tf": Preset("rgb", 255.0, (0.5,), (0.5,)),
+    "unit": Preset("rgb", 255.0),
+    "raw": Preset("rgb", 1.0),
+}
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """What the user asked for about pictures; None, or `auto`, leaves a part to the preset and the model.
+
+    `size`: "HxW", one side of a square, or (height, width). `mean`, `std`: a number, several, or "1,2,3".
+    """
+
+    preset: str | None = None
+    size: Size | None = None
+    resize: Resize = "shortest"
+    mean: Numbers | None = None
+    std: Numbers | None = None
+    channels: Channels | None = None
+    layout: Layout | Literal["auto"] = "auto"
+
+    def __post_init__(self) -> None:
+        _check_choice("--preset", self.preset, (None, *PRESETS))
+        _check_choice("--resize", self.resize, get_args(Resize))
+        _check_choice("--channels", self.channels, (None, *get_args(Channels)))
+        _check_choice("--layout", self.layout, ("auto", *get_args(Layout)))
+
+
+def preprocessing_for(spec: InputSpec, options: ImageOptions) -> Preprocessing:
+    """Return the preprocessing that turns pictures into samples of the input `spec`.
+
+    Without a preset: imagenet for three channels, unit for one, raw for an input of bytes.
+    """
+    layout = _layout(spec, options)
+    if spec.dtype not in IMAGE_DTYPES:
+        raise DataError(f"images cannot be fed to input {spec}: its dtype is not a float or uint8; {_ARRAYS}")
+    count = _model_channels(spec, layout, options)
+    name = options.preset or _default_preset(spec, count)
+    preset = PRESETS[name]
+    channels = _channels(spec, count, options.channels or ("gray" if count == 1 else preset.channels))
+    std = _per_channel("--std", options.std, preset.std, channels, name)
+    if min(std) <= 0:
+        raise OptionError(f"--std {options.std} divides the pixels; it must be positive")
+    return Preprocessing(
+        preset=name,
+        channels=channels,
+        divisor=preset.divisor,
+        mean=_per_channel("--mean", options.mean, preset.mean, channels, name),
+        std=std,
+        size=_size(spec, layout, options),
+        resize=options.resize,
+        layout=layout,
+        dtype=spec.dtype,
+        draft=0 if options.resize == "none" else DRAFT_GAP,
+    )
+
+
+def _check_choice(option: str, value: str | None, allowed: Sequence[str | None]) -> None:
+    if value not in allowed:
+        raise OptionError(f"{option} {value!r} is unknown; choose one of {', '.join(filter(None, allowed))}")
+
+
+def _layout(spec: InputSpec, options: ImageOptions) -> Layout:
+    if len(spec.shape) != 4:
+        raise DataError(f"images cannot be fed to input {spec}: it has {len(spec.shape)} axes, not 4; {_ARRAYS}")
+    if options.layout != "auto":
+        return options.layout
+    second, last = spec.shape[1], spec.shape[3]
+    if (second in {1, 3}) != (last in {1, 3}):
+        return "nchw" if second in {1, 3} else "nhwc"
+    if None not in {second, last} and second not in {1, 3}:
+        raise DataError(f"images cannot be fed to input {spec}: neither axis 1 nor axis 3 is 1 or 3; {_ARRAYS}")
+    raise OptionError(f"input {spec} does not tell which axis holds the channels; say --layout nchw or --layout nhwc")
+
+
+def _model_channels(spec: InputSpec, layout: Layout, options: ImageOptions) -> int:
+    count = spec.shape[1 if layout == "nchw" else 3]
+    if count is None:
+        return channel_count(options.channels or "rgb")
+    if count not in {1, 3}:
+        raise DataError(
+            f"images cannot be fed to input {spec}: as {layout.upper()} it has {count} channels, not 1 or 3; "
+            f"check --layout, or {_ARRAYS}"
+        )
+    return count
+
+
+def _default_preset(spec: InputSpec, count: int) -> str:
+    if spec.dtype == np.uint8:
+        return "raw"
+    return "unit" if count == 1 else "imagenet"
+
+
+def _channels(spec: InputSpec, count: int, channels: Channels) -> Channels:
+    if channel_count(channels) != count:
+        right = "gray" if count == 1 else "rgb or bgr"
+        raise OptionError(f"--channels {channels} does not fit input {spec}, which takes {count}; use {right}")
+    return channels
+
+
+def _per_channel(
+    option: str, asked: Numbers | None, usual: tuple[float, ...], channels: Channels, preset: str
+) -> tuple[float, ...]:
+    """Return one number per channel, from the user's numbers or else the preset's."""
+    values = usual if asked is None else _parse_numbers(option, asked)
+    count = channel_count(channels)
+    if len(values) == 1:
+        return values * count
+    if len(values) != count:
+        source = f"preset {preset} has" if asked is None else "that is"
+        raise OptionError(
+            f"{option}: {source} {len(values)} numbers, but the model's input has {count} channel(s) ({channels}); "
+            + (f"give {option} one number, or use --preset unit, tf or raw" if count == 1 else f"give 1 or {count}")
+        )
+    return values[::-1] if asked is None and channels == "bgr" else values
+
+
+def _parse_numbers(option: str, asked: Numbers) -> tuple[float, ...]:
+    try:
+        if isinstance(asked, str):
+            values = tuple(float(part) for part in re.split(r"[,\s]+", asked.strip()))
+        else:
+            values = (float(asked),) if isinstance(asked, (int, float)) else tuple(float(value) for value in asked)
+    except (TypeError, ValueError):
+        values = ()
+    if not values or not all(map(math.isfinite, values)):
+        raise OptionError(f"{option} {asked!r} is not a number, or one per channel; write it like 0.5 or 0.4,0.5,0.6")
+    return values
+
+
+def _size(spec: InputSpec, layout: Layout, options: ImageOptions) -> tuple[int, int] | None:
+    """Return (height, width): the model's own where it is fixed, else what was asked for, else 224."""
+    fixed = spec.shape[2:4] if layout == "nchw" else spec.shape[1:3]
+    if options.resize == "none":
+        _check_unsized(spec, fixed, options)
+        return None
+    asked = (None, None) if options.size is None else parsed_size(options.size)
+    for have, want in zip(fixed, asked, strict=True):
+        if have is not None and want is not None and have != want:
+            raise OptionError(f"--size {options.size} contradicts input {spec}, whose size is fixed; leave it out")
+    height, width = (have or want or _DEFAULT_SIDE for have, want in zip(fixed, asked, strict=True))
+    return height, width
+
+
+def _check_unsized(spec: InputSpec, fixed: tuple[int | None, ...], options: ImageOptions) -> None:
+    if options.size is not None:
+        raise OptionError(f"--size {options.size} contradicts --resize none; leave one of them out")
+    if any(side is not None for side in fixed):
+        raise OptionError(f"--resize none needs an input of open height and width, not {spec}; use shortest or squash")
+
+
+def parsed_size(size: Size) -> tuple[int, int]:
+    """(height, width) of a size in any of its forms. Raises OptionError."""
+    sides: tuple[int, ...]
+    if isinstance(size, str):
+        match = re.fullmatch(r"\s*(\d{1,9})(?:\s*[xX]\s*(\d{1,9}))?\s*", size)
+        sides = () if match is None else (int(match[1]), int(match[2] or match[1]))
+    else:
+        sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or not all(1 <= side <= _LARGEST_SIDE for side in sides):
+        raise OptionError(f"--size {size!r} is not a size; write HxW such as 224x224, or one number for a square")
+    return sides[0], sides[1]

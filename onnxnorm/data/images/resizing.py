@@ -1,0 +1,61 @@
+"""Bringing a picture to the height and width of the model's input."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from PIL import Image
+
+from onnxnorm.data.images.decoding import Picture, Size
+
+__all__ = ["Resize", "resized", "scaled_size"]
+
+Resize = Literal["shortest", "squash", "none"]
+
+_BILINEAR = Image.Resampling.BILINEAR
+_LARGEST_DETOUR = 16
+
+
+def resized(picture: Picture, size: tuple[int, int] | None, resize: Resize) -> Image.Image:
+    """Return the picture with `size` (height, width).
+
+    `shortest` keeps the aspect: the picture is scaled until it just covers the size, then its centre is cropped.
+    `squash` does not keep it. `none`, or no size, leaves the picture as it is.
+    """
+    if size is None or resize == "none":
+        return picture.image
+    height, width = size
+    if resize == "squash":
+        return picture.image.resize((width, height), _BILINEAR, box=picture.box)
+    return _covering(picture, height, width)
+
+
+def scaled_size(full: Size, size: tuple[int, int] | None, resize: Resize) -> Size | None:
+    """Return the size that `resized` scales a picture of the size `full` to, before it crops; None: it does not."""
+    if size is None or resize == "none":
+        return None
+    height, width = size
+    return (width, height) if resize == "squash" else _covering_size(full, height, width)
+
+
+def _covering(picture: Picture, height: int, width: int) -> Image.Image:
+    """Scale to the smallest picture that covers (height, width), and crop its centre."""
+    full_width, full_height = _covering_size(picture.size, height, width)
+    left = round((full_width - width) / 2)
+    top = round((full_height - height) / 2)
+    if full_width * full_height > _LARGEST_DETOUR * width * height:
+        # A very long strip: compute the crop alone (equal up to one grey level), the whole would not fit in memory.
+        x, y, right, bottom = picture.box
+        across, down = (right - x) / full_width, (bottom - y) / full_height
+        box = (x + left * across, y + top * down, x + (left + width) * across, y + (top + height) * down)
+        return picture.image.resize((width, height), _BILINEAR, box=box)
+    scaled = picture.image.resize((full_width, full_height), _BILINEAR, box=picture.box)
+    return scaled.crop((left, top, left + width, top + height))
+
+
+def _covering_size(size: Size, height: int, width: int) -> Size:
+    """Return (width, height) of the scaled picture: one side fits exactly, the other is rounded down."""
+    image_width, image_height = size
+    if image_width * height >= image_height * width:
+        return max(width, height * image_width // image_height), height
+    return width, max(height, width * image_height // image_width)

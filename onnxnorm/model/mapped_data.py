@@ -1,0 +1,75 @@
+"""Data as it lies in files, read through a memory map: a few megabytes at a time, and let go of again.
+
+A page that was read through a map counts as this process's memory until it is let go. `MappedData` does that with every
+part that it has handed out, so that reading a model of any size takes the memory of one part.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxnorm.errors import ModelError
+from onnxnorm.model.protobuf import RAW_DATA
+
+__all__ = ["CHUNK", "MappedData", "mapped"]
+
+CHUNK = 1 << 22  # bytes handled at a time
+
+
+@dataclass(frozen=True)
+class MappedData:
+    """Data of an initializer as it lies in a file, `offset` bytes from its start: little-endian, in row-major order."""
+
+    buffer: memoryview
+    offset: int
+    field: int = RAW_DATA
+
+    @property
+    def length(self) -> int:
+        """Size in bytes."""
+        return len(self.buffer)
+
+    def chunks(self) -> Iterator[memoryview]:
+        """The bytes, a few megabytes at a time."""
+        for start in range(0, len(self.buffer), CHUNK):
+            yield self.buffer[start : start + CHUNK]
+            self._let_go(start, start + CHUNK)
+
+    def rows(self, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Iterator[tuple[int, NDArray[np.generic]]]:
+        """The values by rows of the first axis, a few megabytes at a time, each with the index of its first row."""
+        values = np.frombuffer(self.buffer, dtype).reshape(shape if shape else (1,))
+        row = max(1, values.nbytes // max(1, len(values)))
+        step = max(1, CHUNK // row)
+        for start in range(0, len(values), step):
+            yield start, values[start : start + step]
+            self._let_go(start * row, (start + step) * row)
+
+    def _let_go(self, start: int, stop: int) -> None:
+        """Give the pages of some bytes back; they are read from the file again if somebody still looks at them."""
+        source = self.buffer.obj
+        if not isinstance(source, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        first = (self.offset + start) // mmap.PAGESIZE * mmap.PAGESIZE
+        last = min(self.offset + stop, len(source))
+        if last > first:
+            source.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+def mapped(path: Path) -> memoryview:
+    """A file as memory. Raises ModelError if it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            if os.fstat(stream.fileno()).st_size == 0:
+                return memoryview(b"")
+            return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+    except FileNotFoundError:
+        raise ModelError(f"model {path} does not exist") from None
+    except OSError as error:
+        raise ModelError(f"model {path} cannot be read: {error.strerror}") from error

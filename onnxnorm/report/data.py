@@ -1,0 +1,108 @@
+"""What a page is about: the statistics of a model, the scales of its filters, and what verification found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxnorm.errors import OptionError, StatisticsError
+from onnxnorm.model.files import Model
+from onnxnorm.model.shapes import read_graph
+from onnxnorm.rewriting import LayerScales, choose_scales, measure, needs_images
+from onnxnorm.rewriting.read_back import ReadBack, read_back
+from onnxnorm.scaling import Layer, Plan, Trace, find_layers, make_plan, trace
+from onnxnorm.scaling.filters import FilterKind
+from onnxnorm.scaling.plan import tied_filters
+from onnxnorm.statistics import Statistics
+from onnxnorm.verification import Verification
+
+__all__ = ["ReportData", "report_data"]
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """A model (name and digest), what was measured on it and, in `rewrite`, what was done to it; None: nothing yet.
+
+    `layers` hold the statistic called `statistic` and scales: those of the rewrite, else those that `onnxnorm rewrite`
+    would choose by itself. `tied` says of each layer which filters share their scale. `verified_on` says what the
+    verification ran on.
+    """
+
+    name: str
+    digest: str
+    statistics: Statistics
+    plan: Plan
+    layers: tuple[LayerScales, ...]
+    tied: tuple[NDArray[np.bool_], ...] = field(repr=False)
+    statistic: str = "mean"
+    rewritten_name: str | None = None
+    rewrite: ReadBack | None = None
+    verification: Verification | None = None
+    verified_on: str = ""
+    statistics_name: str = "STATS"
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """How the model was rewritten, or would be."""
+        usual = {"statistic": "mean", "strength": "1.0", "target": "1.0", "power_of_two": "false"}
+        return usual | dict(self.rewrite.entries) if self.rewrite else usual
+
+
+def report_data(
+    model: Model,
+    statistics: Statistics,
+    rewritten: Model | None = None,
+    *,
+    verification: Verification | None = None,
+    verified_on: str = "",
+    statistics_name: str = "STATS",
+) -> ReportData:
+    """Put together what is known. Raises StatisticsError or ModelError if the three do not belong together."""
+    digest = model.digest()
+    statistics.check_model(digest)
+    rewrite = None if rewritten is None else read_back(model, rewritten, statistics.shapes)
+    found = rewrite.trace if rewrite else trace(read_graph(model, statistics.shapes))
+    kind: FilterKind = "all" if statistics.filters == "all" else "conv"
+    layers = find_layers(found, kind)
+    statistic, scaled = _scaled(model, found, layers, statistics, rewrite)
+    return ReportData(
+        name=_name(model, "the model"),
+        digest=digest,
+        statistics=statistics,
+        plan=make_plan(found, layers, sum(int(layer.dead.sum()) for layer in scaled)),
+        layers=scaled,
+        tied=tuple(tied_filters(found, layers)),
+        statistic=statistic,
+        rewritten_name=None if rewritten is None else _name(rewritten, "the rewritten model"),
+        rewrite=rewrite,
+        verification=verification,
+        verified_on=verified_on,
+        statistics_name=statistics_name,
+    )
+
+
+def _scaled(
+    model: Model,
+    found: Trace,
+    layers: tuple[Layer, ...],
+    statistics: Statistics,
+    rewrite: ReadBack | None,
+) -> tuple[str, tuple[LayerScales, ...]]:
+    """The statistic that was brought to the target if these statistics hold it, else the mean; and the layers."""
+    statistic = rewrite.entries.get("statistic", "mean") if rewrite else "mean"
+    try:
+        statistic = statistic if needs_images(statistic) else "mean"
+        measured = measure(statistic, model, found, layers, statistics)
+    except (StatisticsError, OptionError):
+        statistic, measured = "mean", measure("mean", model, found, layers, statistics)
+    scales = choose_scales(found, layers, measured)
+    if rewrite:
+        scales = scales.at(rewrite.of_slot, np.zeros(rewrite.of_slot.size, np.bool_))
+    return statistic, scales.layers
+
+
+def _name(model: Model, otherwise: str) -> str:
+    return model.path.name if model.path else model.proto.graph.name or otherwise

@@ -1,0 +1,130 @@
+"""The words at the top of the page: the verdict, what to mind, and what to do next."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxnorm.report.data import ReportData
+from onnxnorm.report.page.text import clean, counted
+from onnxnorm.statistics.precision import RelativeErrors, forecast
+from onnxnorm.verification import Verification
+
+__all__ = ["Verdict", "next_steps", "notes", "verdict_of"]
+
+_SHOWN = 5
+_LOOSE = 0.05
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`kind` is good, bad or open; `title` in a few words, `detail` in a line."""
+
+    kind: str
+    title: str
+    detail: str
+
+
+def verdict_of(subject: ReportData) -> Verdict:
+    """Whether it is the same function, as far as is known."""
+    found = subject.verification
+    if subject.rewrite is None:
+        detail = "What follows as “after” is what onnxnorm rewrite would do by itself: every mean brought to 1."
+        return Verdict("open", "Measured, not rewritten yet", detail)
+    if found is None:
+        return Verdict("open", "Rewritten, not verified here", "Leave out --no-verify to have both models run.")
+    detail = (
+        f"{clean(str(found)).partition(': ')[2]}{subject.verified_on}. {_graph(found, len(subject.rewrite.clones))}"
+    )
+    if not found.same:
+        return Verdict("bad", "Not the same function", detail)
+    title = "The same function, bit for bit" if found.bit_identical else "The same function"
+    return Verdict("good", title, detail[:1].upper() + detail[1:])
+
+
+def _graph(found: Verification, clones: int) -> str:
+    if found.graph_identical:
+        return "The graph is the same but for constants’ values."
+    if clones:
+        return f"Beside constants’ values the graph differs, at least by {counted(clones, 'copied constant')}."
+    return "The graph is not the same: more than constants’ values was changed."
+
+
+def notes(subject: ReportData, errors: RelativeErrors) -> list[str]:
+    """What the reader should know before the numbers."""
+    return [
+        clean(note) for note in (*_about_statistics(subject, errors), *_about_rewrite(subject), *_about_fp16(subject))
+    ]
+
+
+def _about_statistics(subject: ReportData, errors: RelativeErrors) -> Iterator[str]:
+    if not subject.statistics.complete:
+        yield "The statistics are incomplete: the calibration was interrupted."
+    if not errors.relative.size:
+        yield "How exact the means are is not known: that takes two images at least."
+    elif errors.quantile(0.95) > _LOOSE:
+        (needed,) = forecast(errors, (_LOOSE,), (0.95,), subject.statistics.log_standard_errors)
+        rough = ", roughly" if needed.rough else ""
+        reached, images = f"{errors.quantile(0.95):.0%}", counted(subject.statistics.images, "image")
+        takes = f"{_LOOSE:.0%} takes about {needed.images:,}{rough}"
+        yield f"{images}: the means of 95% of the filters are known to {reached}; {takes}."
+    negative = sum(int((layer.statistic[layer.live] < 0).sum()) for layer in subject.layers)
+    if negative:
+        yield f"{counted(negative, 'filter')} with a negative mean: plots show its magnitude, for scales are positive."
+
+
+def _about_rewrite(subject: ReportData) -> Iterator[str]:
+    rewrite = subject.rewrite
+    if rewrite is None:
+        return
+    entries = rewrite.entries
+    used = entries.get("statistics")
+    if used and used != hashlib.sha256(subject.statistics.to_bytes()).hexdigest():
+        yield "The rewrite used other statistics: “after” says where its scales bring what was measured here."
+    if entries["statistic"] != subject.statistic:
+        yield f"The rewrite brought “{entries['statistic']}” to its target; what is shown is the mean."
+    if subject.settings["power_of_two"] == "true":
+        yield "Scales are powers of two: a free filter comes within 0.71 to 1.41 of the target."
+    if "outputs" in entries:
+        yield "Graph outputs are scaled too; their scales are recorded in the model."
+    if rewrite.clones:
+        named = ", ".join(f"{clone} (of {name})" for clone, name in list(rewrite.clones.items())[:_SHOWN])
+        more = f" and {len(rewrite.clones) - _SHOWN:,} more" if len(rewrite.clones) > _SHOWN else ""
+        yield f"{counted(len(rewrite.clones), 'constant')} copied, for readers that need other values: {named}{more}."
+    if rewrite.bounds:
+        bounds = counted(rewrite.bounds, "Clip")
+        yield f"Bounds of {bounds} changed: TensorRT needs a new engine, refitting does not reach them."
+    if "previous" in entries:
+        yield "The original was a rewritten model itself."
+
+
+def _about_fp16(subject: ReportData) -> Iterator[str]:
+    found = subject.verification.fp16 if subject.verification else None
+    for side in ("original", "rewritten") if found else ():
+        over = getattr(found, side).overflowing
+        if over:
+            named = ", ".join(over[:_SHOWN]) + (", ..." if len(over) > _SHOWN else "")
+            yield f"In float16, the {side} model overflows in {counted(len(over), 'value')}: {named}."
+
+
+def next_steps(subject: ReportData, errors: RelativeErrors) -> list[tuple[str, str]]:
+    """What to do, and the command for it; files by their names, without folders."""
+    model, stem = shlex.quote(clean(subject.name)), clean(subject.name).removesuffix(".onnx")
+    out, stats = shlex.quote(f"{stem}-normalized.onnx"), shlex.quote(clean(subject.statistics_name))
+    if subject.rewrite is None:
+        return [("Rewrite the model", f"onnxnorm rewrite {model} --stats {stats} -o {out}")]
+    other = shlex.quote(clean(subject.rewritten_name or ""))
+    found = subject.verification
+    if found is not None and not found.same:
+        return [("Rewrite again", f"onnxnorm rewrite {model} --stats {stats} -o {out}")]
+    steps = [("Verify on photographs that were not measured", f"onnxnorm verify {model} {other} OTHER-PHOTOS")]
+    if found is None or found.fp16 is None:
+        command = f"onnxnorm report {model} {other} PHOTOS --stats {stats} --fp16 -o report.html"
+        steps.append(("See the headroom in float16 here", command))
+    if errors.relative.size and np.quantile(errors.relative, 0.95) > _LOOSE:
+        steps.append(("Measure more images", f"onnxnorm calibrate {model} MORE-PHOTOS --tolerance 0.05 -o STATS"))
+    return steps

@@ -1,0 +1,135 @@
+"""By what a rewrite scaled each filter, read back from the record in the rewritten model.
+
+The record names constants, not slots. Where a constant was multiplied by `times / over`, the walk says which slots
+these are (`Edit`), and groups hand the numbers on. A constant that is not in the record kept its values, so `times` is
+`over` there. What no constant tells of is a scale that nothing has: 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxnorm.errors import ModelError
+from onnxnorm.model.files import Model
+from onnxnorm.model.shapes import read_graph
+from onnxnorm.rewriting import sidecar_path
+from onnxnorm.rewriting.factors import Factor
+from onnxnorm.rewriting.record import Record, read_entries
+from onnxnorm.scaling import Edit, Ids, Trace, trace
+
+__all__ = ["ReadBack", "read_back"]
+
+Floats = NDArray[np.float64]
+_EXACT = 1e-9
+
+
+@dataclass(frozen=True)
+class ReadBack:
+    """What was done to a model: `of_slot` has shape `(slots,)` and belongs to `trace`, a walk over the original.
+
+    `clones` maps each clone to the constant that it is a copy of; `bounds` counts the Clips whose bounds changed.
+    """
+
+    trace: Trace = field(repr=False)
+    of_slot: Floats = field(repr=False)
+    entries: Mapping[str, str]
+    clones: Mapping[str, str]
+    changed: tuple[str, ...]
+    bounds: int
+
+
+def read_back(original: Model, rewritten: Model, shapes: Mapping[str, tuple[int, ...]]) -> ReadBack:
+    """Read the scales. Raises ModelError unless `rewritten` is a rewrite of `original` and its record is at hand."""
+    entries = read_entries(rewritten)
+    if not entries:
+        raise ModelError("the rewritten model says nothing about a rewrite; give one that onnxnorm rewrite wrote")
+    digest = original.digest()
+    if entries.get("original") != digest:
+        raise ModelError(
+            f"the rewritten model was made from another one (digest {entries.get('original', '?')[:12]}, this one "
+            f"{digest[:12]}); give a model and its own rewritten version"
+        )
+    record = _record(entries, rewritten)
+    graph = read_graph(original, shapes)
+    for outputs in ("keep", "scale"):
+        found = trace(graph, outputs)
+        scales = _of_group(found, rewritten, record)
+        if np.allclose(scales[found.groups.pinned >= 0], 1, rtol=_EXACT):
+            copies = set(record.clones)
+            return ReadBack(
+                found,
+                scales[found.groups.of],
+                entries,
+                record.clones,
+                tuple(name for name in record.factors if name not in copies),
+                sum(
+                    node.op_type == "Clip" and not set(record.factors).isdisjoint(node.input[1:])
+                    for node in rewritten.proto.graph.node
+                ),
+            )
+    raise ModelError("the record of the scales does not fit the original; rewrite that again")
+
+
+def _record(entries: Mapping[str, str], rewritten: Model) -> Record:
+    if "scales" in entries:
+        return Record.from_text(entries["scales"])
+    place = sidecar_path(rewritten.path) if rewritten.path else None
+    content = place.read_bytes() if place is not None and place.is_file() else b""
+    if "scales_digest" not in entries or hashlib.sha256(content).hexdigest() != entries["scales_digest"]:
+        raise ModelError(
+            f"the scales of the rewritten model are not in it, nor in {place or 'a file beside it'}; rewrite again"
+        )
+    return Record.from_bytes(content)
+
+
+def _of_group(found: Trace, rewritten: Model, record: Record) -> Floats:
+    """The scale of every group, `(groups,)`."""
+    of = found.groups.of
+    scales = np.full(found.groups.count, np.nan)
+    scales[of[0]] = 1.0
+    readers = Counter(edit.constant.name for edit in found.edits)
+    kept: list[tuple[Ids, Ids]] = []
+    # Readers of one constant share a clone also where their factors differ but not the products, zeros: they come last.
+    for edit in sorted(found.edits, key=lambda edit: readers[edit.constant.name] > 1):
+        factor = record.factors.get(_read_constant(edit, rewritten))
+        if factor is not None:
+            _learn(scales, of, edit, factor)
+        elif edit.times is not None and edit.over is not None and readers[edit.constant.name] == 1:
+            times, over = np.broadcast_arrays(of[edit.times], of[edit.over])
+            kept.append((times.reshape(-1), over.reshape(-1)))
+    _hand_on(scales, kept)
+    return np.where(np.isnan(scales), 1.0, scales)
+
+
+def _read_constant(edit: Edit, rewritten: Model) -> str:
+    """What the reader of a constant reads in the rewritten model: the constant itself, or a clone."""
+    nodes = rewritten.proto.graph.node
+    if edit.reader.node >= len(nodes) or edit.reader.input >= len(nodes[edit.reader.node].input):
+        raise ModelError("the rewritten model has other nodes than the original; it was changed after the rewrite")
+    return nodes[edit.reader.node].input[edit.reader.input]
+
+
+def _learn(scales: Floats, of: Ids, edit: Edit, factor: Factor) -> None:
+    for ids, values in ((edit.times, factor.times), (edit.over, factor.over)):
+        if ids is not None and ids.size == values.size:
+            groups = of[ids.reshape(-1)]
+            unknown = np.isnan(scales[groups])
+            scales[groups[unknown]] = values.reshape(-1)[unknown]
+
+
+def _hand_on(scales: Floats, equal: list[tuple[Ids, Ids]]) -> None:
+    """Fill in groups that have the same scale as others, until nothing changes."""
+    changed = True
+    while changed:
+        changed = False
+        for pair in equal:
+            for here, there in (pair, pair[::-1]):
+                new = np.isnan(scales[here]) & ~np.isnan(scales[there])
+                scales[here[new]] = scales[there[new]]
+                changed |= bool(new.any())

@@ -1,0 +1,16 @@
+"""What calibration hands to rewriting: moments of every measured value, what they are of, and how precise they are."""
+
+from onnxnorm.statistics.histograms import Histogram
+from onnxnorm.statistics.moments import Moments, Value
+from onnxnorm.statistics.statistics import FORECAST_ERRORS, MEANS, MEASURES, Statistics, Weighting
+
+__all__ = [
+    "FORECAST_ERRORS",
+    "MEANS",
+    "MEASURES",
+    "Histogram",
+    "Moments",
+    "Statistics",
+    "Value",
+    "Weighting",
+]

@@ -1,0 +1,119 @@
+"""The statistics file: one safetensors file with the arrays of all moments, and the rest as JSON in its metadata.
+
+Moments are written part by part as `INDEX.PART`, in float64; the counts of a histogram as `INDEX.histogram`, in the
+smallest unsigned type that holds them, and no more bins than are in use.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from onnxnorm.atomic import write_atomically
+from onnxnorm.errors import StatisticsError
+from onnxnorm.statistics.histograms import BITS, Histogram
+from onnxnorm.statistics.moments import Moments, Value
+
+__all__ = ["Content", "read_content"]
+
+FORMAT = "1"
+_SUMS = tuple(part for part in fields(Moments) if part.name != "histogram")
+
+T = TypeVar("T")
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a statistics file holds: plain values by name, moments, and arrays of fingerprints by digest."""
+
+    header: Mapping[str, Any]
+    values: Mapping[Value, Moments]
+    files: Mapping[str, NDArray[Any]]
+
+    def to_bytes(self) -> bytes:
+        """As a file."""
+        arrays: dict[str, NDArray[Any]] = {f"files.{i}": prints for i, prints in enumerate(self.files.values())}
+        table = []
+        for index, (value, moments) in enumerate(self.values.items()):
+            row: dict[str, Any] = {"name": value.name, "measure": value.measure}
+            for part in _SUMS:
+                item = getattr(moments, part.name)
+                if isinstance(item, np.ndarray):
+                    arrays[f"{index}.{part.name}"] = item
+                else:
+                    row[part.name] = item
+            if moments.histogram is not None:
+                found = moments.histogram
+                row["histogram"] = {"bits": BITS, "positions": found.positions, "start": found.start}
+                arrays[f"{index}.histogram"] = found.narrow()
+            table.append(row)
+        header = {"format": FORMAT} | dict(self.header) | {"values": table, "files": list(self.files)}
+        return save(arrays, {"onnxnorm": json.dumps(header)})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file, atomically. Raises StatisticsError if it cannot be written."""
+        write_atomically(Path(path), self.to_bytes(), StatisticsError, "statistics ")
+
+
+def read_content(path: str | os.PathLike[str], build: Callable[[Content], T]) -> T:
+    """What `build` makes of the content of a file. Raises StatisticsError if it is missing or not one of ours."""
+    try:
+        with safe_open(path, framework="numpy") as stream:
+            header = json.loads((stream.metadata() or {})["onnxnorm"])
+            arrays = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
+        if header["format"] != FORMAT:
+            raise StatisticsError(f"statistics {path} have format {header['format']}, expected {FORMAT}; measure again")
+        values = {
+            Value(row["name"], row["measure"]): _moments(row, arrays, index)
+            for index, row in enumerate(header["values"])
+        }
+        files = {digest: arrays[f"files.{index}"] for index, digest in enumerate(header.get("files", []))}
+        return build(Content(header, values, files))
+    except FileNotFoundError:
+        raise StatisticsError(f"statistics {path} do not exist; make them with onnxnorm calibrate") from None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StatisticsError(
+            f"{path} is not a statistics file of onnxnorm ({error}); make one with onnxnorm calibrate"
+        ) from error
+
+
+def _moments(row: Mapping[str, Any], arrays: Arrays, index: int) -> Moments:
+    """The moments of one row of the table. Raises ValueError, TypeError or KeyError if they make no sense."""
+    parts: dict[str, Any] = {}
+    found: list[NDArray[Any]] = []
+    for part in _SUMS:
+        key = f"{index}.{part.name}"
+        if key in arrays:
+            parts[part.name] = arrays[key]
+            found.append(arrays[key])
+        else:
+            parts[part.name] = row[part.name]
+    wanted = sum(part.type == "Floats" for part in _SUMS)
+    kinds = {(array.ndim, len(array), array.dtype.str) for array in found if array.ndim}
+    if len(found) != wanted or len(kinds) != 1 or found[0].ndim != 1 or found[0].dtype != np.float64:
+        raise ValueError(f"the arrays of {row['name']!r} do not fit each other")
+    moments = Moments(**parts, histogram=_histogram(row, arrays, index, len(found[0])))
+    if not (moments.images >= 1 and moments.weight > 0 and all(np.isfinite(array).all() for array in found)):
+        raise ValueError(f"the moments of {row['name']!r} are not those of any images")
+    return moments
+
+
+def _histogram(row: Mapping[str, Any], arrays: Arrays, index: int, channels: int) -> Histogram | None:
+    """The histogram of a row, None without one; files written before there were any have none."""
+    entry = row.get("histogram")
+    if entry is None:
+        return None
+    counts = arrays[f"{index}.histogram"]
+    if entry["bits"] != BITS or counts.ndim != 2 or len(counts) != channels:
+        raise ValueError(f"the histogram of {row['name']!r} has other bins or channels than it should")
+    return Histogram.widened(int(entry["positions"]), int(entry["start"]), counts)

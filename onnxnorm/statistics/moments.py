@@ -1,0 +1,146 @@
+"""Mergeable moments of per-image means, as plain data.
+
+For channel c of a measured value, image i contributes its mean `m[i, c]` over the positions of that image, with a
+weight `w[i]`: the number of positions, so that the weighted mean is the mean over all images *and positions* (or 1, so
+that all images count the same). Kept are sums only, in float64, so that batches, shards and runs add up in any order::
+
+    mean = Σ w m / Σ w          variance of the mean = n / (n - 1) * Σ w² (m - mean)² / (Σ w)²
+
+The standard error is that of a ratio of sums over independent images (Cochran, Sampling Techniques, 1977, section 6.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxnorm.errors import StatisticsError
+from onnxnorm.statistics.histograms import Histogram
+
+__all__ = ["Moments", "Totals", "Value", "merge_totals"]
+
+Floats = NDArray[np.float64]
+
+_NOISE = float(np.finfo(np.float32).eps)
+_SMALLEST = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over images for one measured value; arrays have shape `(channels,)`.
+
+    `images` counts images, `weight` is Σ w (with positions as weights: how many positions), `weight_squares` Σ w²,
+    `total` Σ w m, `square_total` Σ w² m, `squares` Σ w² m², and `largest` the largest single activation seen.
+    `histogram` counts the magnitudes of all activations, where that was asked for.
+    """
+
+    images: int
+    weight: float
+    weight_squares: float
+    total: Floats = field(repr=False)
+    square_total: Floats = field(repr=False)
+    squares: Floats = field(repr=False)
+    largest: Floats = field(repr=False)
+    histogram: Histogram | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, means: NDArray[Any], largest: NDArray[Any], weights: NDArray[Any]) -> Moments:
+        """Moments of a batch: per-image means and maxima `(n, channels)`, weights `(n,)`."""
+        m, w = means.astype(np.float64), weights.astype(np.float64)[:, np.newaxis]
+        squares = w * w
+        return cls(
+            images=len(m),
+            weight=float(w.sum()),
+            weight_squares=float(squares.sum()),
+            total=(w * m).sum(axis=0),
+            square_total=(squares * m).sum(axis=0),
+            squares=(squares * m * m).sum(axis=0),
+            largest=largest.astype(np.float64).max(axis=0),
+        )
+
+    def __add__(self, other: Moments) -> Moments:
+        """Moments of both together."""
+        return Moments(
+            images=self.images + other.images,
+            weight=self.weight + other.weight,
+            weight_squares=self.weight_squares + other.weight_squares,
+            total=self.total + other.total,
+            square_total=self.square_total + other.square_total,
+            squares=self.squares + other.squares,
+            largest=np.maximum(self.largest, other.largest),
+            histogram=self._joined(other),
+        )
+
+    def without(self, before: Moments | None, after: Moments) -> Moments:
+        """These, without the images that came in between two earlier moments of one run; None is its beginning.
+
+        `largest` stays that of all, and there is no histogram.
+        """
+        sums = ("images", "weight", "weight_squares", "total", "square_total", "squares")
+        left = {name: getattr(self, name) - getattr(after, name) for name in sums}
+        if before is not None:
+            left = {name: number + getattr(before, name) for name, number in left.items()}
+        return Moments(**left, largest=self.largest)
+
+    def _joined(self, other: Moments) -> Histogram | None:
+        """The histogram of both. Raises StatisticsError if only one has one."""
+        if self.histogram is None and other.histogram is None:
+            return None
+        if self.histogram is None or other.histogram is None:
+            raise StatisticsError("only one of these statistics has histograms, so they cannot be merged")
+        return self.histogram + other.histogram
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return len(self.total)
+
+    @property
+    def mean(self) -> Floats:
+        """Mean activation per channel."""
+        return self.total / self.weight
+
+    def percentile(self, percent: str | int) -> Floats:
+        """The magnitude that this many per cent of a channel's activations do not exceed; NaN without a histogram."""
+        if self.histogram is None:
+            return np.full(self.channels, np.nan)
+        return np.minimum(self.histogram.percentile(percent), self.largest)
+
+    @property
+    def live(self) -> NDArray[np.bool_]:
+        """Which channels have a mean that stands out from the rounding noise of the largest one, and from 0."""
+        size = np.abs(self.mean)
+        return np.asarray(size > max(_NOISE * size.max(initial=0.0), _SMALLEST))
+
+    @property
+    def standard_error(self) -> Floats:
+        """Standard error of the mean per channel; NaN for a single image."""
+        if self.images < 2:
+            return np.full(self.channels, np.nan)
+        mean = self.mean
+        spread = self.squares - 2 * mean * self.square_total + mean * mean * self.weight_squares
+        variance = np.maximum(spread, 0) / self.weight**2 * (self.images / (self.images - 1))
+        return np.asarray(np.sqrt(variance), np.float64)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A measured value: its name in the graph and what was averaged, `mean`, `mean_abs` or `mean_square`."""
+
+    name: str
+    measure: str
+
+
+Totals = Mapping[Value, Moments]
+"""The moments of every measured value."""
+
+
+def merge_totals(totals: Totals, found: Totals) -> Totals:
+    """Moments of both together; either may have measured nothing."""
+    if not totals or not found:
+        return totals or found
+    return {value: totals[value] + moments for value, moments in found.items()}

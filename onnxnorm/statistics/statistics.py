@@ -1,0 +1,161 @@
+"""What calibration hands to rewriting: the moments of every measured value, as plain data, and what they are of.
+
+The moments themselves are in `moments.py`, their file in `statistics_file.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from typing import Any, Literal
+
+from onnxnorm.errors import StatisticsError
+from onnxnorm.statistics.file import Content, read_content
+from onnxnorm.statistics.histograms import Histogram
+from onnxnorm.statistics.moments import Moments, Value
+from onnxnorm.statistics.provenance import Prints, joined_prints, joined_sources
+
+__all__ = ["FORECAST_ERRORS", "MEANS", "MEASURES", "Histogram", "Moments", "Statistics", "Value", "Weighting"]
+
+Weighting = Literal["position", "image"]
+MEANS = ("mean", "mean_abs")
+MEASURES = ("rms", "p99.9")  # what can be measured beside the means
+FORECAST_ERRORS = "forecast_spreads"  # in `inputs`: how sure a forecast is, which only the run knows that measured
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Moments of every measured value of one model over one set of images.
+
+    `model` is the digest of the model, `shapes` the input shapes of one sample, `filters` which layers were measured,
+    `inputs` describes where the images came from and how they were preprocessed, `skipped` lists name and reason.
+    `weighting` says what each image counts for: its positions, or one. `complete` is False after an interruption.
+    `files` are fingerprints of the files by the digest of their source.
+    """
+
+    model: str
+    version: str
+    filters: str
+    shapes: Mapping[str, tuple[int, ...]]
+    inputs: Mapping[str, Any]
+    skipped: tuple[tuple[str, str], ...]
+    values: Mapping[Value, Moments] = field(repr=False)
+    weighting: Weighting = "position"
+    complete: bool = True
+    files: Mapping[str, Prints] = field(default_factory=dict, repr=False)
+
+    def __str__(self) -> str:
+        channels = sum(moments.channels for moments in self.means.values())
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        skipped += "" if self.complete else " (incomplete: the run was interrupted)"
+        return f"statistics of {channels:,} channels in {len(self.means)} values over {self.images:,} images{skipped}"
+
+    @property
+    def means(self) -> dict[Value, Moments]:
+        """The values without what was measured beside their means."""
+        return {value: moments for value, moments in self.values.items() if value.measure in MEANS}
+
+    @property
+    def histograms(self) -> dict[Value, Histogram]:
+        """The histograms of magnitudes, of the values that have one: of all whose means were measured, or of none."""
+        found = ((value, moments.histogram) for value, moments in self.values.items())
+        return {value: histogram for value, histogram in found if histogram is not None}
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What was measured beside the means, of `MEASURES`."""
+        squares = any(value.measure == "mean_square" for value in self.values)
+        return ("rms",) * squares + ("p99.9",) * bool(self.histograms)
+
+    @property
+    def images(self) -> int:
+        """Number of images measured."""
+        return max((moments.images for moments in self.values.values()), default=0)
+
+    @property
+    def log_standard_errors(self) -> dict[float, float]:
+        """By share of filters: the standard error of the logarithm of a forecast; nothing where it is not known."""
+        return {float(share): float(error) for share, error in self.inputs.get(FORECAST_ERRORS, {}).items()}
+
+    def __add__(self, other: Statistics) -> Statistics:
+        """Statistics over the images of both. Raises StatisticsError if they do not belong together."""
+        for name, mine, theirs in (
+            ("model", self.model, other.model),
+            ("preprocessing", self.inputs.get("preprocessing"), other.inputs.get("preprocessing")),
+            ("filters", self.filters, other.filters),
+            ("weighting", self.weighting, other.weighting),
+            ("measured values", set(self.values), set(other.values)),
+            ("percentiles", set(self.histograms), set(other.histograms)),
+        ):
+            if mine != theirs:
+                raise StatisticsError(f"these statistics differ in their {name}, so they cannot be merged")
+        sources = joined_sources(
+            self.inputs.get("sources", []), other.inputs.get("sources", []), self.files, other.files
+        )
+        return replace(
+            self,
+            inputs={name: found for name, found in self.inputs.items() if name != FORECAST_ERRORS}
+            | {"sources": sources},
+            skipped=self.skipped + other.skipped,
+            complete=self.complete and other.complete,
+            files=joined_prints(self.files, other.files),
+            values={value: moments + other.values[value] for value, moments in self.values.items()},
+        )
+
+    def check_model(self, digest: str) -> None:
+        """Raise StatisticsError unless they were measured on the model with this digest."""
+        if self.model != digest:
+            raise StatisticsError(
+                f"the statistics were measured on another model (digest {self.model[:12]}, this one {digest[:12]}); "
+                "calibrate this model"
+            )
+
+    @classmethod
+    def merged(cls, parts: Iterable[Statistics]) -> Statistics:
+        """All of these together."""
+        return reduce(lambda left, right: left + right, parts)
+
+    def _content(self) -> Content:
+        header = {
+            "model": self.model,
+            "version": self.version,
+            "filters": self.filters,
+            "weighting": self.weighting,
+            "complete": self.complete,
+            "images": self.images,
+            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
+            "inputs": self.inputs,
+            "skipped": self.skipped,
+        }
+        return Content(header, self.values, self.files)
+
+    @classmethod
+    def _built(cls, content: Content) -> Statistics:
+        header = content.header
+        return cls(
+            model=header["model"],
+            version=header["version"],
+            filters=header["filters"],
+            shapes={name: tuple(shape) for name, shape in header["shapes"].items()},
+            inputs=header["inputs"],
+            skipped=tuple((name, reason) for name, reason in header["skipped"]),
+            values=content.values,
+            weighting=header.get("weighting", "position"),
+            complete=header.get("complete", True),
+            files=content.files,
+        )
+
+    def to_bytes(self) -> bytes:
+        """The contents of a statistics file (safetensors)."""
+        return self._content().to_bytes()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a statistics file, atomically. Raises StatisticsError if it cannot be written."""
+        self._content().save(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Statistics:
+        """Read a statistics file. Raises StatisticsError if it is missing or not one."""
+        return read_content(path, cls._built)

@@ -1,0 +1,1 @@
+"""What tests share: graphs, checks of scales, oracles, and commands."""

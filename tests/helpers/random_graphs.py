@@ -1,0 +1,319 @@
+"""Random legal graphs: a hypothesis strategy that grows a network node by node from what is there already.
+
+Every step takes one of the operators in `STEPS` that fits the values at hand; weights, biases and bounds are sometimes
+shared with nodes that came before. Values are `(N, C, H, W)` throughout, with dense heads at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from hypothesis import strategies as st
+from onnx import TensorProto
+
+from tests.helpers.corpus import Net
+
+INF = float("inf")
+
+
+@dataclass(frozen=True)
+class Val:
+    """A value `(N, channels, height, width)`."""
+
+    name: str
+    channels: int
+    height: int
+    width: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.height, self.width
+
+
+@dataclass
+class Growth:
+    """A network while it grows: all values, which of them are read, and the constants that may be shared."""
+
+    draw: Callable[[st.SearchStrategy[Any]], Any]
+    net: Net
+    values: list[Val] = field(default_factory=list)
+    read: set[str] = field(default_factory=set)
+    pool: dict[tuple[object, ...], list[str]] = field(default_factory=dict)
+    products: int = 0
+
+    def integer(self, low: int, high: int) -> int:
+        return int(self.draw(st.integers(low, high)))
+
+    def one(self, *choices: Any) -> Any:
+        return self.draw(st.sampled_from(choices))
+
+    def pick(self, fits: Callable[[Val], bool] = lambda _: True) -> Val | None:
+        """A value that fits, new ones and unread ones first."""
+        found = [value for value in self.values if fits(value)]
+        found.sort(key=lambda value: value.name in self.read)
+        return found[min(self.integer(0, 7), len(found) - 1)] if found else None
+
+    def shared(self, key: tuple[object, ...], make: Callable[[], str]) -> str:
+        """A constant of a kind; one time in four one that exists."""
+        known = self.pool.setdefault(key, [])
+        if known and self.integer(0, 3) == 0:
+            return str(self.one(*known))
+        known.append(make())
+        return known[-1]
+
+    def add(self, name: str, channels: int, height: int, width: int) -> Val:
+        value = Val(name, channels, height, width)
+        self.values.insert(0, value)
+        return value
+
+    def op(self, kind: str, *inputs: Val | str, **attributes: Any) -> str:
+        names = [item.name if isinstance(item, Val) else item for item in inputs]
+        self.read.update(names)
+        return self.net.op(kind, *names, **attributes)
+
+    def like(self, value: Val, kind: str, *inputs: Val | str, **attributes: Any) -> Val:
+        """An operator whose output has the shape of `value`."""
+        return self.add(self.op(kind, *inputs, **attributes), value.channels, value.height, value.width)
+
+    def weight(self, *shape: int) -> str:
+        return self.shared(("w", *shape), lambda: self.net.weight(*shape))
+
+    def vector(self, *shape: int) -> str:
+        return self.shared(("b", *shape), lambda: self.net.const(self.net.random.uniform(-0.5, 1, shape)))
+
+    def positive(self, *shape: int) -> str:
+        return self.shared(("p", *shape), lambda: self.net.const(self.net.random.uniform(0.5, 1.5, shape)))
+
+    def number(self, value: float) -> str:
+        return self.shared(("n", value), lambda: self.net.const(value))
+
+
+Step = Callable[[Growth, Val], object]
+
+
+def conv(grow: Growth, x: Val) -> object:
+    group = grow.one(*(g for g in (1, 2, 3, x.channels) if x.channels % g == 0))
+    filters = group * grow.integer(1, 3) if group > 1 else grow.integer(1, 6)
+    kernel, stride = grow.one(1, 3), grow.one(1, 1, 2)
+    inputs = [grow.weight(filters, x.channels // group, kernel, kernel)]
+    if grow.integer(0, 3):
+        inputs.append(grow.vector(filters))
+    attributes: dict[str, Any] = {"group": group, "strides": [stride] * 2, "pads": [kernel // 2] * 4}
+    name = grow.op("Conv", x, *inputs, **attributes)
+    return grow.add(name, filters, -(-x.height // stride), -(-x.width // stride))
+
+
+def conv_transpose(grow: Growth, x: Val) -> object:
+    if x.height > 8:
+        return conv(grow, x)
+    group = grow.one(*(g for g in (1, 2) if x.channels % g == 0))
+    each = grow.integer(1, 3)
+    name = grow.op(
+        "ConvTranspose", x, grow.weight(x.channels, each, 2, 2), grow.vector(each * group), group=group, strides=[2, 2]
+    )
+    return grow.add(name, each * group, 2 * x.height, 2 * x.width)
+
+
+def normalize(grow: Growth, x: Val) -> object:
+    scale, var = grow.positive(x.channels), grow.positive(x.channels)
+    return grow.like(x, "BatchNormalization", x, scale, grow.vector(x.channels), grow.vector(x.channels), var)
+
+
+def instance_normalize(grow: Growth, x: Val) -> object:
+    if x.height * x.width < 4:
+        return activate(grow, x)
+    return grow.like(x, "InstanceNormalization", x, grow.positive(x.channels), grow.vector(x.channels), epsilon=0.01)
+
+
+def activate(grow: Growth, x: Val) -> object:
+    kind = grow.one("Relu", "Relu", "Relu", "LeakyRelu", "PRelu", "Abs", "Neg", "Identity", "Clip", "Clip", "Dropout")
+    if kind == "PRelu":
+        return grow.like(x, kind, x, grow.positive(*grow.one((x.channels, 1, 1), (1, 1, 1), (1,))))
+    if kind == "Clip":
+        low, high = grow.one((0.0, 6.0), (0.0, None), (None, 2.0), (-1.0, 1.0), (0.0, INF))
+        bounds = ["" if bound is None else grow.number(bound) for bound in (low, high)]
+        return grow.like(x, kind, x, *bounds)
+    return grow.like(x, kind, x)
+
+
+def barrier(grow: Growth, x: Val) -> object:
+    kind = grow.one("Sigmoid", "Tanh", "HardSigmoid", "Softplus", "Softmax", "Elu")
+    return grow.like(x, kind, x, **({"axis": 1} if kind == "Softmax" else {}))
+
+
+def pool(grow: Growth, x: Val) -> object:
+    kind = grow.one("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
+    if kind.startswith("Global"):
+        return grow.add(grow.op(kind, x), x.channels, 1, 1)
+    if min(x.size) < 2:
+        return grow.like(x, kind, x, kernel_shape=[3, 3], pads=[1] * 4)
+    name = grow.op(kind, x, kernel_shape=[2, 2], strides=[2, 2])
+    return grow.add(name, x.channels, x.height // 2, x.width // 2)
+
+
+def concat(grow: Growth, x: Val) -> object:
+    y = grow.pick(lambda value: value.size == x.size and value.channels + x.channels <= 12)
+    if y is None:
+        return activate(grow, x)
+    return grow.add(grow.op("Concat", x, y, axis=1), x.channels + y.channels, *x.size)
+
+
+def split(grow: Growth, x: Val) -> object:
+    if x.channels < 2:
+        return activate(grow, x)
+    first = grow.integer(1, x.channels - 1)
+    grow.read.add(x.name)
+    a, b = grow.net.many("Split", x.name, grow.net.ints(first, x.channels - first), outs=2, axis=1)
+    return grow.add(a, first, *x.size), grow.add(b, x.channels - first, *x.size)
+
+
+def pick_channels(grow: Growth, x: Val) -> object:
+    count = grow.integer(1, 6)
+    indices = [grow.integer(0, x.channels - 1) for _ in range(count)]
+    if grow.integer(0, 1):
+        return grow.add(grow.op("Gather", x, grow.net.ints(*indices), axis=1), count, *x.size)
+    start, step = indices[0], grow.one(1, -1, 2)
+    stop = x.channels if step > 0 else -x.channels - 1
+    kept = len(range(x.channels)[start : stop if step > 0 else None : step])
+    name = grow.op("Slice", x, *(grow.net.ints(n) for n in (start, stop, 1, step)))
+    return grow.add(name, kept, *x.size)
+
+
+def shuffle(grow: Growth, x: Val) -> object:
+    group = next((g for g in (2, 3) if x.channels % g == 0), 1)
+    apart = grow.op("Reshape", x, grow.net.ints(0, group, x.channels // group, *x.size))
+    turned = grow.op("Transpose", apart, perm=[0, 2, 1, 3, 4])
+    return grow.like(x, "Reshape", turned, grow.net.ints(0, x.channels, -1, x.width))
+
+
+def turn(grow: Growth, x: Val) -> object:
+    """To NHWC, something there, and back."""
+    last = grow.op("Transpose", x, perm=[0, 2, 3, 1])
+    kind = grow.one("Relu", "Add", "MatMul", "Identity")
+    channels = x.channels
+    if kind == "MatMul":
+        channels = grow.integer(1, 5)
+        last = grow.op(kind, last, grow.weight(x.channels, channels))
+    else:
+        last = grow.op(kind, last, *([grow.vector(x.channels)] if kind == "Add" else []))
+    return grow.add(grow.op("Transpose", last, perm=[0, 3, 1, 2]), channels, *x.size)
+
+
+def depth(grow: Growth, x: Val) -> object:
+    if x.channels % 4 == 0 and max(x.size) <= 8:
+        name = grow.op("DepthToSpace", x, blocksize=2, mode=grow.one("DCR", "CRD"))
+        return grow.add(name, x.channels // 4, 2 * x.height, 2 * x.width)
+    if x.height % 2 == 0 and x.width % 2 == 0 and x.channels <= 3:
+        return grow.add(grow.op("SpaceToDepth", x, blocksize=2), 4 * x.channels, x.height // 2, x.width // 2)
+    return activate(grow, x)
+
+
+def resize(grow: Growth, x: Val) -> object:
+    if max(x.size) > 8:
+        return pool(grow, x)
+    name = grow.op("Resize", x, "", grow.net.const([1, 1, 2, 2]), mode=grow.one("nearest", "linear", "cubic"))
+    return grow.add(name, x.channels, 2 * x.height, 2 * x.width)
+
+
+def pad(grow: Growth, x: Val) -> object:
+    mode = grow.one("constant", "constant", "edge", "one", "channels")
+    if mode == "channels":
+        name = grow.op("Pad", x, grow.net.ints(0, 1, 0, 0, 0, 1, 0, 0))
+        return grow.add(name, x.channels + 2, *x.size)
+    value = [grow.number(1.0)] if mode == "one" else []
+    kind = "constant" if mode == "one" else mode
+    name = grow.op("Pad", x, grow.net.ints(0, 0, 1, 0, 0, 0, 1, 1), *value, mode=kind)
+    return grow.add(name, x.channels, x.height + 2, x.width + 1)
+
+
+def join(grow: Growth, x: Val) -> object:
+    def fits(value: Val) -> bool:
+        return value.channels in {1, x.channels} and value.size in {(1, 1), x.size}
+
+    y = grow.pick(fits)
+    assert y is not None
+    kind = grow.one("Add", "Add", "Add", "Sub", "Max", "Min", "Mean", "Where")
+    if kind == "Where":
+        mask = grow.net.const(grow.net.random.random((x.height, x.width)) < 0.5, dtype=TensorProto.BOOL)
+        return grow.like(x, kind, mask, x, y)
+    operands = [x, y] if grow.integer(0, 1) else [y, x]
+    return grow.like(x, kind, *operands)
+
+
+def multiply(grow: Growth, x: Val) -> object:
+    if grow.products >= 3:
+        return join(grow, x)
+    grow.products += 1
+    y = grow.pick(lambda value: value.channels in {1, x.channels} and value.size in {(1, 1), x.size})
+    assert y is not None
+    gate = grow.op(grow.one("Sigmoid", "Relu", "HardSigmoid", "Identity"), y)
+    if grow.integer(0, 3) == 0:
+        return grow.like(x, "Div", x, grow.op("Add", grow.op("Abs", gate), grow.number(1.0)))
+    left, right = (x.name, gate) if grow.integer(0, 1) else (gate, x.name)
+    return grow.like(x, "Mul", left, right)
+
+
+def with_constant(grow: Growth, x: Val) -> object:
+    kind = grow.one("Add", "Add", "Sub", "Mul", "Mul", "Div", "Max", "Min")
+    shape = grow.one((x.channels, 1, 1), (x.channels, 1, 1), (1,), (), (1, x.channels, *x.size), (x.height, 1))
+    constant = grow.positive(*shape) if grow.integer(0, 5) else grow.net.const(np.zeros(shape))
+    if kind == "Div":
+        return grow.like(x, kind, x, grow.positive(*shape))
+    left, right = (x.name, constant) if grow.integer(0, 2) else (constant, x.name)
+    return grow.like(x, kind, left, right)
+
+
+def reduce(grow: Growth, x: Val) -> object:
+    kind = grow.one("ReduceMean", "ReduceMax", "ReduceSum", "ReduceL1")
+    if grow.integer(0, 1):
+        return grow.add(grow.op(kind, x, grow.net.ints(2, 3)), x.channels, 1, 1)
+    return grow.add(grow.op(kind, x, grow.net.ints(1)), 1, *x.size)
+
+
+def branch(grow: Growth, x: Val) -> object:
+    """Two layers that read one value, to be joined later."""
+    return conv(grow, x), conv(grow, x)
+
+
+STEPS: tuple[Step, ...] = (
+    *(conv, conv, conv, conv, activate, activate, activate, activate, normalize, normalize, conv_transpose, branch),
+    *(pool, concat, concat, split, pick_channels, shuffle, turn, depth, resize, pad, join, join, join, multiply),
+    *(with_constant, with_constant, reduce, instance_normalize, barrier),
+)
+
+
+@st.composite
+def networks(draw: st.DrawFn, least: int = 8, most: int = 30) -> onnx.ModelProto:
+    """Models of `least` to about `most` nodes, of 1 to 4 outputs."""
+    net = Net(draw(st.sampled_from([18, 20, 21])), ir=10, seed=draw(st.integers(0, 1 << 16)))
+    net.how = draw(st.sampled_from(["raw", "raw", "raw", "typed", "node"]))
+    grow = Growth(draw, net)
+    channels, height, width = draw(st.sampled_from([(3, 8, 8), (1, 6, 10), (4, 5, 5)]))
+    grow.add(net.input("x", ("N", channels, height, width)), channels, height, width)
+    wanted = draw(st.integers(least, most - 4))
+    conv(grow, grow.values[0])
+    while sum(node.op_type != "Constant" for node in net.nodes) < wanted:
+        x = grow.pick()
+        assert x is not None
+        draw(st.sampled_from(STEPS))(grow, x)
+    return net.model(*_outputs(grow))
+
+
+def _outputs(grow: Growth) -> list[str]:
+    """Some of what nobody reads, a few with a dense head, and sometimes a value from the middle."""
+    unread = [value for value in grow.values if value.name not in grow.read][: grow.integer(1, 3)]
+    names = []
+    for value in unread:
+        if grow.integer(0, 3) == 0:
+            names.append(value.name)
+            continue
+        flat = grow.op("Flatten", value)
+        names.append(grow.op("Gemm", flat, grow.weight(value.channels * value.height * value.width, 2), grow.vector(2)))
+    if grow.integer(0, 4) == 0:
+        inner = [value.name for value in grow.values if value.name in grow.read and value.name != "x"]
+        names.extend(inner[: 1 if inner else 0])
+    return list(dict.fromkeys(names)) or [grow.values[0].name]

@@ -1,0 +1,1 @@
+"""Writing the generated parts of the documentation."""

@@ -1,0 +1,123 @@
+"""Write docs/operators.md: every operator of the installed onnx, with its law or the reason why it is a barrier.
+
+python -m tools.docs.operators [--check]
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import onnx
+
+from onnxnorm.scaling.laws import LAWS, Law
+from onnxnorm.scaling.operators import load_all
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "operators.md"
+
+HEAD = """\
+# Operators
+
+What `onnxnorm` does at each operator of ONNX. This page is generated from the laws themselves by
+`python -m tools.docs.operators`, for onnx {version}, whose newest opset is {opset}: {count} operators of ONNX's own
+domain, deprecated ones included. Laws hold for opsets 7 to {opset}. At other opsets, and in other domains
+(`ai.onnx.ml`, a vendor's or your own), every operator is a barrier: the tool may do less there, but nothing wrong.
+
+A **law** says how scales pass an operator: which channels may be scaled freely, which must share a scale (are *tied*),
+and how the operator's constants follow. It may still refuse a node by its values; what it refuses is said below. At a
+**barrier**, inputs and outputs keep scale 1. `onnxnorm plan MODEL` names each barrier that costs filters.
+"""
+
+FAMILIES = {
+    "mixing": "Mixing channels",
+    "normalization": "Normalizing",
+    "homogeneous": "Element by element",
+    "pooling": "Pooling, resizing, padding, sampling",
+    "reductions": "Reducing",
+    "joins": "Joining",
+    "products": "Multiplying",
+    "movement": "Moving data",
+    "barriers": "Reading shapes",
+}
+
+
+def page() -> str:
+    """The whole page."""
+    load_all()
+    names = operators()
+    laws = {name: LAWS[name] for name in names if name in LAWS and LAWS[name].barrier is None}
+    lines = [HEAD.format(version=onnx.__version__, opset=onnx.defs.onnx_opset_version(), count=len(names))]
+    lines += [f"## Laws ({len(laws)} operators)", ""]
+    for family, title in FAMILIES.items():
+        rows = _by_law({name: entry for name, entry in laws.items() if _family(entry) == family})
+        if rows:
+            lines += [f"### {title}", "", "| operators | law |", "|---|---|", *rows, ""]
+    reasons: dict[str, list[str]] = {}
+    unnamed = []
+    for name in names:
+        entry = LAWS.get(name)
+        if entry is None:
+            unnamed.append(name)
+        elif entry.barrier is not None:
+            reasons.setdefault(entry.barrier, []).append(name)
+    count = len(names) - len(laws)
+    lines += [f"## Barriers ({count} operators)", "", "| operators | reason |", "|---|---|"]
+    lines += [f"| {_listed(found)} | {reason} |" for reason, found in sorted(reasons.items(), key=lambda r: r[1])]
+    if unnamed:
+        lines += [f"| {_listed(unnamed)} | it has no law, so its input and output keep their scales |"]
+    return "\n".join(lines) + "\n"
+
+
+def operators() -> list[str]:
+    """The operators of ONNX's own domain."""
+    return sorted({schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == ""})
+
+
+def _family(entry: Law) -> str:
+    return entry.apply.__module__.rpartition(".")[2]
+
+
+def _by_law(laws: dict[str, Law]) -> list[str]:
+    """One row per law, in the order of the source."""
+    functions: dict[object, list[str]] = {}
+    for name, entry in sorted(laws.items()):
+        functions.setdefault(entry.apply, []).append(name)
+    rows = []
+    for function, names in sorted(functions.items(), key=lambda item: _line(item[0])):
+        told = " ".join((inspect.getdoc(function) or "").split())
+        rows.append(f"| {_listed(names)} | {told.replace('|', chr(92) + '|')} |")
+    return rows
+
+
+def _line(function: object) -> int:
+    return int(getattr(function, "__code__").co_firstlineno)  # noqa: B009
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names)
+
+
+def recorded_version(text: str) -> str | None:
+    """The onnx version that a page was generated for."""
+    found = re.search(r"for onnx (\S+), whose", text)
+    return found.group(1) if found else None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="only say whether the page is current")
+    if parser.parse_args().check:
+        current = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page()
+        print(f"{PAGE.name} is {'current' if current else 'out of date'}")
+        return 0 if current else 1
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"wrote {PAGE.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

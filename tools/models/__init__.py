@@ -1,0 +1,1 @@
+"""Fetching and making networks."""
