@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
 import warnings
@@ -20,12 +21,15 @@ from numpy.typing import NDArray
 
 from onnxnorm.errors import ModelError, OptionError, ProviderError, ProviderWarning
 from onnxnorm.model.files import Model
+from onnxnorm.options import RUNNING, Options, option
 from onnxnorm.threads import available_threads
 
-__all__ = ["Feeds", "RunConcurrency", "Runtime", "Session"]
+__all__ = ["Feeds", "RunConcurrency", "Runtime", "RuntimeOptions", "Session"]
 
 Feeds: TypeAlias = Mapping[str, "NDArray[Any] | ort.OrtValue"]
 """Inputs by name: arrays, or values that lie where the session runs (`Session.place`)."""
+
+_log = logging.getLogger(__name__)
 
 _FOLDER = "session.model_external_initializers_file_folder_path"
 _SHORT = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
@@ -43,6 +47,24 @@ class RunConcurrency:
     runs: int
     size: int
     threads: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeOptions(Options):
+    """Where networks run; see `Runtime`."""
+
+    provider: str = option(
+        "auto",
+        "cpu, cuda, tensorrt, or a name; auto: cuda where a device is. Its own options follow it: "
+        "cuda:device_id=1,cudnn_conv_algo_search=HEURISTIC.",
+        panel=RUNNING,
+    )
+    threads: int | None = option(None, "Default: one per core.", panel=RUNNING, least=1)
+
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime that these options describe."""
+        return Runtime(self.provider, self.threads)
 
 
 @dataclass(frozen=True)
@@ -102,6 +124,7 @@ class Runtime:
         started = session.get_providers()[0]
         if started != names[0]:
             self._fell_back(started, missing)
+        _log.info("session on %s with %s threads", started, self.threads or "all")
         return Session(session, _DEVICES.get(started, ""), int(own[0].get("device_id", 0)))
 
     def _providers(self) -> list[str]:

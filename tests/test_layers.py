@@ -31,7 +31,7 @@ LEVELS = (
     {"scaling", "runtime"},
     {"model"},
     {"threads"},
-    {"atomic"},
+    {"atomic", "options"},
     {"errors", "version"},
 )
 HEAVY = {"PIL", "google", "ml_dtypes", "numpy", "onnx", "onnx_graphsurgeon", "onnxruntime", "rich", "safetensors"}

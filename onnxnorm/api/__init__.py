@@ -5,9 +5,16 @@ Two journeys: `MODEL → trace → probe → (images → batches → session →
 """
 
 from onnxnorm.api.calibrate import calibrate
-from onnxnorm.api.common import ImageWords
 from onnxnorm.api.merge import merge
 from onnxnorm.api.normalize import normalize
+from onnxnorm.api.options import (
+    CalibrationOptions,
+    NormalizeOptions,
+    PlanOptions,
+    ReportOptions,
+    RewriteOptions,
+    VerifyOptions,
+)
 from onnxnorm.api.plan import plan
 from onnxnorm.api.report import Reported, write_report
 from onnxnorm.api.restore import restore
@@ -15,9 +22,14 @@ from onnxnorm.api.rewrite import Rewritten, rewrite
 from onnxnorm.api.verify import verify
 
 __all__ = [
-    "ImageWords",
+    "CalibrationOptions",
+    "NormalizeOptions",
+    "PlanOptions",
+    "ReportOptions",
     "Reported",
+    "RewriteOptions",
     "Rewritten",
+    "VerifyOptions",
     "calibrate",
     "merge",
     "normalize",

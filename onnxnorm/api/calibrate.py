@@ -2,75 +2,50 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
-from onnxnorm.api.common import ImageWords
-from onnxnorm.calibration.calibrate import EngineName, Progress, calibrate_model
+from onnxnorm.calibration.calibrate import Progress, calibrate_model
+from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.data.dataset import Data
-from onnxnorm.data.images.options import ImageOptions
-from onnxnorm.data.selection import Shard
 from onnxnorm.model.files import Model, ModelLike
-from onnxnorm.runtime import Runtime
-from onnxnorm.scaling.filters import FilterKind
-from onnxnorm.statistics import Statistics, Weighting
-from onnxnorm.statistics.stopping import StoppingRule
-
-if sys.version_info >= (3, 11):
-    from typing import Unpack
-else:
-    from typing_extensions import Unpack
+from onnxnorm.options import documented
+from onnxnorm.statistics import Statistics
 
 __all__ = ["calibrate"]
 
 
+@documented(CalibrationOptions)
 def calibrate(
     model: ModelLike,
     data: Data,
     *,
-    batch_size: int | None = None,
-    limit: int | None = None,
-    provider: str = "auto",
-    threads: int | None = None,
-    filters: FilterKind = "conv",
-    weighting: Weighting = "position",
-    also: Sequence[str] = (),
-    tolerance: float | None = None,
-    tolerance_share: float = 0.95,
-    shard: str | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    resume: bool = False,
-    engine: EngineName = "local",
-    workers: int | None = None,
+    options: CalibrationOptions | None = None,
     progress: Callable[[Progress], None] | None = None,
-    **images: Unpack[ImageWords],
+    **keywords: Any,
 ) -> Statistics:
     """Measure the mean activation of every filter on images or arrays.
 
-    `also=("rms", "p99.9")` measures the mean square too, and a histogram of magnitudes, for percentiles.
-    With `tolerance`, stop as soon as the relative standard error of the mean is at most that for the share
-    `tolerance_share` of live filters. `shard="I/N"` takes every N-th sample from the I-th on; `merge` puts shards
-    together. `checkpoint` is a file that is written every few seconds; with `resume` the run starts from it.
-    Raises ModelError, DataError, OptionError, ProviderError or StatisticsError. Ctrl-C raises a KeyboardInterrupt that
-    carries the `statistics` so far.
+    Args:
+        model: a path, or a ModelProto.
+        data: paths of images, folders, `.npy` or `.npz` files, or URIs; an array `(N, *sample)` in the model's own
+            layout and dtype, or a dict of them by input name; or an iterable of those, each a batch.
+        options: all options as one object, instead of keywords.
+        progress: called after every batch.
+        **keywords: options by name, below.
+
+    Returns:
+        The statistics: moments of every measured value, per channel.
+
+    Raises:
+        ModelError: if the model cannot be read, or the runtime rejects it.
+        DataError: if data is missing, or does not fit the model.
+        OptionError: if the value of an option makes no sense.
+        ProviderError: if the execution provider cannot be had.
+        StatisticsError: if a checkpoint is that of another run.
+        Interrupted: on Ctrl-C, once an image is measured; a KeyboardInterrupt with the `statistics` so far.
+
+    Source:
+        Gatys, Ecker, Bethge: Image Style Transfer Using Convolutional Neural Networks (CVPR 2016), section 2.
     """
-    return calibrate_model(
-        Model.open(model),
-        data,
-        ImageOptions(**images),  # type: ignore[arg-type]
-        batch_size=batch_size,
-        limit=limit,
-        runtime=Runtime(provider, threads),
-        filters=filters,
-        weighting=weighting,
-        also=also,
-        enough=None if tolerance is None else StoppingRule(tolerance, tolerance_share),
-        shard=None if shard is None else Shard.parse(shard),
-        checkpoint=None if checkpoint is None else Path(checkpoint),
-        resume=resume,
-        engine=engine,
-        workers=workers,
-        progress=progress,
-    )
+    return calibrate_model(Model.open(model), data, CalibrationOptions.of(options, keywords), progress=progress)

@@ -1,63 +1,92 @@
-"""What the verbs share: words, samples, and what models and statistics may be given as."""
+"""What the verbs share: samples to verify on, and what models and statistics may be given as."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
-from typing import Any, TypedDict
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.calibration.step import DEFAULT_BATCH, fixed_batch, pad_batch
+from onnxnorm.data.batches import Batch, pad_batch
 from onnxnorm.data.dataset import Dataset
-from onnxnorm.data.images.options import Numbers, Size, parsed_size
+from onnxnorm.data.images.options import Size, parsed_size
+from onnxnorm.data.options import DEFAULT_BATCH
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
+from onnxnorm.model.inputs import fixed_batch
 from onnxnorm.model.shapes import sample_shapes
+from onnxnorm.rewriting import output_scales
+from onnxnorm.runtime import Runtime
 from onnxnorm.statistics import Statistics
+from onnxnorm.verification import HeadroomMeter, Verification, verify_models
 
-__all__ = ["SAMPLES", "Feeds", "ImageWords", "StatisticsLike", "feeds_of", "loaded", "shapes_of"]
+__all__ = ["SAMPLES", "Comparison", "Feeds", "StatisticsLike", "batches_of", "load_statistics", "sample_shapes_of"]
 
 StatisticsLike = str | os.PathLike[str] | Statistics
 Feeds = Mapping[str, NDArray[Any]]
 
-# What a verification by default runs on: this many random samples, and of real ones if there are any.
+# A verification runs by default on this many random samples, and on as many of the data if there are any.
 SAMPLES = 8
 
 
-class ImageWords(TypedDict, total=False):
-    """How images become inputs; see the options of the same names."""
-
-    preset: str | None
-    size: Size | None
-    resize: str
-    mean: Numbers | None
-    std: Numbers | None
-    channels: str | None
-    layout: str
-
-
-def loaded(statistics: StatisticsLike) -> Statistics:
+def load_statistics(statistics: StatisticsLike) -> Statistics:
     """Statistics from a path, or as they are."""
     return statistics if isinstance(statistics, Statistics) else Statistics.load(statistics)
 
 
-def shapes_of(model: Model, size: Size | None) -> dict[str, tuple[int, ...]]:
+def sample_shapes_of(model: Model, size: Size | None = None) -> dict[str, tuple[int, ...]]:
     """Input shapes of one sample, of `size` where the model leaves it open."""
     return sample_shapes(input_specs(model), None if size is None else parsed_size(size))
 
 
-def feeds_of(
-    model: Model, dataset: Dataset, batch_size: int | None, limit: int | None, counts: list[int] | None = None
-) -> Generator[Feeds, None, None]:
-    """Batches of a dataset; a model with a fixed batch gets the last sample again to fill the last one.
+def batches_of(
+    model: Model, dataset: Dataset, batch_size: int | None, limit: int | None
+) -> Generator[Batch, None, None]:
+    """Batches of a dataset, filled up with their last sample to the size that the model demands, if it does.
 
-    `counts` gets the number of samples of each batch, without those.
+    The `count` of a batch is that of its samples, without what fills it.
     """
     fixed = fixed_batch(input_specs(model))
     with closing(dataset.batches(fixed or batch_size or DEFAULT_BATCH, limit)) as batches:
         for batch in batches:
-            if counts is not None:
-                counts.append(batch.count)
-            yield {name: pad_batch(array, fixed or batch.count) for name, array in batch.feeds.items()}
+            feeds = {name: pad_batch(array, fixed or batch.count) for name, array in batch.feeds.items()}
+            yield replace(batch, feeds=feeds)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models that are to be compared, and how."""
+
+    original: Model
+    rewritten: Model
+    runtime: Runtime
+    tolerance: float | None
+    fp16: bool
+
+    def on_feeds(self, feeds: Iterable[Feeds]) -> Verification:
+        """The verdict on these inputs; with the headroom in float16, where that was asked for."""
+        scales: dict[str, NDArray[np.float64]] = output_scales(self.rewritten)
+        meter = HeadroomMeter(self.original, self.rewritten, self.runtime, scales) if self.fp16 else None
+        watched = meter.watching(feeds) if meter else feeds
+        verification = verify_models(
+            self.original, self.rewritten, watched, scales=scales, tolerance=self.tolerance, runtime=self.runtime
+        )
+        return replace(verification, fp16=meter.result()) if meter else verification
+
+    def on_data(self, dataset: Dataset, batch_size: int | None, limit: int | None) -> Verification:
+        """The verdict on a dataset."""
+        samples = 0
+
+        def counted(batches: Iterable[Batch]) -> Iterable[Feeds]:
+            nonlocal samples
+            for batch in batches:
+                samples += batch.count
+                yield batch.feeds
+
+        with closing(batches_of(self.original, dataset, batch_size, limit)) as batches:
+            verification = self.on_feeds(counted(batches))
+        return replace(verification, samples=samples)

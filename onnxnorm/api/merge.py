@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from onnxnorm.api.common import StatisticsLike, loaded
+from onnxnorm.api.common import StatisticsLike, load_statistics
 from onnxnorm.errors import StatisticsError
 from onnxnorm.statistics import Statistics
-
-if sys.version_info >= (3, 11):
-    pass
-else:
-    pass
 
 __all__ = ["merge"]
 
 
 def merge(statistics: Sequence[StatisticsLike]) -> Statistics:
-    """Add up statistics of one model over different images. Raises StatisticsError if they do not belong together."""
+    """Add up statistics of one model over different images.
+
+    Args:
+        statistics: paths of statistics files, or `Statistics`, at least one.
+
+    Returns:
+        The statistics over all images together; the order does not matter but for rounding.
+
+    Raises:
+        StatisticsError: if there are none, one cannot be read, they do not belong together, or images would be
+            counted twice.
+    """
     if not statistics:
         raise StatisticsError("there are no statistics to merge")
-    return Statistics.merged(loaded(part) for part in statistics)
+    return Statistics.merged(load_statistics(part) for part in statistics)

@@ -3,99 +3,71 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from itertools import islice
 from typing import Any
 
-from onnxnorm.api.calibrate import calibrate
-from onnxnorm.api.common import SAMPLES, Feeds, ImageWords, feeds_of
-from onnxnorm.calibration.calibrate import Progress
+from onnxnorm.api.common import SAMPLES, batches_of
+from onnxnorm.api.options import NormalizeOptions
+from onnxnorm.api.rewrite import Rewritten, verify_and_write
+from onnxnorm.calibration.calibrate import Progress, calibrate_model
+from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.data.dataset import Data, open_data
-from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.model.files import Model, ModelLike, check_target
 from onnxnorm.model.graph import input_specs
-from onnxnorm.rewriting import (
-    Statistic,
-    rewrite_model,
-)
-from onnxnorm.runtime import Runtime
-from onnxnorm.scaling.filters import FilterKind
-from onnxnorm.scaling.walk import Outputs
+from onnxnorm.options import documented
+from onnxnorm.rewriting import rewrite_model
 from onnxnorm.statistics import MEASURES
-
-if sys.version_info >= (3, 11):
-    from typing import Unpack
-else:
-    from typing_extensions import Unpack
-
-from onnxnorm.api.rewrite import Rewritten, finish
 
 __all__ = ["normalize"]
 
 
+@documented(NormalizeOptions)
 def normalize(
     model: ModelLike,
     data: Data,
     output: str | os.PathLike[str] | None = None,
     *,
-    statistic: Statistic = "mean",
-    strength: float = 1.0,
-    target: float = 1.0,
-    power_of_two: bool = False,
-    outputs: Outputs = "keep",
-    filters: FilterKind = "conv",
-    verify: bool = True,
-    tolerance_output: float | None = None,
-    batch_size: int | None = None,
-    limit: int | None = None,
-    provider: str = "auto",
-    threads: int | None = None,
-    tolerance: float | None = None,
-    tolerance_share: float = 0.95,
+    options: NormalizeOptions | None = None,
     progress: Callable[[Progress], None] | None = None,
-    **images: Unpack[ImageWords],
+    **keywords: Any,
 ) -> Rewritten:
-    """Calibrate, rewrite and verify (on random inputs and on some of the data) in one go."""
+    """Calibrate, rewrite and verify (on some of the data and on random inputs) in one go.
+
+    Args:
+        model: a path, or a ModelProto.
+        data: as for `calibrate`.
+        output: where to write; None: nowhere.
+        options: all options as one object, instead of keywords.
+        progress: called after every batch.
+        **keywords: options by name, below.
+
+    Returns:
+        The rewritten model in memory, its statistics, plan and scales, and the verdict.
+
+    Raises:
+        ModelError, DataError, OptionError, ProviderError, StatisticsError: as `calibrate` and `rewrite`.
+        VerificationError: if the outputs differ; then nothing is written.
+    """
+    options = NormalizeOptions.of(options, keywords)
     if output is not None:
         check_target(output)
     opened = Model.open(model)
-    kept: list[Any] = []
-    statistics = calibrate(
-        model,
-        _keeping(data, kept) if isinstance(data, Iterator) else data,
-        batch_size=batch_size,
-        limit=limit,
-        provider=provider,
-        threads=threads,
-        filters=filters,
-        tolerance=tolerance,
-        tolerance_share=tolerance_share,
-        progress=progress,
-        also=(statistic,) if statistic in MEASURES else (),
-        **images,
-    )
-    rewriting = rewrite_model(
-        opened,
-        statistics,
-        statistic=statistic,
-        strength=strength,
-        target=target,
-        power_of_two=power_of_two,
-        outputs=outputs,
-        filters=filters,
-    )
-    real: list[Feeds] = []
-    if verify:
-        dataset = open_data(kept or data, input_specs(opened), ImageOptions(**images))  # type: ignore[arg-type]
-        with closing(feeds_of(opened, dataset, batch_size, SAMPLES)) as read:
-            real = list(islice(read, SAMPLES))
-    return finish(opened, statistics, rewriting, output, real, verify, tolerance_output, Runtime(provider, threads))
+    specs, kept = input_specs(opened), list[Any]()
+    dataset = open_data(_keeping(data, kept) if isinstance(data, Iterator) else data, specs, options)
+    measure = (options.statistic,) if options.statistic in MEASURES else ()
+    statistics = calibrate_model(opened, dataset, options.part(CalibrationOptions, measure=measure), progress=progress)
+    rewriting = rewrite_model(opened, statistics, options)
+    if not options.verify:
+        return verify_and_write(opened, statistics, rewriting, output, [], options)
+    with closing(batches_of(opened, open_data(kept, specs) if kept else dataset, options.batch_size, SAMPLES)) as read:
+        samples = [batch.feeds for batch in islice(read, SAMPLES)]
+    return verify_and_write(opened, statistics, rewriting, output, samples, options)
 
 
 def _keeping(data: Iterator[Any], kept: list[Any]) -> Iterator[Any]:
-    """What can be read only once, the first samples kept for the verification."""
+    """Hand on what can be read only once, and keep the first samples for the verification."""
     samples = 0
     for item in data:
         if samples < SAMPLES:

@@ -2,49 +2,50 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-from onnxnorm.api.common import StatisticsLike, loaded, shapes_of
-from onnxnorm.data.images.options import Size
+from onnxnorm.api.common import StatisticsLike, load_statistics, sample_shapes_of
+from onnxnorm.api.options import PlanOptions
 from onnxnorm.model.files import Model, ModelLike
 from onnxnorm.model.shapes import read_graph
-from onnxnorm.rewriting import (
-    count_dead,
-    measure,
-)
+from onnxnorm.options import documented
+from onnxnorm.rewriting import count_dead, measure
 from onnxnorm.scaling import Plan, find_layers, make_plan, trace
-from onnxnorm.scaling.filters import FilterKind
-from onnxnorm.scaling.walk import Outputs
-
-if sys.version_info >= (3, 11):
-    pass
-else:
-    pass
 
 __all__ = ["plan"]
 
 
+@documented(PlanOptions)
 def plan(
     model: ModelLike,
     statistics: StatisticsLike | None = None,
     *,
-    filters: FilterKind | None = None,
-    outputs: Outputs = "keep",
-    size: Size | None = None,
+    options: PlanOptions | None = None,
+    **keywords: Any,
 ) -> Plan:
     """Say which filters can be normalized, which share a scale, and why others cannot; runs no inference.
 
-    `size` is for inputs that leave it open; dead filters are known only with statistics.
-    Raises ModelError, or StatisticsError if the statistics were measured on another model.
+    Args:
+        model: a path, or a ModelProto.
+        statistics: a path, or `Statistics`; dead filters are known only with them.
+        options: all options as one object, instead of keywords.
+        **keywords: options by name, below.
+
+    Returns:
+        The plan: counts, layers, groups that share scales, and barriers with their reasons.
+
+    Raises:
+        ModelError: if the model cannot be read.
+        OptionError: if the value of an option makes no sense.
+        StatisticsError: if the statistics were measured on another model.
     """
+    options = PlanOptions.of(options, keywords)
     opened = Model.open(model)
-    found = None if statistics is None else loaded(statistics)
-    if found is not None:
-        found.check_model(opened.digest())
-    shapes = found.shapes if found else shapes_of(opened, size)
-    traced = trace(read_graph(opened, shapes), outputs)
-    kind: Any = filters or (found.filters if found else "conv")
-    layers = find_layers(traced, kind)
-    dead = count_dead(measure("mean", opened, traced, layers, found)) if found else 0
+    measured = None if statistics is None else load_statistics(statistics)
+    if measured is not None:
+        measured.check_model(opened.digest())
+    shapes = measured.shapes if measured else sample_shapes_of(opened, options.size)
+    traced = trace(read_graph(opened, shapes), options.outputs)
+    layers = find_layers(traced, options.filters or (measured.filters if measured else "conv"))
+    dead = count_dead(measure("mean", opened, traced, layers, measured)) if measured else 0
     return make_plan(traced, layers, dead)

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from onnxnorm.errors import VerificationError
 from onnxnorm.model.files import Model, ModelLike, check_target
-from onnxnorm.rewriting import (
-    Restored,
-    restore_model,
-)
-
-if sys.version_info >= (3, 11):
-    pass
-else:
-    pass
+from onnxnorm.rewriting import Restored, restore_model
 
 __all__ = ["restore"]
 
@@ -28,17 +19,29 @@ def restore(
     scales: str | os.PathLike[str] | None = None,
     verify: bool = True,
 ) -> Restored:
-    """Undo a rewrite: bit for bit after power-of-two scales, to rounding otherwise. `scales` is the sidecar, if moved.
+    """Undo a rewrite: bit for bit after power-of-two scales, to rounding otherwise.
 
-    With `verify`, raises VerificationError, and writes nothing, if a restored model that must be the original is not.
+    Args:
+        rewritten: a path, or a ModelProto, that `rewrite` or `normalize` made.
+        output: where to write; None: nowhere.
+        scales: the record of the scales, where it is in a file of its own that was moved.
+        verify: refuse to write a model that must be the original and is not.
+
+    Returns:
+        The original, and how well it is known to be it.
+
+    Raises:
+        ModelError: if the model was not rewritten, or its record is missing or damaged.
+        OptionError: if nothing can be written to `output`.
+        VerificationError: if a restored model that must be the original is not; then nothing is written.
     """
-    found = restore_model(Model.open(rewritten), None if scales is None else Path(scales))
-    if verify and found.exact and not found.same:
+    restored = restore_model(Model.open(rewritten), None if scales is None else Path(scales))
+    if verify and restored.exact and not restored.same:
         raise VerificationError(
             "the restored model is not the original that the rewrite recorded (another digest): the model was changed "
             "after it was rewritten; --no-verify writes what comes out"
         )
     if output is not None:
         check_target(output)
-        found.model.write(Path(output))
-    return found
+        restored.model.write(Path(output))
+    return restored

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
@@ -12,35 +11,31 @@ from typing import Any
 
 import onnx
 
-from onnxnorm.api.common import Feeds, StatisticsLike, loaded, shapes_of
+from onnxnorm.api.common import Feeds, StatisticsLike, load_statistics, sample_shapes_of
+from onnxnorm.api.options import RewriteOptions
 from onnxnorm.errors import VerificationError
 from onnxnorm.model.files import Model, ModelLike, check_target
 from onnxnorm.model.graph import input_specs
-from onnxnorm.rewriting import (
-    Rewriting,
-    Statistic,
-    rewrite_model,
-    write_sidecar,
-)
-from onnxnorm.runtime import Runtime
+from onnxnorm.options import documented
+from onnxnorm.rewriting import Rewriting, rewrite_model, write_sidecar
 from onnxnorm.scaling import Plan
-from onnxnorm.scaling.filters import FilterKind
-from onnxnorm.scaling.walk import Outputs
 from onnxnorm.statistics import Statistics
 from onnxnorm.verification import Verification, verify_models
 from onnxnorm.verification.inputs import random_feeds
 
-if sys.version_info >= (3, 11):
-    pass
-else:
-    pass
-
-__all__ = ["Rewritten", "finish", "rewrite"]
+__all__ = ["Rewritten", "rewrite", "verify_and_write"]
 
 
 @dataclass(frozen=True)
 class Rewritten:
-    """The outcome of `rewrite` and `normalize`; `path` is where it was written, None if it was not."""
+    """The outcome of `rewrite` and `normalize`.
+
+    Attributes:
+        path: where the model was written; None if it was not.
+        rewriting: the rewritten model, and what was done to it.
+        statistics: what was measured; None for a statistic that needs no images.
+        verification: the verdict; None if it was not verified.
+    """
 
     path: Path | None
     rewriting: Rewriting = field(repr=False)
@@ -66,68 +61,61 @@ class Rewritten:
         return "\n".join(lines + ([f"written to {self.path}"] if self.path else []))
 
 
+@documented(RewriteOptions)
 def rewrite(
     model: ModelLike,
     statistics: StatisticsLike | None = None,
     output: str | os.PathLike[str] | None = None,
     *,
-    statistic: Statistic = "mean",
-    strength: float = 1.0,
-    target: float = 1.0,
-    power_of_two: bool = False,
-    outputs: Outputs = "keep",
-    filters: FilterKind | None = None,
-    verify: bool = True,
-    tolerance_output: float | None = None,
-    provider: str = "auto",
-    threads: int | None = None,
+    options: RewriteOptions | None = None,
+    **keywords: Any,
 ) -> Rewritten:
-    """Scale constants so that every filter's statistic is `target` and the output stays; verify; write.
+    """Scale constants so that every filter's statistic is the target and the output stays; verify; write.
 
-    `scale = target / statistic ** strength`. The statistics "weights" and "bn" need no `statistics`. Without `output`
-    nothing is written. Raises VerificationError, and writes nothing, if the outputs differ.
+    `scale = target / statistic ** strength`.
+
+    Args:
+        model: a path, or a ModelProto.
+        statistics: a path, or `Statistics`; the statistics "weights" and "bn" need none.
+        output: where to write; None: nowhere.
+        options: all options as one object, instead of keywords.
+        **keywords: options by name, below.
+
+    Returns:
+        The rewritten model in memory, its plan, its scales, and the verdict.
+
+    Raises:
+        ModelError: if the model cannot be read, or the rewritten one cannot be written.
+        OptionError: if the value of an option makes no sense.
+        StatisticsError: if the statistics were measured on another model, or lack what is needed.
+        VerificationError: if the outputs differ; then nothing is written.
     """
-    opened, found = Model.open(model), None if statistics is None else loaded(statistics)
+    options = RewriteOptions.of(options, keywords)
+    opened = Model.open(model)
+    measured = None if statistics is None else load_statistics(statistics)
     if output is not None:
         check_target(output)
-    rewriting = rewrite_model(
-        opened,
-        found,
-        statistic=statistic,
-        strength=strength,
-        target=target,
-        power_of_two=power_of_two,
-        outputs=outputs,
-        filters=filters or _filters(found),
-    )
-    return finish(opened, found, rewriting, output, [], verify, tolerance_output, Runtime(provider, threads))
+    return verify_and_write(opened, measured, rewrite_model(opened, measured, options), output, [], options)
 
 
-def _filters(statistics: Statistics | None) -> FilterKind:
-    """The layers that statistics were measured for."""
-    kind: Any = statistics.filters if statistics else "conv"
-    return kind  # type: ignore[no-any-return]
-
-
-def finish(
+def verify_and_write(
     model: Model,
     statistics: Statistics | None,
     rewriting: Rewriting,
     output: str | os.PathLike[str] | None,
-    real: Iterable[Feeds],
-    verify: bool,
-    tolerance: float | None,
-    runtime: Runtime,
+    samples: Iterable[Feeds],
+    options: RewriteOptions,
 ) -> Rewritten:
-    """Verify, and write if that is wanted and the verdict allows it."""
+    """Verify on `samples` and on random inputs, and write if that is wanted and the verdict allows it."""
 
     def judged(rewritten: Model) -> Verification | None:
-        if not verify:
+        if not options.verify:
             return None
-        shapes = statistics.shapes if statistics else shapes_of(model, None)
+        shapes = statistics.shapes if statistics else sample_shapes_of(model)
         ranges = statistics.inputs.get("ranges") if statistics else None
-        feeds = chain(real, random_feeds(input_specs(model), shapes, ranges))
-        verdict = verify_models(model, rewritten, feeds, scales=rewriting.outputs, tolerance=tolerance, runtime=runtime)
+        feeds = chain(samples, random_feeds(input_specs(model), shapes, ranges))
+        scales, tolerance = rewriting.outputs, options.tolerance_output
+        verdict = verify_models(model, rewritten, feeds, scales=scales, tolerance=tolerance, runtime=options.runtime)
         if not verdict.same:
             raise VerificationError(f"{verdict}; nothing was written")
         return verdict

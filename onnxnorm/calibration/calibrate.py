@@ -1,39 +1,40 @@
-"""The journey of a calibration: DATA → job → engine → measured → state → statistics.
+"""The journey of a calibration: DATA → job → engine → increments → state → statistics.
 
-An engine measures the samples that a `Job` names, in any order and anywhere, and yields a `Increment` now and then: the
-local one after every batch, the one on a cluster after every chunk. They are added up here. The `State` is replaced as
-a whole after each, so that at any moment, Ctrl-C included, moments and done samples belong together; that is what
+An engine measures the samples that a `Job` names, in any order and anywhere, and yields an `Increment` now and then:
+the local one after every batch, the one on a cluster after every chunk. They are added up here. The `State` is replaced
+as a whole after each, so that at any moment, Ctrl-C included, moments and done samples belong together; that is what
 checkpoints hold, and what an interrupted run leaves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 from onnxnorm.calibration.checkpoint import Checkpoint
 from onnxnorm.calibration.engines.local import LocalEngine
 from onnxnorm.calibration.job import Job, State
-from onnxnorm.calibration.step import DEFAULT_BATCH, Increment, fixed_batch
-from onnxnorm.data.dataset import Data, open_data
+from onnxnorm.calibration.options import CalibrationOptions
+from onnxnorm.calibration.step import Increment
+from onnxnorm.data.dataset import Data, Dataset, open_data
 from onnxnorm.data.files.listing import Executor
-from onnxnorm.data.images.options import ImageOptions
+from onnxnorm.data.options import DEFAULT_BATCH
 from onnxnorm.data.selection import Selection, Shard
 from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
-from onnxnorm.runtime import Runtime
-from onnxnorm.scaling.filters import FilterKind
-from onnxnorm.statistics import MEASURES, Moments, Statistics, Value, Weighting
+from onnxnorm.model.inputs import fixed_batch
+from onnxnorm.statistics import Moments, Statistics, Value
 from onnxnorm.statistics.jackknife import Jackknife
-from onnxnorm.statistics.stopping import StoppingMonitor, StoppingRule
+from onnxnorm.statistics.stopping import StoppingMonitor
 
-__all__ = ["Engine", "EngineName", "Interrupted", "Progress", "StoppingRule", "calibrate_model"]
+__all__ = ["Engine", "Interrupted", "Progress", "calibrate_model"]
 
-EngineName = Literal["local", "ray"]
+_log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
@@ -41,7 +42,7 @@ class Engine(Protocol):
 
     @property
     def executor(self) -> Executor:
-        """Who lists DATA."""
+        """What lists folders of DATA in parallel."""
 
     def measure(self, job: Job) -> Generator[Increment, None, None]:
         """Measure a job, each of its samples once."""
@@ -71,128 +72,106 @@ class Interrupted(KeyboardInterrupt):
 
 def calibrate_model(
     model: Model,
-    data: Data,
-    images: ImageOptions | None = None,
+    data: Data | Dataset,
+    options: CalibrationOptions | None = None,
     *,
-    batch_size: int | None = None,
-    limit: int | None = None,
-    runtime: Runtime | None = None,
-    filters: FilterKind = "conv",
-    weighting: Weighting = "position",
-    also: Sequence[str] = (),
-    enough: StoppingRule | None = None,
-    shard: Shard | None = None,
-    checkpoint: Path | None = None,
-    resume: bool = False,
-    engine: EngineName = "local",
-    workers: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Statistics:
     """Measure every filter of a model on images or arrays.
 
-    `also` names what to measure beside the means: "rms", "p99.9".
-    `batch_size` defaults to the model's own where it is fixed, else 8; `limit` counts usable samples. `checkpoint` is
-    written every few seconds, for the caller to remove once the statistics are safe; with `resume` the run starts from
-    it, if it is there.
-    Raises DataError, ModelError, OptionError, ProviderError or StatisticsError; on Ctrl-C Interrupted.
+    Args:
+        model: the model.
+        data: what to measure on; a `Dataset` that is open already is used as it is.
+        options: what to measure, on how much, and where.
+        progress: called after every batch (of a cluster: after every chunk).
+
+    Returns:
+        The statistics. Where there is a checkpoint, it is for the caller to remove once these are safe.
+
+    Raises:
+        DataError, ModelError, OptionError, ProviderError, StatisticsError: if one of those is wrong.
+        Interrupted: on Ctrl-C, once an image is measured; it carries the statistics so far.
     """
-    if weighting not in get_args(Weighting):
-        raise OptionError(f"--weighting {weighting!r} is unknown; choose one of {', '.join(get_args(Weighting))}")
-    if resume and checkpoint is None:
-        raise OptionError("--resume needs a checkpoint to resume from")
+    options = options or CalibrationOptions()
     specs = input_specs(model)
-    size, measures = _checked_batch(batch_size, fixed_batch(specs)), _checked_measures(also)
-    runtime = runtime or Runtime()
-    with _engine(engine, runtime, workers) as found:
-        job = Job(
-            model=model,
-            dataset=open_data(data, specs, images, found.executor),
-            selection=Selection(shard or Shard()),
-            batch_size=size,
-            limit=limit,
-            runtime=runtime,
-            filters=filters,
-            weighting=weighting,
-            also=measures,
-        )
+    batch_size = _checked_batch(options.batch_size, fixed_batch(specs))
+    shard = Shard() if options.shard is None else Shard.parse(options.shard)
+    monitor = None if options.rule is None else StoppingMonitor(options.rule)
+    with _engine(options) as engine:
+        dataset = data if isinstance(data, Dataset) else open_data(data, specs, options, engine.executor)
+        _log.info("DATA: %s; batches of %d", dataset.describe(), batch_size)
+        job = Job(model, dataset, Selection(shard), batch_size, options)
         state = State()
-        points = None if checkpoint is None else Checkpoint(checkpoint, job.run())
-        if points is not None and resume:
-            job, state = _resumed(job, points)
-        elif points is not None:
-            points.set_aside()
-        return _measured(job, state, found, points, StoppingMonitor(enough) if enough is not None else None, progress)
+        checkpoint = None if options.checkpoint is None else Checkpoint(Path(options.checkpoint), job.run())
+        if checkpoint is not None and options.resume:
+            job, state = _resumed(job, checkpoint)
+        elif checkpoint is not None:
+            checkpoint.set_aside()
+        return _run(job, state, engine, checkpoint, monitor, progress)
 
 
-def _measured(
+def _run(
     job: Job,
     state: State,
     engine: Engine,
-    points: Checkpoint | None,
-    looks: StoppingMonitor | None,
+    checkpoint: Checkpoint | None,
+    monitor: StoppingMonitor | None,
     progress: Callable[[Progress], None] | None,
 ) -> Statistics:
-    """What the engine finds, added to the state of a run, until it ends or is exact enough."""
-    already, jackknife = state.images, Jackknife()
+    """Add what the engine measures to the state of a run, until the data ends or the means are precise enough."""
+    resumed, jackknife = state.images, Jackknife()
     jackknife.watch(state.totals)
 
     def statistics(*, complete: bool) -> Statistics:
         return state.statistics(job, complete=complete, log_standard_errors=jackknife.log_standard_errors(state.totals))
 
     try:
-        with closing(engine.measure(job)) as found:
-            for measured in found:
-                state = state.after(measured, job.selection)
+        with closing(engine.measure(job)) as increments:
+            for increment in increments:
+                state = state.after(increment, job.selection)
                 jackknife.watch(state.totals)
-                if points is not None and state.totals and points.due():
-                    points.write(state.statistics(job, complete=False, sources=False), state.done)
+                if checkpoint is not None and state.totals and checkpoint.due():
+                    checkpoint.write(state.statistics(job, complete=False, sources=False), state.done)
                 if progress is not None:
-                    progress(Progress(state.images, job.total, state.totals, already, jackknife))
-                if looks is not None and state.totals and looks.enough(state.totals):
+                    progress(Progress(state.images, job.total, state.totals, resumed, jackknife))
+                if monitor is not None and state.totals and monitor.enough(state.totals):
                     break
         return statistics(complete=True)
     except KeyboardInterrupt:
         if not state.images:
             raise
-        if points is not None:
-            points.write(state.statistics(job, complete=False, sources=False), state.done)
+        if checkpoint is not None:
+            checkpoint.write(state.statistics(job, complete=False, sources=False), state.done)
         raise Interrupted(statistics(complete=False)) from None
 
 
 @contextmanager
-def _engine(name: EngineName, runtime: Runtime, workers: int | None) -> Iterator[Engine]:
-    if name == "local":
-        if workers is not None:
+def _engine(options: CalibrationOptions) -> Iterator[Engine]:
+    """The engine that the options name, while it is needed."""
+    if options.engine == "local":
+        if options.workers is not None:
             raise OptionError("--workers is for --engine ray; the local engine has --threads")
         yield LocalEngine()
-    elif name == "ray":
+    else:
         from onnxnorm.calibration.engines.ray.engine import connected
 
-        with connected(runtime, workers) as engine:
+        with connected(options.runtime, options.workers) as engine:
             yield engine
-    else:
-        raise OptionError(f"--engine {name!r} is unknown; choose one of {', '.join(get_args(EngineName))}")
 
 
-def _resumed(job: Job, points: Checkpoint) -> tuple[Job, State]:
+def _resumed(job: Job, checkpoint: Checkpoint) -> tuple[Job, State]:
     """The job that is left of a run, and what its checkpoint holds."""
     if not job.dataset.identity["digest"]:
         raise OptionError("--resume needs DATA that are files: arrays in memory are not known again")
-    found = points.read()
-    if found is None:
+    saved = checkpoint.read()
+    if saved is None:
         return job, State()
-    state = State.resumed(*found)
-    if job.limit is not None and state.images > job.limit:
-        raise OptionError(f"{points.path} has {state.images:,} images already, more than --limit {job.limit}")
+    state = State.resumed(*saved)
+    limit = job.options.limit
+    if limit is not None and state.images > limit:
+        raise OptionError(f"{checkpoint.path} has {state.images:,} images already, more than --limit {limit}")
     selection = replace(job.selection, done=state.done, measured=state.images, unusable=len(state.skipped))
     return replace(job, selection=selection), state
-
-
-def _checked_measures(also: Sequence[str]) -> tuple[str, ...]:
-    unknown = [name for name in also if name not in MEASURES]
-    if unknown:
-        raise OptionError(f"--measure {unknown[0]!r} is unknown; choose of {', '.join(MEASURES)}")
-    return tuple(dict.fromkeys(also))
 
 
 def _checked_batch(batch_size: int | None, fixed: int | None) -> int:

@@ -8,6 +8,7 @@ to leave out its samples: the sums are those of an uninterrupted run but for the
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from onnxnorm.errors import StatisticsError
 from onnxnorm.statistics import Statistics
 
 __all__ = ["Checkpoint", "read_checkpoint"]
+
+_log = logging.getLogger(__name__)
 
 _KEY = "checkpoint"
 EVERY = 2.0
@@ -43,6 +46,7 @@ class Checkpoint:
         record = {"run": dict(self.run), "done": done.spans}
         replace(statistics, complete=False, inputs={**statistics.inputs, _KEY: record}).save(self.path)
         self.written = time.monotonic()
+        _log.info("checkpoint of %d images written to %s", statistics.images, self.path)
 
     def read(self) -> tuple[Statistics, Ranges] | None:
         """What the file holds, None if there is none. Raises StatisticsError if it is of another run."""

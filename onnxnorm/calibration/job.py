@@ -7,15 +7,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.step import Increment, Range, merge_ranges
 from onnxnorm.data.dataset import Dataset
 from onnxnorm.data.files.fingerprints import fingerprints
 from onnxnorm.data.selection import Ranges, Selection
-from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model
-from onnxnorm.runtime import Runtime
-from onnxnorm.scaling.filters import FilterKind
-from onnxnorm.statistics import FORECAST_ERRORS, Statistics, Weighting
+from onnxnorm.statistics import FORECAST_ERRORS, Statistics
 from onnxnorm.statistics.moments import Totals, merge_totals
 from onnxnorm.statistics.provenance import KEPT
 from onnxnorm.version import VERSION
@@ -31,36 +29,25 @@ class Job:
     dataset: Dataset
     selection: Selection
     batch_size: int
-    limit: int | None
-    runtime: Runtime
-    filters: FilterKind
-    weighting: Weighting
-    also: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.weighting == "image" and "p99.9" in self.also:
-            raise OptionError(
-                "--measure p99.9 counts positions, one each, so that counts add up exactly; --weighting image counts "
-                "each for 1/positions. For images of one size both are the same: leave --weighting out"
-            )
+    options: CalibrationOptions
 
     @cached_property
     def digest(self) -> str:
-        """Of the model."""
+        """SHA-256 digest of the model."""
         return self.model.digest()
 
     @cached_property
     def description(self) -> str:
-        """Of the data."""
+        """What the data are, in a line."""
         return self.dataset.describe()
 
     @property
     def total(self) -> int | None:
         """How many samples there will be at most, those that are done included."""
         if self.dataset.total is None:
-            return self.limit
-        found = self.selection.shard.size(self.dataset.total)
-        return found if self.limit is None else min(found, self.limit)
+            return self.options.limit
+        count = self.selection.shard.size(self.dataset.total)
+        return count if self.options.limit is None else min(count, self.options.limit)
 
     def run(self) -> dict[str, Any]:
         """What must be the same for a run to be resumed, in plain values."""
@@ -71,9 +58,9 @@ class Job:
             "order of the data": self.dataset.order,
             "preprocessing": preprocessing.to_json() if preprocessing else None,
             "shard": str(self.selection.shard),
-            "filters": self.filters,
-            "weighting": self.weighting,
-            "measures": list(self.also),
+            "filters": self.options.filters,
+            "weighting": self.options.weighting,
+            "measures": list(self.options.measure),
         }
 
 
@@ -88,15 +75,15 @@ class State:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     ranges: Mapping[str, Range] = field(default_factory=dict)
 
-    def after(self, found: Increment, selection: Selection) -> State:
-        """With what was found."""
+    def after(self, increment: Increment, selection: Selection) -> State:
+        """The state with an increment added."""
         return State(
-            totals=merge_totals(self.totals, found.totals),
-            images=self.images + found.images,
-            done=self.done.with_places(selection.place(index) for index in found.indices),
-            skipped=self.skipped + tuple((item.name, item.reason) for item in found.skipped),
-            shapes=self.shapes or found.shapes,
-            ranges=merge_ranges(self.ranges, found.ranges),
+            totals=merge_totals(self.totals, increment.totals),
+            images=self.images + increment.images,
+            done=self.done.with_places(selection.place(index) for index in increment.indices),
+            skipped=self.skipped + tuple((item.name, item.reason) for item in increment.skipped),
+            shapes=self.shapes or increment.shapes,
+            ranges=merge_ranges(self.ranges, increment.ranges),
         )
 
     def statistics(
@@ -122,7 +109,7 @@ class State:
         return Statistics(
             model=job.digest,
             version=VERSION,
-            filters=job.filters,
+            filters=job.options.filters,
             shapes=self.shapes,
             inputs={
                 "data": job.description,
@@ -137,7 +124,7 @@ class State:
             },
             skipped=self.skipped,
             values=self.totals,
-            weighting=job.weighting,
+            weighting=job.options.weighting,
             complete=complete,
             files={str(identity["digest"]): fingerprints(used, KEPT)} if identity["digest"] else {},
         )

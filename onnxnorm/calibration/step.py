@@ -1,46 +1,43 @@
 """One batch at a time: what every engine does with a batch, wherever it runs.
 
-`Calibration` holds a model's probe and session; `step` measures one batch and is pure but for the session. What an
+`ProbeSession` holds a model's probe and session; `step` measures one batch and is pure but for the session. What an
 engine hands over is a `Increment`: moments of some samples, and which samples those are. Disjoint ones add up in any
 order.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.probe import Positions, Probe, make_probe
-from onnxnorm.data.batches import Batch, Skipped
+from onnxnorm.data.batches import Batch, Skipped, pad_batch
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
-from onnxnorm.model.inputs import InputSpec
+from onnxnorm.model.inputs import InputSpec, fixed_batch
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.runtime import Feeds, Runtime, Session
 from onnxnorm.scaling import find_layers, trace
-from onnxnorm.scaling.filters import FilterKind, sites_of
+from onnxnorm.scaling.filters import sites_of
 from onnxnorm.statistics import Weighting
 from onnxnorm.statistics.moments import Totals
 
 __all__ = [
-    "DEFAULT_BATCH",
-    "Calibration",
     "Increment",
+    "ProbeSession",
     "Range",
-    "fixed_batch",
     "merge_ranges",
-    "pad_batch",
     "prepare",
     "ranges_of",
     "sample_of",
 ]
 
-DEFAULT_BATCH = 8
+_log = logging.getLogger(__name__)
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -81,7 +78,7 @@ class DeviceBatch:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class ProbeSession:
     """One model's probe and session."""
 
     model: Model
@@ -110,35 +107,20 @@ class Calibration:
 
 
 def prepare(
-    model: Model,
-    shapes: Mapping[str, tuple[int, ...]],
-    filters: FilterKind,
-    runtime: Runtime,
-    weighting: Weighting = "position",
-    also: tuple[str, ...] = (),
-) -> Calibration:
-    """Trace a model for inputs of these shapes, build its probe and open the session."""
+    model: Model, shapes: Mapping[str, tuple[int, ...]], options: CalibrationOptions, runtime: Runtime
+) -> ProbeSession:
+    """Trace a model for inputs of these shapes, build its probe and open the session on it."""
     graph = read_graph(model, shapes)
-    sites = sites_of(find_layers(trace(graph), filters), also)
-    probe = make_probe(model, graph, sites, histograms="p99.9" in also)
+    sites = sites_of(find_layers(trace(graph), options.filters), options.measure)
+    probe = make_probe(model, graph, sites, histograms="p99.9" in options.measure)
+    _log.info("probe: %d values measured for inputs of %s", len(sites), dict(shapes))
 
     @lru_cache(maxsize=64)
     def spreads(inputs: Shapes, batch: int) -> tuple[Positions | None, ...]:
         return probe.spreads(read_graph(model, dict(inputs)).shapes, batch)
 
     session = runtime.session(probe.proto, probe.folder)
-    return Calibration(model, input_specs(model), probe, session, weighting, spreads)
-
-
-def fixed_batch(specs: tuple[InputSpec, ...]) -> int | None:
-    """The batch size that a model's inputs demand, if they do."""
-    return next((spec.shape[0] for spec in specs if spec.shape and spec.shape[0] is not None), None)
-
-
-def pad_batch(array: NDArray[Any], size: int) -> NDArray[Any]:
-    """A batch `(n, ...)` with its last sample repeated until there are `size`."""
-    missing = size - len(array)
-    return array if missing <= 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+    return ProbeSession(model, input_specs(model), probe, session, options.weighting, spreads)
 
 
 def sample_of(batch: Batch, fixed: int | None) -> dict[str, tuple[int, ...]]:

@@ -5,15 +5,18 @@ Exit codes: 0 done, 1 an input is wrong, 2 the command line is wrong, 3 verifica
 
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 
 from onnxnorm.cli import calibrate, merge, normalize, plan, report, restore, rewrite, verify
-from onnxnorm.cli.options import Version
+from onnxnorm.cli.flags import Version, with_flags
 from onnxnorm.errors import OnnxnormError
 
 __all__ = ["app", "main"]
@@ -30,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (calibrate, merge, plan, rewrite, verify, normalize, restore, report):
-    app.command(command.NAME)(getattr(command, command.NAME))
+    app.command(command.NAME)(with_flags(getattr(command, command.NAME)))
 
 
 @app.callback()
@@ -43,7 +46,7 @@ def main() -> None:
     """Run the command line; never shows a traceback unless --verbose is given."""
     verbose = any(word == "--verbose" or (word[:1] == "-" != word[1:2] and "v" in word) for word in sys.argv[1:])
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _details(verbose):
             warnings.showwarning = _note
             code = app(prog_name="onnxnorm", standalone_mode=False) or 0
         message = _STOPPED if code == _INTERRUPTED else ""
@@ -56,6 +59,30 @@ def main() -> None:
     if message:
         sys.stderr.write(message + "\n")
     sys.exit(code)
+
+
+@contextmanager
+def _details(verbose: bool) -> Iterator[None]:
+    """With --verbose, what the package logs is shown as it happens, with the seconds since the start."""
+    log, handler = logging.getLogger("onnxnorm"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Seconds("%(seconds)8.2f s  %(message)s"))
+    level = log.level
+    if verbose:
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+class _Seconds(logging.Formatter):
+    """Adds the seconds since logging was loaded, which is at the start."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.seconds = record.relativeCreated / 1000
+        return super().format(record)
 
 
 def _note(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from onnxnorm import api
 from onnxnorm.calibration.calibrate import Interrupted
-from onnxnorm.cli import options as o
+from onnxnorm.calibration.options import CalibrationOptions
+from onnxnorm.cli.arguments import DataPaths, ModelPath, OutPath
 from onnxnorm.cli.precision import WORST_SHOWN, Clock, forecast_text, tell_stop
-from onnxnorm.cli.terminal import Terminal
+from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.model.files import check_target
 from onnxnorm.statistics import Moments, Statistics
 from onnxnorm.statistics.precision import RelativeErrors, forecast
 
-__all__ = ["NAME", "calibrate", "image_words", "tell_statistics"]
+__all__ = ["NAME", "calibrate", "tell_statistics"]
 
 NAME = "calibrate"
 _SKIPPED_SHOWN = 5
@@ -22,63 +24,18 @@ _INTERRUPTED = 130
 
 
 def calibrate(
-    model: o.ModelPath,
-    data: o.DataPaths,
-    output: o.OutPath,
-    preset: o.Preset = None,
-    size: o.Size = None,
-    resize: o.ResizeChoice = "shortest",
-    mean: o.Mean = None,
-    std: o.Std = None,
-    channels: o.Channels = None,
-    layout: o.LayoutChoice = "auto",
-    batch_size: o.BatchSize = None,
-    limit: o.Limit = None,
-    provider: o.Provider = "auto",
-    threads: o.Threads = None,
-    tolerance: o.Tolerance = None,
-    tolerance_share: o.ToleranceShare = 0.95,
-    filters: o.FilterChoice = "conv",
-    weighting: o.WeightingChoice = "position",
-    measure: o.MeasureChoice = None,
-    resume: o.Resume = False,
-    shard: o.ShardChoice = None,
-    engine: o.EngineChoice = "local",
-    workers: o.Workers = None,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    version: o.Version = False,
+    model: ModelPath, data: DataPaths, output: OutPath, options: CalibrationOptions, output_options: OutputOptions
 ) -> None:
     """Measure the mean activation of every filter on images, and write it to STATS."""
-    del version
-    terminal = Terminal(quiet, verbose, json)
+    terminal = Terminal(output_options)
     check_target(output)
-    partial = output.with_name(output.name + ".partial")
-    _tell_partial(terminal, partial, resume)
+    checkpoint = output.with_name(output.name + ".partial")
+    _tell_checkpoint(terminal, checkpoint, options.resume)
     clock = Clock(terminal)
     try:
         with terminal.bar("measuring") as progress:
-            statistics = api.calibrate(
-                model,
-                list(data),
-                batch_size=batch_size,
-                limit=limit,
-                provider=provider,
-                threads=threads,
-                filters=filters,
-                weighting=weighting,
-                also=measure or (),
-                tolerance=tolerance,
-                tolerance_share=tolerance_share,
-                shard=shard,
-                checkpoint=partial,
-                resume=resume,
-                engine=engine,
-                workers=workers,
-                progress=clock.watching(progress),
-                **image_words(preset, size, resize, mean, std, channels, layout),
-            )
+            running = replace(options, checkpoint=checkpoint)
+            statistics = api.calibrate(model, list(data), options=running, progress=clock.watching(progress))
     except Interrupted as stop:
         stop.statistics.save(output)
         tell_statistics(terminal, stop.statistics, clock.seconds(stop.statistics.images))
@@ -86,35 +43,22 @@ def calibrate(
         terminal.show_json(summary(stop.statistics) | {"output": str(output)})
         raise SystemExit(_INTERRUPTED) from None
     statistics.save(output)
-    partial.unlink(missing_ok=True)
+    checkpoint.unlink(missing_ok=True)
     tell_statistics(terminal, statistics, clock.seconds(statistics.images))
-    if tolerance is not None:
-        tell_stop(terminal, statistics, tolerance, tolerance_share)
+    if options.rule is not None:
+        tell_stop(terminal, statistics, options.rule)
     terminal.say(f"next: onnxnorm rewrite {model} --stats {output} -o {_suggested(model)}")
     terminal.show_json(summary(statistics) | {"output": str(output)})
 
 
-def _tell_partial(terminal: Terminal, partial: Path, resume: bool) -> None:
-    if partial.exists() and not resume:
+def _tell_checkpoint(terminal: Terminal, checkpoint: Path, resume: bool) -> None:
+    if checkpoint.exists() and not resume:
         terminal.say(
-            f"an unfinished run is set aside as {partial.name}.old; to continue it instead, stop, give it back the "
-            f"name {partial.name}, and use --resume"
+            f"an unfinished run is set aside as {checkpoint.name}.old; to continue it instead, stop, give it back the "
+            f"name {checkpoint.name}, and use --resume"
         )
-    elif resume and not partial.exists():
-        terminal.say(f"there is no {partial}, so this run starts from the beginning")
-
-
-def image_words(
-    preset: str | None,
-    size: str | None,
-    resize: str,
-    mean: str | None,
-    std: str | None,
-    channels: str | None,
-    layout: str,
-) -> api.ImageWords:
-    """The options about images, under the names that the API has for them."""
-    return api.ImageWords(preset=preset, size=size, resize=resize, mean=mean, std=std, channels=channels, layout=layout)
+    elif resume and not checkpoint.exists():
+        terminal.say(f"there is no {checkpoint}, so this run starts from the beginning")
 
 
 def tell_statistics(terminal: Terminal, statistics: Statistics, seconds: float | None = None) -> None:

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from onnxnorm import api
-from onnxnorm.cli import options as o
+from onnxnorm.cli.arguments import OutPath
 from onnxnorm.cli.calibrate import summary, tell_statistics
-from onnxnorm.cli.terminal import Terminal
+from onnxnorm.cli.terminal import OutputOptions, Terminal
 
 __all__ = ["NAME", "merge"]
 
@@ -19,15 +19,11 @@ NAME = "merge"
 
 def merge(
     stats: Annotated[list[Path], typer.Argument(metavar="STATS...", help="Statistics of one model.")],
-    output: o.OutPath,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    version: o.Version = False,
+    output: OutPath,
+    output_options: OutputOptions,
 ) -> None:
     """Add up statistics of one model over different images."""
-    del version
-    terminal = Terminal(quiet, verbose, json)
+    terminal = Terminal(output_options)
     merged = api.merge(list(stats))
     merged.save(output)
     tell_statistics(terminal, merged)

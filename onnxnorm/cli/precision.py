@@ -10,6 +10,7 @@ from onnxnorm.calibration.calibrate import Progress
 from onnxnorm.cli.terminal import Terminal
 from onnxnorm.statistics import Statistics
 from onnxnorm.statistics.precision import RelativeErrors, forecast
+from onnxnorm.statistics.stopping import StoppingRule
 
 __all__ = ["WORST_SHOWN", "Clock", "forecast_text", "tell_stop"]
 
@@ -60,10 +61,12 @@ def forecast_text(errors: RelativeErrors, log_standard_errors: Mapping[float, fl
     return "forecast: " + "; ".join(f"{tol:.0%} takes {' and '.join(who)}" for tol, who in parts.items())
 
 
-def tell_stop(terminal: Terminal, statistics: Statistics, tolerance: float, share: float) -> None:
+def tell_stop(terminal: Terminal, statistics: Statistics, rule: StoppingRule) -> None:
     """Whether the tolerance was reached, after how many images, and which filters are least certain."""
     errors = RelativeErrors.of(statistics.values)
-    verdict = "is reached" if errors.quantile(share) <= tolerance else "is not reached; there are no more images"
-    terminal.show(f"tolerance {tolerance:.2%} for {share:.0%} of live filters {verdict}: {statistics.images:,} images")
+    reached = errors.quantile(rule.share) <= rule.tolerance
+    verdict = "is reached" if reached else "is not reached; there are no more images"
+    wanted = f"tolerance {rule.tolerance:.2%} for {rule.share:.0%} of live filters"
+    terminal.show(f"{wanted} {verdict}: {statistics.images:,} images")
     for value, channel, error in errors.worst(WORST_SHOWN):
         terminal.show(f"least certain: {value.name} channel {channel}, {error:.1%}")

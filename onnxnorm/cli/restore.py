@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from onnxnorm import api
-from onnxnorm.cli import options as o
-from onnxnorm.cli.terminal import Terminal
+from onnxnorm.cli.arguments import OutPath
+from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.rewriting import Restored
 
 __all__ = ["NAME", "restore"]
@@ -19,7 +19,8 @@ NAME = "restore"
 
 def restore(
     rewritten: Annotated[Path, typer.Argument(metavar="REWRITTEN", help="A model that onnxnorm rewrote.")],
-    output: o.OutPath,
+    output: OutPath,
+    output_options: OutputOptions,
     scales: Annotated[
         Path | None,
         typer.Option(
@@ -31,14 +32,9 @@ def restore(
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Refuse to write what must be the original and is not.")
     ] = True,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    version: o.Version = False,
 ) -> None:
     """Give the original back: bit for bit after --power-of-two (exit code 3 if it is not), to rounding otherwise."""
-    del version
-    terminal = Terminal(quiet, verbose, json)
+    terminal = Terminal(output_options)
     with terminal.status("restoring"):
         done = api.restore(rewritten, output, scales=scales, verify=verify)
     terminal.show(str(done), f"written to {output}")

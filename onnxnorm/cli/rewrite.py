@@ -8,8 +8,9 @@ import numpy as np
 import typer
 
 from onnxnorm import api
-from onnxnorm.cli import options as o
-from onnxnorm.cli.terminal import Terminal
+from onnxnorm.api.options import RewriteOptions
+from onnxnorm.cli.arguments import ModelPath, OptionalStats, OutPath
+from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.report.terminal.tables import layer_table
 from onnxnorm.rewriting import Rewriting, needs_images, sidecar_path
 
@@ -24,45 +25,20 @@ class Missing(typer.BadParameter):
 
 
 def rewrite(
-    model: o.ModelPath,
-    output: o.OutPath,
-    stats: o.OptionalStats = None,
-    statistic: o.StatisticChoice = "mean",
-    strength: o.Strength = 1.0,
-    target: o.Target = 1.0,
-    power_of_two: o.PowerOfTwo = False,
-    outputs: o.OutputChoice = "keep",
-    filters: o.FilterChoice | None = None,
-    verify: o.Verify = True,
-    tolerance_output: o.ToleranceOutput = None,
-    provider: o.Provider = "auto",
-    threads: o.Threads = None,
-    json: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    version: o.Version = False,
+    model: ModelPath,
+    output: OutPath,
+    options: RewriteOptions,
+    output_options: OutputOptions,
+    stats: OptionalStats = None,
 ) -> None:
     """Scale constants so that every filter's statistic, by default its mean, is the target; verify, then write."""
-    del version
-    if stats is None and needs_images(statistic):
-        raise Missing(f"--statistic {statistic} is measured on images: give --stats, which onnxnorm calibrate makes")
-    terminal = Terminal(quiet, verbose, json)
-    with terminal.status("rewriting and verifying"):
-        done = api.rewrite(
-            model,
-            stats,
-            output,
-            statistic=statistic,
-            strength=strength,
-            target=target,
-            power_of_two=power_of_two,
-            outputs=outputs,
-            filters=filters,
-            verify=verify,
-            tolerance_output=tolerance_output,
-            provider=provider,
-            threads=threads,
+    if stats is None and needs_images(options.statistic):
+        raise Missing(
+            f"--statistic {options.statistic} is measured on images: give --stats, which onnxnorm calibrate makes"
         )
+    terminal = Terminal(output_options)
+    with terminal.status("rewriting and verifying"):
+        done = api.rewrite(model, stats, output, options=options)
     tell_rewritten(terminal, done)
     terminal.say(f"next: onnxnorm verify {model} {output} OTHER-PHOTOS")
     terminal.show_json(summary(done))
@@ -70,7 +46,7 @@ def rewrite(
 
 def tell_rewritten(terminal: Terminal, done: api.Rewritten) -> None:
     """The table of layers, what is special, and the verdict."""
-    if not terminal.quiet:
+    if not terminal.options.quiet:
         terminal.show(layer_table(done.rewriting.scales, done.rewriting.statistic), "")
     terminal.show(str(done.plan))
     for layer in done.rewriting.scales.layers:

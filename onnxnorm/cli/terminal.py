@@ -17,9 +17,10 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from onnxnorm.calibration.calibrate import Progress
+from onnxnorm.options import Options, option
 from onnxnorm.statistics.precision import RelativeErrors
 
-__all__ = ["Terminal"]
+__all__ = ["OutputOptions", "Terminal"]
 
 _REFRESH = 0.5
 
@@ -29,35 +30,37 @@ class _Rate(ProgressColumn):
         return Text(f"{task.finished_speed or task.speed or 0:.1f} images/s")
 
 
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions(Options):
+    """What a command says."""
+
+    json: bool = option(False, "Print one JSON object and nothing else.")
+    quiet: bool = option(False, "Print results only.", short="-q")
+    verbose: bool = option(False, "Say more; show tracebacks.", short="-v")
+
+
 @dataclass
 class Terminal:
     """One command's output."""
 
-    quiet: bool = False
-    verbose: bool = False
-    json: bool = False
+    options: OutputOptions = field(default_factory=OutputOptions)
     out: Console = field(default_factory=lambda: Console(highlight=False, width=_width(sys.stdout)))
     err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False, width=_width(sys.stderr)))
 
     def say(self, message: str) -> None:
         """A message for people."""
-        if not self.quiet:
+        if not self.options.quiet:
             self.err.print(message, markup=False, soft_wrap=True)
-
-    def detail(self, message: str) -> None:
-        """A message for people who asked for more."""
-        if self.verbose:
-            self.say(message)
 
     def show(self, *results: RenderableType) -> None:
         """Results for people; nothing with --json."""
-        if not self.json:
+        if not self.options.json:
             for result in results:
                 self.out.print(result, markup=False, soft_wrap=isinstance(result, str))
 
     def show_json(self, result: dict[str, Any]) -> None:
         """The result for programs, if they asked for it."""
-        if self.json:
+        if self.options.json:
             print(json.dumps(_plain(result), allow_nan=False))  # noqa: T201 - standard output is the interface
 
     @contextmanager
@@ -71,7 +74,7 @@ class Terminal:
             TimeRemainingColumn(),
             TextColumn("{task.fields[errors]}"),
         )
-        hidden = self.quiet or not self.err.is_terminal
+        hidden = self.options.quiet or not self.err.is_terminal
         with Bar(*columns, console=self.err, disable=hidden, speed_estimate_period=120) as bar:
             task = bar.add_task(title, total=None, errors="")
             shown = 0.0
@@ -88,7 +91,7 @@ class Terminal:
     @contextmanager
     def status(self, title: str) -> Iterator[None]:
         """A note that something is going on."""
-        if self.quiet or not self.err.is_terminal:
+        if self.options.quiet or not self.err.is_terminal:
             yield
             return
         with self.err.status(title):

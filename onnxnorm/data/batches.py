@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Batch", "Skipped", "regroup"]
+__all__ = ["Batch", "Skipped", "pad_batch", "regroup"]
 
 Array = npt.NDArray[np.generic]
 Key = tuple[tuple[str, tuple[int, ...]], ...]
@@ -149,3 +149,9 @@ def _joined(blocks: list[Batch]) -> Batch:
         feeds = {name: np.concatenate([block.feeds[name] for block in blocks]) for name in first.feeds}
     names = tuple(name for block in blocks for name in block.names)
     return Batch(feeds, len(names), names, tuple(index for block in blocks for index in block.indices))
+
+
+def pad_batch(array: Array, size: int) -> Array:
+    """A batch `(n, ...)` with its last sample repeated until there are `size`."""
+    missing = size - len(array)
+    return array if missing <= 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["InputSpec"]
+__all__ = ["InputSpec", "fixed_batch"]
 
 
 @dataclass(frozen=True)
@@ -23,3 +23,8 @@ class InputSpec:
     def __str__(self) -> str:
         dims = "x".join("?" if size is None else str(size) for size in self.shape)
         return f"{self.name} ({self.dtype} {dims})"
+
+
+def fixed_batch(specs: tuple[InputSpec, ...]) -> int | None:
+    """The batch size that a model's inputs demand, if they do."""
+    return next((spec.shape[0] for spec in specs if spec.shape and spec.shape[0] is not None), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -16,16 +17,17 @@ from onnxnorm.model.shapes import read_graph, sample_shapes
 from onnxnorm.rewriting.constants import Clone, ScaledData, apply_edits
 from onnxnorm.rewriting.factors import Rounding
 from onnxnorm.rewriting.layer_statistics import measure, needs_images
+from onnxnorm.rewriting.options import ScaleOptions
 from onnxnorm.rewriting.power_of_two import powers_of_two
 from onnxnorm.rewriting.record import OUTPUTS_RECORDED, Record, read_entries, recorded, write_entries
 from onnxnorm.rewriting.scales import Scales, choose_scales
 from onnxnorm.scaling import Plan, Trace, find_layers, make_plan, trace
-from onnxnorm.scaling.filters import FilterKind
-from onnxnorm.scaling.walk import Outputs
 from onnxnorm.statistics import Statistics
 from onnxnorm.version import VERSION
 
 __all__ = ["Rewriting", "rewrite_model"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,43 +81,48 @@ class Rewriting:
         return self.noted
 
 
-def rewrite_model(
-    model: Model,
-    statistics: Statistics | None,
-    *,
-    statistic: str = "mean",
-    strength: float = 1.0,
-    target: float = 1.0,
-    power_of_two: bool = False,
-    outputs: Outputs = "keep",
-    filters: FilterKind = "conv",
-) -> Rewriting:
-    """Scale the constants of a model so that every filter's statistic (to the power `strength`) is `target`.
+def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOptions | None = None) -> Rewriting:
+    """Scale the constants of a model so that every filter's statistic comes to the target; nothing is written.
 
-    Raises StatisticsError if the statistic needs statistics and there are none, or none of this model.
+    Args:
+        model: the model.
+        statistics: what was measured on it; None for statistics that need no images.
+        options: which statistic, which target, which filters.
+
+    Raises:
+        StatisticsError: if the statistic needs statistics and there are none, or none of this model.
+        ModelError: if a scaled constant leaves the range of its type.
     """
+    options = options or ScaleOptions()
+    filters = options.filters or (statistics.filters if statistics else "conv")
     digest = model.digest()
     previous = read_entries(model)
-    if statistics is not None and needs_images(statistic):
+    if statistics is not None and needs_images(options.statistic):
         _check(statistics, digest, previous)
     else:
         statistics = None
     shapes = statistics.shapes if statistics else sample_shapes(input_specs(model))
-    found = trace(read_graph(model, shapes), outputs)
+    found = trace(read_graph(model, shapes), options.outputs)
     layers = find_layers(found, filters)
-    measured = measure(statistic, model, found, layers, statistics)
-    scales = choose_scales(found, layers, measured, target=target, strength=strength)
-    if power_of_two:
+    measured = measure(options.statistic, model, found, layers, statistics)
+    scales = choose_scales(found, layers, measured, target=options.target, strength=options.strength)
+    if options.power_of_two:
         scales = powers_of_two(model, found, scales)
+    _log.info(
+        "%d filters in %d layers; scales from %.4g to %.4g",
+        sum(layer.channels for layer in layers),
+        len(layers),
+        *scales.span,
+    )
     applied = apply_edits(model, found.edits, scales.of_slot)
     scaled_outputs = _output_scales(found, scales)
     short = {name: array for name, array in scaled_outputs.items() if array.size <= OUTPUTS_RECORDED}
     entries = {
         "version": VERSION,
-        "statistic": statistic,
-        "strength": repr(float(strength)),
-        "target": repr(float(target)),
-        "power_of_two": str(power_of_two).lower(),
+        "statistic": options.statistic,
+        "strength": repr(float(options.strength)),
+        "target": repr(float(options.target)),
+        "power_of_two": str(options.power_of_two).lower(),
         "original": digest,
     }
     if statistics is not None:

@@ -12,6 +12,7 @@ from functools import reduce
 from typing import Any, Literal
 
 from onnxnorm.errors import StatisticsError
+from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.statistics.file import Content, read_content
 from onnxnorm.statistics.histograms import Histogram
 from onnxnorm.statistics.moments import Moments, Value
@@ -37,7 +38,7 @@ class Statistics:
 
     model: str
     version: str
-    filters: str
+    filters: FilterKind
     shapes: Mapping[str, tuple[int, ...]]
     inputs: Mapping[str, Any]
     skipped: tuple[tuple[str, str], ...]

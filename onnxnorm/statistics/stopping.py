@@ -15,13 +15,29 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxnorm.errors import OptionError
+from onnxnorm.options import RUNNING, Options, option
 from onnxnorm.statistics.moments import Moments, Value
 from onnxnorm.statistics.precision import RelativeErrors, image_count
 
-__all__ = ["StoppingMonitor", "StoppingRule"]
+__all__ = ["StoppingMonitor", "StoppingOptions", "StoppingRule"]
 
 LEAST = 64
 GROWTH = 1.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoppingOptions(Options):
+    """When a calibration has seen enough; without a tolerance it sees everything."""
+
+    tolerance: float | None = option(
+        None, "Stop when the relative standard error of the mean is at most R.", panel=RUNNING, metavar="R"
+    )
+    tolerance_share: float = option(0.95, "... for this share of live filters.", panel=RUNNING, metavar="Q")
+
+    @property
+    def rule(self) -> StoppingRule | None:
+        """The rule that these options describe, None without a tolerance. Raises OptionError if there is no such."""
+        return None if self.tolerance is None else StoppingRule(self.tolerance, self.tolerance_share)
 
 
 @dataclass(frozen=True)

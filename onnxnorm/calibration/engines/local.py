@@ -8,17 +8,18 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from onnxnorm.calibration.job import Job
-from onnxnorm.calibration.step import DeviceBatch, Increment, fixed_batch, prepare, ranges_of, sample_of
+from onnxnorm.calibration.step import DeviceBatch, Increment, prepare, ranges_of, sample_of
 from onnxnorm.data.batches import Batch
 from onnxnorm.data.files.listing import Executor, LocalExecutor
 from onnxnorm.model.graph import input_specs
+from onnxnorm.model.inputs import fixed_batch
 from onnxnorm.runtime import RunConcurrency
 from onnxnorm.statistics.moments import Totals
 from onnxnorm.threads import map_ahead
 
 __all__ = ["LocalEngine"]
 
-# What a verification without images takes its random inputs from need not be exact.
+# A verification without images only needs to know roughly what inputs look like.
 _SAMPLED = 64
 
 
@@ -31,10 +32,11 @@ class LocalEngine:
     def measure(self, job: Job) -> Generator[Increment, None, None]:
         """Yield what was measured after every batch."""
         told = images = 0
+        options = job.options
         fixed = fixed_batch(input_specs(job.model))
-        concurrency = job.runtime.concurrency(job.batch_size, fixed, job.dataset.sample_bytes)
+        concurrency = job.options.runtime.concurrency(job.batch_size, fixed, job.dataset.sample_bytes)
         with (
-            closing(job.dataset.batches(concurrency.size, job.limit, job.runtime.threads, job.selection)) as batches,
+            closing(job.dataset.batches(concurrency.size, options.limit, options.threads, job.selection)) as batches,
             closing(_steps(job, concurrency, fixed, batches)) as steps,
         ):
             for batch, totals in steps:
@@ -61,17 +63,15 @@ def _steps(
     first = next(batches, None)
     if first is None:
         return
-    runtime = replace(job.runtime, threads=concurrency.threads)
-    calibration = prepare(job.model, sample_of(first, fixed), job.filters, runtime, job.weighting, job.also)
-    place, every = calibration.place, chain([first], batches)
-    here = not calibration.session.device
-    copies = (place(batch) for batch in every) if here else map_ahead(place, every, threads=1, ahead=1)
+    runtime = replace(job.options.runtime, threads=concurrency.threads)
+    probe = prepare(job.model, sample_of(first, fixed), job.options, runtime)
+    every = chain([first], batches)
+    on_device = bool(probe.session.device)
+    placed = map_ahead(probe.place, every, threads=1, ahead=1) if on_device else (probe.place(b) for b in every)
 
-    def measured(placed: DeviceBatch) -> tuple[Batch, Totals]:
-        return placed.batch, calibration.measure(placed)
+    def measure(batch: DeviceBatch) -> tuple[Batch, Totals]:
+        return batch.batch, probe.measure(batch)
 
-    with (
-        closing(copies),
-        closing(map_ahead(measured, copies, threads=concurrency.runs, ahead=2 * concurrency.runs)) as found,
-    ):
-        yield from found
+    steps = map_ahead(measure, placed, threads=concurrency.runs, ahead=2 * concurrency.runs)
+    with closing(placed), closing(steps):
+        yield from steps

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from onnxnorm.data.images.preprocessing import DRAFT_GAP, IMAGE_DTYPES, Channels
 from onnxnorm.data.images.resizing import Resize
 from onnxnorm.errors import DataError, OptionError
 from onnxnorm.model.inputs import InputSpec
+from onnxnorm.options import IMAGES, Options, option
 
-__all__ = ["PRESETS", "ImageOptions", "Preset", "parsed_size", "preprocessing_for"]
+__all__ = ["PRESETS", "ImageOptions", "Numbers", "Preset", "Size", "SizeOptions", "parsed_size", "preprocessing_for"]
 
 Numbers = str | float | Sequence[float]
 Size = str | int | tuple[int, int]
@@ -48,26 +49,40 @@ PRESETS = {
 }
 
 
-@dataclass(frozen=True)
-class ImageOptions:
-    """What the user asked for about pictures; None, or `auto`, leaves a part to the preset and the model.
+@dataclass(frozen=True, kw_only=True)
+class SizeOptions(Options):
+    """The size of inputs that leave theirs open: "HxW", the side of a square, or (height, width) in pixels."""
 
-    `size`: "HxW", one side of a square, or (height, width). `mean`, `std`: a number, several, or "1,2,3".
+    size: Size | None = option(
+        None, "Default: the model's own size, else 224x224.", panel=IMAGES, metavar="HxW", kind=str
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(SizeOptions):
+    """How images become samples; None, or `auto`, leaves a part to the preset and to the model.
+
+    Attributes:
+        preset: a name in `PRESETS`.
+        resize: how an image is brought to the size.
+        mean: a number, one number per channel, or text such as "1,2,3"; subtracted after the preset's division.
+        std: the same; what remains is divided by it.
+        channels: the order of the channels that the model sees.
+        layout: of the model's input.
     """
 
-    preset: str | None = None
-    size: Size | None = None
-    resize: Resize = "shortest"
-    mean: Numbers | None = None
-    std: Numbers | None = None
-    channels: Channels | None = None
-    layout: Layout | Literal["auto"] = "auto"
-
-    def __post_init__(self) -> None:
-        _check_choice("--preset", self.preset, (None, *PRESETS))
-        _check_choice("--resize", self.resize, get_args(Resize))
-        _check_choice("--channels", self.channels, (None, *get_args(Channels)))
-        _check_choice("--layout", self.layout, ("auto", *get_args(Layout)))
+    preset: str | None = option(
+        None,
+        "imagenet: RGB, /255, ImageNet mean and std. caffe: BGR, 0..255 minus 103.939, 116.779, 123.68. "
+        "tf: RGB to [-1, 1]. unit: RGB/255. raw: RGB 0..255. Default: imagenet, for one channel unit.",
+        panel=IMAGES,
+        choices=lambda: PRESETS,
+    )
+    resize: Resize = option("shortest", "shortest: to the size, then crop the centre.", panel=IMAGES)
+    mean: Numbers | None = option(None, "In the preset's units.", panel=IMAGES, metavar="M[,M,M]", kind=str)
+    std: Numbers | None = option(None, "In the preset's units.", panel=IMAGES, metavar="S[,S,S]", kind=str)
+    channels: Channels | None = option(None, "Default: the preset's.", panel=IMAGES)
+    layout: Layout | Literal["auto"] = option("auto", "Of the model's input.", panel=IMAGES)
 
 
 def preprocessing_for(spec: InputSpec, options: ImageOptions) -> Preprocessing:
@@ -97,11 +112,6 @@ def preprocessing_for(spec: InputSpec, options: ImageOptions) -> Preprocessing:
         dtype=spec.dtype,
         draft=0 if options.resize == "none" else DRAFT_GAP,
     )
-
-
-def _check_choice(option: str, value: str | None, allowed: Sequence[str | None]) -> None:
-    if value not in allowed:
-        raise OptionError(f"{option} {value!r} is unknown; choose one of {', '.join(filter(None, allowed))}")
 
 
 def _layout(spec: InputSpec, options: ImageOptions) -> Layout:

@@ -50,8 +50,8 @@ class ChunkQueue:
         total, selection = self.job.dataset.total or 0, self.job.selection
         self._indices = self._walk(total)
         self._ahead = selection.shard.size(total) - len(selection.done)
-        if self.job.limit is not None:
-            self.open = self.job.limit - selection.measured
+        if self.job.options.limit is not None:
+            self.open = self.job.options.limit - selection.measured
 
     @property
     def left(self) -> int:

@@ -78,15 +78,9 @@ class RayEngine:
         check_enough(good, bad, job.selection)
 
     def _starter(self, job: Job) -> partial[Any]:
-        provider = job.runtime.provider
-        setup = Setup(
-            runtime=Runtime("cpu" if provider == "auto" and not self.gpu else provider, self.threads),
-            filters=job.filters,
-            weighting=job.weighting,
-            also=job.also,
-            batch_size=job.batch_size,
-            folder=os.getcwd(),
-        )
+        provider = job.options.provider
+        runtime = Runtime("cpu" if provider == "auto" and not self.gpu else provider, self.threads)
+        setup = Setup(job.options, runtime, job.batch_size, os.getcwd())
         kind = self.ray.remote(num_cpus=self.threads, num_gpus=int(self.gpu), max_restarts=0)(Worker)
         return partial(kind.remote, _sent(self.ray, job.model), setup)
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 import onnx
 
-from onnxnorm.calibration.step import Calibration, Increment, Range, fixed_batch, prepare, ranges_of, sample_of
+from onnxnorm.calibration.options import CalibrationOptions
+from onnxnorm.calibration.step import Increment, ProbeSession, Range, prepare, ranges_of, sample_of
 from onnxnorm.data.batches import Batch, Skipped, regroup
 from onnxnorm.data.readers import Reader
 from onnxnorm.data.selection import Indices
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
+from onnxnorm.model.inputs import fixed_batch
 from onnxnorm.runtime import Runtime
-from onnxnorm.scaling.filters import FilterKind
-from onnxnorm.statistics import Weighting
 from onnxnorm.statistics.moments import Totals, merge_totals
 from onnxnorm.version import VERSION
 
@@ -27,10 +27,8 @@ __all__ = ["Chunk", "Setup", "Worker"]
 class Setup:
     """How a worker measures: in batches of `batch_size`, and in the driver's folder, where relative paths begin."""
 
+    options: CalibrationOptions
     runtime: Runtime
-    filters: FilterKind
-    weighting: Weighting
-    also: tuple[str, ...]
     batch_size: int
     folder: str
 
@@ -60,10 +58,10 @@ class Worker:
             os.chdir(setup.folder)
         self.setup = setup
         self.model = Model.open(model if isinstance(model, str) else onnx.ModelProto.FromString(model))
-        self.calibration: Calibration | None = None
+        self.probe: ProbeSession | None = None
 
     def version(self) -> str:
-        """Of onnxnorm. Who answers is ready for work."""
+        """The version of onnxnorm. An actor that answers is ready for work."""
         return VERSION
 
     def measure(self, chunk: Chunk) -> Increment:
@@ -77,10 +75,8 @@ class Worker:
         for batch in regroup(chunk.blocks(given.batch_size, given.runtime.threads or 1, skipped), given.batch_size):
             shapes = shapes or sample_of(batch, fixed)
             ranges = ranges or ranges_of(batch)
-            if self.calibration is None:
-                self.calibration = prepare(
-                    self.model, shapes, given.filters, given.runtime, given.weighting, given.also
-                )
-            totals = merge_totals(totals, self.calibration.step(batch))
+            if self.probe is None:
+                self.probe = prepare(self.model, shapes, given.options, given.runtime)
+            totals = merge_totals(totals, self.probe.step(batch))
             images += batch.count
         return Increment(totals, images, tuple(chunk.indices.tolist()), tuple(skipped), shapes, ranges)

@@ -1,0 +1,63 @@
+"""What the verbs can be told: the options of the rooms below, put together for each verb."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnxnorm.calibration.options import CalibrationOptions, MeasuringOptions
+from onnxnorm.data.images.options import ImageOptions, SizeOptions
+from onnxnorm.data.options import BatchOptions
+from onnxnorm.options import Options, option
+from onnxnorm.rewriting.options import FilterOptions, ScaleOptions
+from onnxnorm.runtime import RuntimeOptions
+from onnxnorm.verification.options import ToleranceOptions
+
+__all__ = [
+    "CalibrationOptions",
+    "NormalizeOptions",
+    "PlanOptions",
+    "ReportOptions",
+    "RewriteOptions",
+    "VerifyOptions",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(FilterOptions, SizeOptions):
+    """What `plan` can be told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(ToleranceOptions):
+    """Whether a rewrite is verified before it is written."""
+
+    verify: bool = option(True, "Compare outputs before anything is written.", spelling="--verify/--no-verify")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewriteOptions(RuntimeOptions, CheckOptions, ScaleOptions):
+    """What `rewrite` can be told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalizeOptions(MeasuringOptions, RewriteOptions):
+    """What `normalize` can be told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadroomOptions(Options):
+    """Whether two models are looked at in float16, too."""
+
+    fp16: bool = option(False, "Show the headroom in float16, and what float16 does to the outputs.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions(ToleranceOptions, RuntimeOptions, BatchOptions, ImageOptions, HeadroomOptions):
+    """What `verify` can be told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(ToleranceOptions, RuntimeOptions, BatchOptions, HeadroomOptions):
+    """What `write_report` can be told."""
+
+    verify: bool = option(True, "Run both models and compare outputs.", spelling="--verify/--no-verify")

@@ -1,0 +1,78 @@
+"""What a calibration can be told."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+from onnxnorm.data.images.options import ImageOptions
+from onnxnorm.data.options import BatchOptions
+from onnxnorm.errors import OptionError
+from onnxnorm.options import FILTERS, RUNNING, option
+from onnxnorm.runtime import RuntimeOptions
+from onnxnorm.scaling.filters import FilterKind
+from onnxnorm.statistics import MEASURES, Weighting
+from onnxnorm.statistics.stopping import StoppingOptions
+
+__all__ = ["CalibrationOptions", "EngineName", "MeasuringOptions"]
+
+EngineName = Literal["local", "ray"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuringOptions(StoppingOptions, RuntimeOptions, BatchOptions, ImageOptions):
+    """What every command that measures can be told."""
+
+    filters: FilterKind = option("conv", "conv: convolutions. all: dense layers too.", panel=FILTERS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationOptions(MeasuringOptions):
+    """What a calibration can be told.
+
+    Attributes:
+        measure: what to measure beside means and maxima, of `MEASURES`.
+        shard: "I/N" for every N-th sample from the I-th on, counted from 0; None for all.
+        checkpoint: a file that is written every few seconds, for the caller to remove once the statistics are safe.
+        resume: start from the checkpoint, if it is there.
+        workers: of the engine `ray`; None for as many as the cluster has room for.
+    """
+
+    weighting: Weighting = option(
+        "position", "What counts the same: each position, or each image however large.", panel=FILTERS
+    )
+    measure: tuple[str, ...] = option(
+        (),
+        "What to measure beside means and maxima, for rewrite --statistic; may be repeated. p99.9: slower, for it "
+        "needs every activation.",
+        panel=FILTERS,
+        metavar="|".join(MEASURES),
+        kind=list[str],
+    )
+    resume: bool = option(False, "Go on where an interrupted run of this command stopped.", panel=RUNNING)
+    shard: str | None = option(
+        None,
+        "Every N-th sample, from the I-th on (counted from 0); onnxnorm merge puts shards together.",
+        panel=RUNNING,
+        metavar="I/N",
+    )
+    engine: EngineName = option("local", "ray: on a Ray cluster.", panel=RUNNING)
+    workers: int | None = option(
+        None, "Of --engine ray. Default: as many as there is room for.", panel=RUNNING, least=1
+    )
+    checkpoint: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "measure", tuple(dict.fromkeys(self.measure)))
+        unknown = [name for name in self.measure if name not in MEASURES]
+        if unknown:
+            raise OptionError(f"--measure {unknown[0]!r} is unknown; choose of {', '.join(MEASURES)}")
+        if self.weighting == "image" and "p99.9" in self.measure:
+            raise OptionError(
+                "--measure p99.9 counts positions, one each, so that counts add up exactly; --weighting image counts "
+                "each for 1/positions. For images of one size both are the same: leave --weighting out"
+            )
+        if self.resume and self.checkpoint is None:
+            raise OptionError("--resume needs a checkpoint to resume from")

@@ -1,0 +1,19 @@
+"""Which samples are read, and how many at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnxnorm.options import RUNNING, Options, option
+
+__all__ = ["DEFAULT_BATCH", "BatchOptions"]
+
+DEFAULT_BATCH = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions(Options):
+    """How many samples are fed at a time, and how many in all; None: as the model has it, and all."""
+
+    batch_size: int | None = option(None, "Default: the model's own, else 8.", panel=RUNNING, least=1)
+    limit: int | None = option(None, "Use at most this many samples.", panel=RUNNING, least=1)

@@ -1,0 +1,55 @@
+"""What a rewrite can be told: which scale, and for what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnxnorm.options import FILTERS, Options, option
+from onnxnorm.rewriting.layer_statistics import STATISTICS
+from onnxnorm.scaling.filters import FilterKind
+from onnxnorm.scaling.walk import Outputs
+
+__all__ = ["FilterOptions", "ScaleOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterOptions(Options):
+    """Which filters are normalized.
+
+    Attributes:
+        outputs: "scale" to normalize graph outputs too.
+        filters: which layers; None for those that the statistics were measured for.
+    """
+
+    outputs: Outputs = option("keep", "scale: normalize graph outputs too; their scales are recorded.", panel=FILTERS)
+    filters: FilterKind | None = option(
+        None,
+        "conv: convolutions. all: dense layers too. Default: as the statistics were measured, else conv.",
+        panel=FILTERS,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleOptions(FilterOptions):
+    """`scale = target / statistic ** strength` for every filter.
+
+    Attributes:
+        statistic: what is brought to the target; "weights" and "bn" need no statistics.
+        strength: the power that it is raised to; 0.5 goes half the way.
+        target: what it is brought to.
+        power_of_two: round every scale to a power of two, so that outputs stay the same bit for bit.
+    """
+
+    statistic: str = option(
+        "mean",
+        "What is brought to the target. mean, max, and, after calibrate --measure, rms and p99.9: of activations. "
+        "Without images: weights (balance of the weights before and behind), bn (means that BatchNormalizations "
+        "imply).",
+        panel=FILTERS,
+        choices=lambda: STATISTICS,
+    )
+    strength: float = option(1.0, "The power that it is raised to; 0.5 goes half the way.", panel=FILTERS, metavar="A")
+    target: float = option(1.0, "What it is brought to.", panel=FILTERS, metavar="T")
+    power_of_two: bool = option(
+        False, "Round every scale to a power of two: the output stays the same bit for bit.", panel=FILTERS
+    )
