@@ -22,6 +22,7 @@ from onnxnorm.errors import (
     OnnxnormError,
     OptionError,
     ProviderError,
+    ProviderWarning,
     StatisticsError,
     VerificationError,
 )
@@ -29,8 +30,14 @@ from onnxnorm.version import VERSION as __version__  # noqa: N811 - its public n
 
 if TYPE_CHECKING:
     from onnxnorm.api import (
+        CalibrationOptions,
+        NormalizeOptions,
+        PlanOptions,
         Reported,
+        ReportOptions,
+        RewriteOptions,
         Rewritten,
+        VerifyOptions,
         calibrate,
         merge,
         normalize,
@@ -40,24 +47,36 @@ if TYPE_CHECKING:
         verify,
         write_report,
     )
+    from onnxnorm.calibration.calibrate import Interrupted, Progress
+    from onnxnorm.rewriting.restore import Restored
     from onnxnorm.scaling.plan import Plan
-    from onnxnorm.statistics.statistics import Statistics
+    from onnxnorm.statistics import Statistics
     from onnxnorm.verification.verify import Verification
 
 __all__ = [
+    "CalibrationOptions",
     "DataError",
     "InputError",
+    "Interrupted",
     "ModelError",
+    "NormalizeOptions",
     "OnnxnormError",
     "OptionError",
     "Plan",
+    "PlanOptions",
+    "Progress",
     "ProviderError",
+    "ProviderWarning",
+    "ReportOptions",
     "Reported",
+    "Restored",
+    "RewriteOptions",
     "Rewritten",
     "Statistics",
     "StatisticsError",
     "Verification",
     "VerificationError",
+    "VerifyOptions",
     "__version__",
     "calibrate",
     "merge",
@@ -70,11 +89,20 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CalibrationOptions": "onnxnorm.api",
+    "Interrupted": "onnxnorm.calibration.calibrate",
+    "NormalizeOptions": "onnxnorm.api",
     "Plan": "onnxnorm.scaling.plan",
+    "PlanOptions": "onnxnorm.api",
+    "Progress": "onnxnorm.calibration.calibrate",
+    "ReportOptions": "onnxnorm.api",
     "Reported": "onnxnorm.api",
+    "Restored": "onnxnorm.rewriting.restore",
+    "RewriteOptions": "onnxnorm.api",
     "Rewritten": "onnxnorm.api",
-    "Statistics": "onnxnorm.statistics.statistics",
+    "Statistics": "onnxnorm.statistics",
     "Verification": "onnxnorm.verification.verify",
+    "VerifyOptions": "onnxnorm.api",
     "calibrate": "onnxnorm.api",
     "merge": "onnxnorm.api",
     "normalize": "onnxnorm.api",

@@ -48,4 +48,5 @@ def calibrate(
     Source:
         Gatys, Ecker, Bethge: Image Style Transfer Using Convolutional Neural Networks (CVPR 2016), section 2.
     """
-    return calibrate_model(Model.open(model), data, CalibrationOptions.of(options, keywords), progress=progress)
+    options = CalibrationOptions.of(options, keywords)
+    return calibrate_model(Model.open(model), data, options, progress=progress)

@@ -6,15 +6,20 @@ import os
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxnorm.atomic import check_target
 from onnxnorm.data.batches import Batch, pad_batch
 from onnxnorm.data.dataset import Dataset
+from onnxnorm.data.files.discovery import kind_of
 from onnxnorm.data.images.options import Size, parsed_size
 from onnxnorm.data.options import DEFAULT_BATCH
+from onnxnorm.data.remote import is_uri
+from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.inputs import fixed_batch
@@ -24,13 +29,41 @@ from onnxnorm.runtime import Runtime
 from onnxnorm.statistics import Statistics
 from onnxnorm.verification import HeadroomMeter, Verification, verify_models
 
-__all__ = ["SAMPLES", "Comparison", "Feeds", "StatisticsLike", "batches_of", "load_statistics", "sample_shapes_of"]
+__all__ = [
+    "SAMPLES",
+    "Comparison",
+    "Feeds",
+    "StatisticsLike",
+    "batches_of",
+    "check_output",
+    "load_statistics",
+    "sample_shapes_of",
+]
 
 StatisticsLike = str | os.PathLike[str] | Statistics
 Feeds = Mapping[str, NDArray[Any]]
 
 # A verification runs by default on this many random samples, and on as many of the data if there are any.
 SAMPLES = 8
+
+
+def check_output(output: str | os.PathLike[str], model: Model, *inputs: object, in_place: bool | None = None) -> None:
+    """Check that a file can be written and is no input: the model's files, or others; folders count by their files.
+
+    `in_place` allows it to be the model itself; None: that cannot be asked for.
+
+    Raises:
+        OptionError: if it cannot, or is one.
+    """
+    check_target(output, () if in_place else model.files, "" if in_place is None else ", or allow it with --in-place")
+    check_target(output, inputs)
+    path = Path(output).resolve()
+    for item in inputs:
+        if isinstance(item, (str, os.PathLike)) and not is_uri(item) and path.exists() and kind_of(path.name):
+            folder = Path(item).resolve()
+            if folder in path.parents:
+                what = f"it is an input (in {folder}) and would be lost"
+                raise OptionError(f"cannot write {output}: {what}; give another name")
 
 
 def load_statistics(statistics: StatisticsLike) -> Statistics:

@@ -8,13 +8,13 @@ from contextlib import closing
 from itertools import islice
 from typing import Any
 
-from onnxnorm.api.common import SAMPLES, batches_of
+from onnxnorm.api.common import SAMPLES, batches_of, check_output
 from onnxnorm.api.options import NormalizeOptions
 from onnxnorm.api.rewrite import Rewritten, verify_and_write
 from onnxnorm.calibration.calibrate import Progress, calibrate_model
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.data.dataset import Data, open_data
-from onnxnorm.model.files import Model, ModelLike, check_target
+from onnxnorm.model.files import Model, ModelLike
 from onnxnorm.model.graph import input_specs
 from onnxnorm.options import documented
 from onnxnorm.rewriting import rewrite_model
@@ -48,12 +48,13 @@ def normalize(
 
     Raises:
         ModelError, DataError, OptionError, ProviderError, StatisticsError: as `calibrate` and `rewrite`.
-        VerificationError: if the outputs differ; then nothing is written.
+        VerificationError: if the outputs differ, or fewer filters than required end at the target; then nothing is
+            written.
     """
     options = NormalizeOptions.of(options, keywords)
-    if output is not None:
-        check_target(output)
     opened = Model.open(model)
+    if output is not None:
+        check_output(output, opened, *_paths(data), in_place=options.in_place)
     specs, kept = input_specs(opened), list[Any]()
     dataset = open_data(_keeping(data, kept) if isinstance(data, Iterator) else data, specs, options)
     measure = (options.statistic,) if options.statistic in MEASURES else ()
@@ -64,6 +65,13 @@ def normalize(
     with closing(batches_of(opened, open_data(kept, specs) if kept else dataset, options.batch_size, SAMPLES)) as read:
         samples = [batch.feeds for batch in islice(read, SAMPLES)]
     return verify_and_write(opened, statistics, rewriting, output, samples, options)
+
+
+def _paths(data: Data) -> list[Any]:
+    """The paths among DATA, for what they may be given as, without reading what can be read only once."""
+    if isinstance(data, (str, os.PathLike)):
+        return [data]
+    return list(data) if isinstance(data, (list, tuple)) else []
 
 
 def _keeping(data: Iterator[Any], kept: list[Any]) -> Iterator[Any]:

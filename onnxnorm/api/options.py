@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from onnxnorm.calibration.options import CalibrationOptions, MeasuringOptions
 from onnxnorm.data.images.options import ImageOptions, SizeOptions
 from onnxnorm.data.options import BatchOptions
+from onnxnorm.errors import OptionError
 from onnxnorm.options import Options, option
 from onnxnorm.rewriting.options import FilterOptions, ScaleOptions
 from onnxnorm.runtime import RuntimeOptions
@@ -29,9 +30,18 @@ class PlanOptions(FilterOptions, SizeOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(ToleranceOptions):
-    """Whether a rewrite is verified before it is written."""
+    """What must hold before a rewritten model is written."""
 
     verify: bool = option(True, "Compare outputs before anything is written.", spelling="--verify/--no-verify")
+    require_share: float | None = option(
+        None, "Write nothing (exit code 3) if fewer than this share of live filters end at the target.", metavar="Q"
+    )
+    in_place: bool = option(False, "Allow OUT to be MODEL itself, which is lost then.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.require_share is not None and not 0 < self.require_share <= 1:
+            raise OptionError(f"--require-share {self.require_share:g} must lie in (0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from onnxnorm.api.common import SAMPLES, Comparison, StatisticsLike, load_statistics
+from onnxnorm.api.common import SAMPLES, Comparison, StatisticsLike, check_output, load_statistics
 from onnxnorm.api.options import ReportOptions
 from onnxnorm.data.dataset import Data, open_data
 from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.data.images.preprocessing import Preprocessing
 from onnxnorm.errors import DataError, OptionError
-from onnxnorm.model.files import Model, ModelLike, check_target
+from onnxnorm.model.files import Model, ModelLike
 from onnxnorm.model.graph import input_specs
 from onnxnorm.options import documented
 from onnxnorm.report.data import report_data
@@ -72,13 +72,13 @@ def write_report(
     """
     options = ReportOptions.of(options, keywords)
     check_extra()
-    if output is not None:
-        check_target(output)
     if (data is not None or options.fp16) and (rewritten is None or not options.verify):
         raise OptionError("data and fp16 are for running a model and its rewritten version: give both, and verify")
     opened, measured = Model.open(model), load_statistics(statistics)
     measured.check_model(opened.digest())
     after = None if rewritten is None else Model.open(rewritten)
+    if output is not None:
+        check_output(output, opened, statistics, *(after.files if after else ()), data)
     report = report_data(opened, measured, after, statistics_name=_name(statistics))
     if after is not None and options.verify:
         comparison = Comparison(opened, after, options.runtime, options.tolerance_output, options.fp16)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from onnxnorm.api.common import check_output
 from onnxnorm.errors import VerificationError
-from onnxnorm.model.files import Model, ModelLike, check_target
+from onnxnorm.model.files import Model, ModelLike
 from onnxnorm.rewriting import Restored, restore_model
 
 __all__ = ["restore"]
@@ -18,6 +19,7 @@ def restore(
     *,
     scales: str | os.PathLike[str] | None = None,
     verify: bool = True,
+    in_place: bool = False,
 ) -> Restored:
     """Undo a rewrite: bit for bit after power-of-two scales, to rounding otherwise.
 
@@ -25,6 +27,7 @@ def restore(
         rewritten: a path, or a ModelProto, that `rewrite` or `normalize` made.
         output: where to write; None: nowhere.
         scales: the record of the scales, where it is in a file of its own that was moved.
+        in_place: allow `output` to be `rewritten` itself, which is lost then.
         verify: refuse to write a model that must be the original and is not.
 
     Returns:
@@ -35,13 +38,15 @@ def restore(
         OptionError: if nothing can be written to `output`.
         VerificationError: if a restored model that must be the original is not; then nothing is written.
     """
-    restored = restore_model(Model.open(rewritten), None if scales is None else Path(scales))
+    opened = Model.open(rewritten)
+    if output is not None:
+        check_output(output, opened, scales, in_place=in_place)
+    restored = restore_model(opened, None if scales is None else Path(scales))
     if verify and restored.exact and not restored.same:
         raise VerificationError(
             "the restored model is not the original that the rewrite recorded (another digest): the model was changed "
             "after it was rewritten; --no-verify writes what comes out"
         )
     if output is not None:
-        check_target(output)
         restored.model.write(Path(output))
     return restored

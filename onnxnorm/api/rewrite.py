@@ -11,13 +11,14 @@ from typing import Any
 
 import onnx
 
-from onnxnorm.api.common import Feeds, StatisticsLike, load_statistics, sample_shapes_of
+from onnxnorm.api.common import Feeds, StatisticsLike, check_output, load_statistics, sample_shapes_of
 from onnxnorm.api.options import RewriteOptions
 from onnxnorm.errors import VerificationError
-from onnxnorm.model.files import Model, ModelLike, check_target
+from onnxnorm.model.files import Model, ModelLike
 from onnxnorm.model.graph import input_specs
 from onnxnorm.options import documented
 from onnxnorm.rewriting import Rewriting, rewrite_model, write_sidecar
+from onnxnorm.rewriting.reach import Reach, reach_of
 from onnxnorm.scaling import Plan
 from onnxnorm.statistics import Statistics
 from onnxnorm.verification import Verification, verify_models
@@ -46,6 +47,11 @@ class Rewritten:
     def plan(self) -> Plan:
         """What could be scaled, and what could not."""
         return self.rewriting.plan
+
+    @property
+    def reach(self) -> Reach:
+        """How many filters end at the target, and what holds the others back."""
+        return reach_of(self.rewriting)
 
     @property
     def model(self) -> onnx.ModelProto:
@@ -88,13 +94,14 @@ def rewrite(
         ModelError: if the model cannot be read, or the rewritten one cannot be written.
         OptionError: if the value of an option makes no sense.
         StatisticsError: if the statistics were measured on another model, or lack what is needed.
-        VerificationError: if the outputs differ; then nothing is written.
+        VerificationError: if the outputs differ, or fewer filters than required end at the target; then nothing is
+            written.
     """
     options = RewriteOptions.of(options, keywords)
     opened = Model.open(model)
     measured = None if statistics is None else load_statistics(statistics)
     if output is not None:
-        check_target(output)
+        check_output(output, opened, statistics, in_place=options.in_place)
     return verify_and_write(opened, measured, rewrite_model(opened, measured, options), output, [], options)
 
 
@@ -107,6 +114,9 @@ def verify_and_write(
     options: RewriteOptions,
 ) -> Rewritten:
     """Verify on `samples` and on random inputs, and write if that is wanted and the verdict allows it."""
+    reach = reach_of(rewriting)
+    if options.require_share is not None and reach.share < options.require_share:
+        raise VerificationError(f"{reach}; --require-share asks for {options.require_share:.0%}; nothing was written")
 
     def judged(rewritten: Model) -> Verification | None:
         if not options.verify:

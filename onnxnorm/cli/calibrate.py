@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from onnxnorm import api
+from onnxnorm.api.common import check_output
 from onnxnorm.calibration.calibrate import Interrupted
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.cli.arguments import DataPaths, ModelPath, OutPath
 from onnxnorm.cli.precision import WORST_SHOWN, Clock, forecast_text, tell_stop
 from onnxnorm.cli.terminal import OutputOptions, Terminal
-from onnxnorm.model.files import check_target
+from onnxnorm.model.files import Model
 from onnxnorm.statistics import Moments, Statistics
 from onnxnorm.statistics.precision import RelativeErrors, forecast
 
@@ -28,7 +29,7 @@ def calibrate(
 ) -> None:
     """Measure the mean activation of every filter on images, and write it to STATS."""
     terminal = Terminal(output_options)
-    check_target(output)
+    check_output(output, Model.open(model), *data)
     checkpoint = output.with_name(output.name + ".partial")
     _tell_checkpoint(terminal, checkpoint, options.resume)
     clock = Clock(terminal)

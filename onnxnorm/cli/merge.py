@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from onnxnorm import api
+from onnxnorm.atomic import check_target
 from onnxnorm.cli.arguments import OutPath
 from onnxnorm.cli.calibrate import summary, tell_statistics
 from onnxnorm.cli.terminal import OutputOptions, Terminal
@@ -24,6 +25,7 @@ def merge(
 ) -> None:
     """Add up statistics of one model over different images."""
     terminal = Terminal(output_options)
+    check_target(output, stats)
     merged = api.merge(list(stats))
     merged.save(output)
     tell_statistics(terminal, merged)

@@ -32,11 +32,14 @@ def restore(
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Refuse to write what must be the original and is not.")
     ] = True,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Allow OUT to be REWRITTEN itself, which is lost then.")
+    ] = False,
 ) -> None:
     """Give the original back: bit for bit after --power-of-two (exit code 3 if it is not), to rounding otherwise."""
     terminal = Terminal(output_options)
     with terminal.status("restoring"):
-        done = api.restore(rewritten, output, scales=scales, verify=verify)
+        done = api.restore(rewritten, output, scales=scales, verify=verify, in_place=in_place)
     terminal.show(str(done), f"written to {output}")
     if not done.exact and not done.same:
         terminal.say("a number that the rewrite pushed below the smallest of its type stays lost")

@@ -18,6 +18,7 @@ __all__ = ["NAME", "rewrite", "summary", "tell_rewritten"]
 
 NAME = "rewrite"
 _CLONES_SHOWN = 5
+_HALF = 0.5  # of the live filters: below that, what holds the others is said
 
 
 class Missing(typer.BadParameter):
@@ -70,6 +71,8 @@ def tell_rewritten(terminal: Terminal, done: api.Rewritten) -> None:
             "before INT8 quantization, quantize the original, or a rewrite with --statistic weights --strength 0.5: "
             "normalized activations cost accuracy there (docs/int8.md)"
         )
+    if done.reach.share < _HALF:
+        terminal.say(str(done.reach))
     for name in done.rewriting.unrecorded:
         terminal.say(f"the scales of output {name!r} are too many to be recorded in the model")
     terminal.show(f"verdict: {done.verification}" if done.verification else "verdict: not verified")
@@ -135,6 +138,8 @@ def summary(done: api.Rewritten) -> dict[str, Any]:
         "tied": done.plan.tied,
         "pinned": done.plan.pinned,
         "dead": done.plan.dead,
+        "at_target": done.reach.normalized,
+        "at_target_share": done.reach.share,
         "unknown": rewriting.scales.unknown,
         "limited": rewriting.scales.limited,
         "scales": dict(zip(("min", "max"), rewriting.scales.span, strict=True)),

@@ -23,13 +23,13 @@ from google.protobuf.message import DecodeError, EncodeError
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from onnxnorm.errors import ModelError, OptionError
+from onnxnorm.errors import ModelError
 from onnxnorm.model.external import entries_of, external_data, forget_location, write_data
 from onnxnorm.model.mapped_data import MappedData, mapped
 from onnxnorm.model.protobuf import Span, TensorData, join_weights, split_weights
 from onnxnorm.model.tensors import PACKED, check_tensor, tensor_dtype, value_bytes
 
-__all__ = ["Model", "ModelLike", "check_target"]
+__all__ = ["Model", "ModelLike"]
 
 ModelLike = str | os.PathLike[str] | onnx.ModelProto
 
@@ -68,6 +68,15 @@ class Model:
         for index, tensor in enumerate(proto.graph.initializer):
             check_tensor(tensor, f"{where}: initializer {tensor.name!r}", stored.get(index))
         return cls(proto, stored | external_data(proto, path, where), path)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file that the model was opened from, and those that its external data lies in."""
+        if self.path is None:
+            return ()
+        tensors = self.proto.graph.initializer
+        locations = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
+        return (self.path, *(self.path.parent / location for location in sorted(locations)))
 
     def values(self, index: int) -> NDArray[np.generic]:
         """The values of an initializer, with its shape; a view of the file where it is bulky."""
@@ -218,18 +227,6 @@ class Model:
                 and (in_place or place.resolve() != source)
             )
         return names
-
-
-def check_target(target: str | os.PathLike[str]) -> None:
-    """Raise OptionError unless a file can be written there: told before the work is done rather than after."""
-    path = Path(target)
-    folder = path.absolute().parent
-    if not folder.is_dir():
-        raise OptionError(f"cannot write {path}: the folder {folder} does not exist; make it first")
-    if path.is_dir():
-        raise OptionError(f"cannot write {path}: it is a folder; give the name of a file")
-    if not os.access(folder, os.W_OK):
-        raise OptionError(f"cannot write {path}: the folder {folder} is not writable; choose another")
 
 
 def _locations_of(path: Path) -> set[str]:

@@ -1,0 +1,65 @@
+"""How many filters a rewrite brings to the target, and what holds the others back.
+
+A filter is *normalized* if its scale is the one that it asks for, `target / statistic ** strength`: exactly, or with
+powers of two within half a power. Tied filters ask for different scales and share one, so few of them are normalized;
+pinned ones keep scale 1. Dead filters ask for nothing, and do not count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnxnorm.rewriting.rewrite import Rewriting
+
+__all__ = ["Reach", "reach_of"]
+
+_CLOSE = 1e-3
+
+
+@dataclass(frozen=True)
+class Reach:
+    """`normalized` of `live` filters end at the target.
+
+    `obstacle` says what holds most of the others, and `advice` what to do about it.
+    """
+
+    normalized: int
+    live: int
+    obstacle: str
+    advice: str
+
+    @property
+    def share(self) -> float:
+        """The share of live filters that end at the target; 1 where there are none."""
+        return self.normalized / self.live if self.live else 1.0
+
+    def __str__(self) -> str:
+        who = "nothing is normalized: none" if not self.normalized else f"only {self.normalized:,} ({self.share:.0%})"
+        return f"{who} of {self.live:,} live filters end at the target: {self.obstacle}; {self.advice}"
+
+
+def reach_of(rewriting: Rewriting) -> Reach:
+    """How far a rewrite reaches."""
+    normalized = live = tied = 0
+    slack = (0.5 if rewriting.power_of_two else 0.0) * np.log(2) + _CLOSE
+    for layer in rewriting.scales.layers:
+        wanted = rewriting.target / np.abs(layer.statistic[layer.live]) ** rewriting.strength
+        close = np.abs(np.log(layer.scale[layer.live] / wanted)) <= slack
+        normalized += int(close.sum())
+        live += int(layer.live.sum())
+        tied += int((~close & ~layer.pinned[layer.live]).sum())
+    return Reach(normalized, live, *_obstacle(rewriting, tied))
+
+
+def _obstacle(rewriting: Rewriting, tied: int) -> tuple[str, str]:
+    """What keeps most filters from the target, and what to do about it."""
+    look = "onnxnorm plan MODEL says why, layer by layer"
+    first = rewriting.plan.barriers[0] if rewriting.plan.barriers else None
+    if first is None or tied > first.channels:
+        if not tied:
+            return "the others have no statistic", look
+        return f"{tied:,} share a scale with others, where branches join or a bound holds for all channels", look
+    held = f"{first.channels:,} are held by {first.op} {first.node!r}: {first.reason}"
+    return held, "--outputs scale normalizes outputs too" if first.op == "output" else look
