@@ -12,9 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from onnxnorm.calibration.calibrate import calibrate_model
+from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.rewriting import Rewriting, rewrite_model
+from onnxnorm.rewriting.options import ScaleOptions
 from onnxnorm.runtime import Runtime
 from onnxnorm.scaling import Trace, find_layers, laws, make_plan, trace
 from onnxnorm.scaling.walk import Outputs
@@ -41,7 +43,9 @@ def calibrated(model: Model, case: Case, seed: int = 0) -> Statistics:
     if case.name == "fixed_batch":
         samples = {name: np.concatenate([array] * 4) for name, array in samples.items()}
     size = None if case.name == "fixed_batch" else 4
-    return calibrate_model(model, samples, batch_size=size, runtime=RUNTIME, filters=case.filters)
+    return calibrate_model(
+        model, samples, CalibrationOptions(batch_size=size, provider=RUNTIME.provider, filters=case.filters)
+    )
 
 
 def test_the_corpus_is_large() -> None:
@@ -96,7 +100,7 @@ def test_calibrated(case: Case) -> None:
     proto = case.build()
     before = proto.SerializeToString(deterministic=True)
     model = Model.open(proto)
-    rewriting = rewrite_model(model, calibrated(model, case), filters=case.filters)
+    rewriting = rewrite_model(model, calibrated(model, case), ScaleOptions(filters=case.filters))
     assert proto.SerializeToString(deterministic=True) == before
     verdict = verify_models(model, rewriting.model, [feeds(proto, 2, seed) for seed in (0, 1)], runtime=RUNTIME)
     assert verdict.same, verdict
@@ -128,7 +132,7 @@ def assert_normalized(rewriting: Rewriting, again: Statistics, tolerance: float)
 @running_case
 def test_power_of_two_is_the_same_bits(case: Case) -> None:
     model = Model.open(case.build())
-    rewriting = rewrite_model(model, calibrated(model, case), power_of_two=True, filters=case.filters)
+    rewriting = rewrite_model(model, calibrated(model, case), ScaleOptions(power_of_two=True, filters=case.filters))
     verdict = verify_models(model, rewriting.model, [feeds(model.proto, 2)], runtime=RUNTIME)
     assert verdict.same
     assert verdict.bit_identical or case.rtol
@@ -138,7 +142,7 @@ def test_power_of_two_is_the_same_bits(case: Case) -> None:
 def test_scaled_outputs(case: Case) -> None:
     """With graph outputs scaled too, they are the original's times what is recorded."""
     model = Model.open(case.build())
-    rewriting = rewrite_model(model, calibrated(model, case), outputs="scale", filters=case.filters)
+    rewriting = rewrite_model(model, calibrated(model, case), ScaleOptions(outputs="scale", filters=case.filters))
     given = [feeds(model.proto, 2, seed) for seed in (0, 1)]
     verdict = verify_models(model, rewriting.model, given, scales=rewriting.outputs, runtime=RUNTIME)
     assert verdict.same, verdict
@@ -195,7 +199,7 @@ def test_in_files(case: Case, tmp_path: Path) -> None:
     stored = Model.open(path)
     assert stored.digest() == model.digest()
     statistics = calibrated(stored, case)
-    rewriting, expected = (rewrite_model(m, statistics, filters=case.filters) for m in (stored, model))
+    rewriting, expected = (rewrite_model(m, statistics, ScaleOptions(filters=case.filters)) for m in (stored, model))
     verdict = verify_models(stored, rewriting.model, [feeds(proto, 2)], runtime=RUNTIME)
     assert verdict.same
     assert verdict.graph_identical is not case.clones
@@ -292,7 +296,7 @@ def test_statistics_of_means_are_checked() -> None:
     case = CASES["plain_chain"]
     model = Model.open(case.build())
     statistics = calibrated(model, case)
-    rewriting = rewrite_model(model, statistics, target=1.01)
+    rewriting = rewrite_model(model, statistics, ScaleOptions(target=1.01))
     with pytest.raises(AssertionError):
         assert_normalized(rewriting, calibrated(rewriting.model, case), 1e-4)
 

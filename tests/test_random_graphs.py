@@ -12,6 +12,7 @@ import onnx
 from hypothesis import HealthCheck, given, settings
 
 from onnxnorm.calibration.calibrate import calibrate_model
+from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.rewriting import rewrite_model
@@ -68,14 +69,14 @@ def test_calibrated(proto: onnx.ModelProto) -> None:
     """Calibrated on random samples, rewritten and verified; measured again, free filters have mean 1."""
     model = Model.open(proto)
     samples = feeds(proto, 7, seed=1)
-    statistics = calibrate_model(model, samples, batch_size=4, runtime=RUNTIME)
+    statistics = calibrate_model(model, samples, CalibrationOptions(batch_size=4, provider=RUNTIME.provider))
     rewriting = rewrite_model(model, statistics)
     verdict = verify_models(model, rewriting.model, [feeds(proto, 2, seed) for seed in (1, 2)], runtime=RUNTIME)
     assert verdict.same, verdict
     assert verdict.graph_identical is not bool(rewriting.clones)
     plan = rewriting.plan
     assert plan.free + plan.tied + plan.pinned == plan.filters
-    again = calibrate_model(rewriting.model, samples, batch_size=4, runtime=RUNTIME)
+    again = calibrate_model(rewriting.model, samples, CalibrationOptions(batch_size=4, provider=RUNTIME.provider))
     tolerance = max(1e-4, 10 * verdict.max_relative_error)
     for layer in rewriting.scales.layers:
         mean = again.values[Value(layer.layer.site.value, layer.layer.site.measure)].mean

@@ -16,6 +16,7 @@ from PIL import Image
 import onnxnorm
 from onnxnorm import runtime
 from onnxnorm.calibration.calibrate import calibrate_model
+from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.cli import main
 from onnxnorm.data.dataset import open_data
 from onnxnorm.data.images.options import ImageOptions
@@ -158,7 +159,9 @@ def test_a_device_measures_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime.Session, "place", watched)
     monkeypatch.setattr(Runtime, "concurrency", lambda self, samples, *_: runtime.RunConcurrency(1, samples, None))
     images = ImageOptions(preset="unit")
-    found = calibrate_model(Model.open(DEMO), str(MODELS / "images"), images, limit=21, runtime=Runtime("cpu"))
+    found = calibrate_model(
+        Model.open(DEMO), str(MODELS / "images"), CalibrationOptions(**vars(images), limit=21, provider="cpu")
+    )
     assert placed == ["cpu"] * 3
     for value, moments in want.values.items():
         np.testing.assert_allclose(found.values[value].mean, moments.mean, rtol=1e-12)

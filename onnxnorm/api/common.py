@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from onnxnorm.atomic import check_target
 from onnxnorm.data.batches import Batch, pad_batch
 from onnxnorm.data.dataset import Dataset
-from onnxnorm.data.files.discovery import kind_of
 from onnxnorm.data.images.options import Size, parsed_size
 from onnxnorm.data.options import DEFAULT_BATCH
 from onnxnorm.data.remote import is_uri
+from onnxnorm.data.sources import kind_of
 from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs

@@ -93,6 +93,8 @@ def calibrate_model(
         Interrupted: on Ctrl-C, once an image is measured; it carries the statistics so far.
     """
     options = options or CalibrationOptions()
+    if options.resume and options.checkpoint is None:
+        raise OptionError("--resume needs a checkpoint to resume from")
     specs = input_specs(model)
     batch_size = _checked_batch(options.batch_size, fixed_batch(specs))
     shard = Shard() if options.shard is None else Shard.parse(options.shard)

@@ -74,5 +74,3 @@ class CalibrationOptions(MeasuringOptions):
                 "--measure p99.9 counts positions, one each, so that counts add up exactly; --weighting image counts "
                 "each for 1/positions. For images of one size both are the same: leave --weighting out"
             )
-        if self.resume and self.checkpoint is None:
-            raise OptionError("--resume needs a checkpoint to resume from")

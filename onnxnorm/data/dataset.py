@@ -12,20 +12,20 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, 
 from contextlib import closing
 from functools import cached_property
 from itertools import chain, islice, pairwise
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from onnxnorm.data.arrays.fitting import ArrayItem, ArrayReader, RowSelector, array_blocks, open_arrays
+from onnxnorm.data.arrays.fitting import ArrayItem, array_blocks
 from onnxnorm.data.batches import Batch, Skipped, regroup
 from onnxnorm.data.files.discovery import DiscoveredFiles, discover, identity, order_digest
 from onnxnorm.data.files.listing import Executor
-from onnxnorm.data.files.table import KINDS, FileTable
-from onnxnorm.data.images.options import ImageOptions, preprocessing_for
+from onnxnorm.data.files.table import FileTable
+from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.data.images.preprocessing import Preprocessing
-from onnxnorm.data.readers import ImageReader, IterableReader, Reader, printable
-from onnxnorm.data.selection import Indices, Selection
+from onnxnorm.data.readers import IterableReader, Reader, printable
+from onnxnorm.data.selection import Indices, RowSelector, Selection
+from onnxnorm.data.sources import sources
 from onnxnorm.errors import DataError, OptionError
 from onnxnorm.model.inputs import InputSpec
 from onnxnorm.threads import available_threads
@@ -45,23 +45,32 @@ class Dataset:
     `skipped` lists the images that could not be used so far, each once, however often the data is read.
     """
 
-    def __init__(self, parts: Sequence[Reader], found: DiscoveredFiles, preprocessing: Preprocessing | None) -> None:
-        self._parts = tuple(parts)
-        self._found = found
+    def __init__(
+        self, readers: Sequence[Reader], files: DiscoveredFiles | None = None, kinds: Sequence[int] = ()
+    ) -> None:
+        """`kinds` are the numbers of the sources that the readers come from, where those are `files`."""
+        self._readers = tuple(readers)
+        self._kinds = tuple(kinds)
+        self._files = files.files if files else FileTable.of(())
         self._skipped: dict[str, Skipped] = {}
-        self.preprocessing = preprocessing
+        self.ignored = files.ignored if files else 0
+        """Number of files in folders that no source reads."""
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
         """How images are prepared; None where there are none."""
+        return next((reader.preprocessing for reader in self._readers if reader.preprocessing is not None), None)
 
     @property
     def total(self) -> int | None:
         """Number of samples known ahead, every image counted; None for an iterable."""
-        totals = [part.total for part in self._parts]
+        totals = [reader.total for reader in self._readers]
         return None if None in totals else sum(total or 0 for total in totals)
 
     @property
     def sample_bytes(self) -> int | None:
         """Bytes of the largest sample; None where that is not known ahead."""
-        sizes = [part.sample_bytes for part in self._parts]
+        sizes = [reader.sample_bytes for reader in self._readers]
         return None if None in sizes else max((size or 0 for size in sizes), default=None)
 
     @property
@@ -70,35 +79,29 @@ class Dataset:
         return list(self._skipped.values())
 
     def select(self, indices: Indices) -> list[tuple[int, Reader]]:
-        """Return parts with only these samples, each with the index of its first sample before it was picked from."""
-        found: list[tuple[int, Reader]] = []
+        """Readers of these samples alone (ascending), each with the index of the first sample of what it is part of."""
+        readers: list[tuple[int, Reader]] = []
         start = 0
-        for part in self._parts:
-            stop = start + (part.total or 0)
+        for reader in self._readers:
+            stop = start + (reader.total or 0)
             rows = indices[np.searchsorted(indices, start) : np.searchsorted(indices, stop)]
             if len(rows):
-                found.append((start, part.select(rows - start)))
+                readers.append((start, reader.select(rows - start)))
             start = stop
-        return found
+        return readers
 
     def skipped_after(self, count: int) -> Iterator[Skipped]:
         """Yield what was skipped after the first `count`."""
         return islice(self._skipped.values(), count, None) if count < len(self._skipped) else iter(())
 
-    @property
-    def ignored(self) -> int:
-        """Number of files in the folders that are neither images nor arrays."""
-        return self._found.ignored
-
     def describe(self) -> str:
-        """Return one line for people."""
-        arrays = int(np.count_nonzero(self._found.files.kinds == KINDS.index("array")))
-        images = len(self._found.files) - arrays
-        parts = [f"{images:,} image(s)"] if images else []
-        if arrays:
-            rows = sum(part.total for part in self._parts if isinstance(part, ArrayReader))
-            parts.append(f"{arrays:,} array file(s) with {rows:,} sample(s)")
-        if not len(self._found.files):
+        """What the data are, in a line."""
+        parts = []
+        for number, source in enumerate(sources()):
+            count = int(np.count_nonzero(self._files.kinds == number))
+            readers = [reader for reader, kind in zip(self._readers, self._kinds, strict=False) if kind == number]
+            parts += [source.describe(count, readers)] if count else []
+        if not len(self._files):
             parts.append("arrays in memory" + ("" if self.total is None else f" with {self.total:,} sample(s)"))
         if self.ignored:
             parts.append(f"{self.ignored:,} other file(s) ignored")
@@ -107,35 +110,34 @@ class Dataset:
     @cached_property
     def identity(self) -> dict[str, int | str]:
         """What tells this data from other: `files`, `bytes`, and a `digest` over names and sizes if there are files."""
-        files = self._found.files
+        files = self._files
         return identity(files) if len(files) else {"files": 0, "bytes": 0, "digest": ""}
 
     @cached_property
     def order(self) -> str:
         """A digest over the order of the files."""
-        return order_digest(self._found.files)
+        return order_digest(self._files)
 
     def used(self, selection: Selection, skipped: Collection[str]) -> FileTable:
         """Return the files with samples that `selection` says are done, but for those whose names were skipped."""
-        files = self._found.files
+        files = self._files
         rows = np.concatenate([np.empty(0, np.int64), *self._done(selection)])
-        found = files if len(rows) == len(files) else files.select(rows)
+        done = files if len(rows) == len(files) else files.select(rows)
         if not skipped:
-            return found
-        bad = [row for row, entry in enumerate(found.entries()) if printable(entry.where) in skipped]
-        return found.select(np.delete(np.arange(len(found)), bad)) if bad else found
+            return done
+        bad = [row for row, entry in enumerate(done.entries()) if printable(entry.where) in skipped]
+        return done.select(np.delete(np.arange(len(done)), bad)) if bad else done
 
     def _done(self, selection: Selection) -> Iterator[Indices]:
-        """The rows of the files with samples that are done, part by part."""
+        """The rows of the files with samples that are done, reader by reader."""
         row = start = 0
-        for part in self._parts:
-            stop = start + (part.total or 0)
-            if isinstance(part, ImageReader):
+        for reader in self._readers:
+            stop = start + (reader.total or 0)
+            if reader.file_count == reader.total:
                 yield selection.done_among(start, stop) - start + row
-                row += len(part.files)
-            else:
+            elif reader.file_count:
                 yield np.arange(row, row + selection.has_done(start, stop))
-                row += 1
+            row += reader.file_count
             start = stop
 
     def batches(
@@ -182,11 +184,11 @@ class Dataset:
 
     def _blocks(self, size: int, threads: int, selection: Selection) -> Generator[Batch | Skipped, None, None]:
         offset = 0
-        for part in self._parts:
-            with closing(part.blocks(size, threads, _shifted(selection, offset))) as blocks:
+        for reader in self._readers:
+            with closing(reader.blocks(size, threads, _shifted(selection, offset))) as blocks:
                 for block in blocks:
                     yield block.shifted(offset)
-            offset += part.total or 0
+            offset += reader.total or 0
 
 
 def open_data(
@@ -207,44 +209,32 @@ def open_data(
         return _open_files(items, specs, options or ImageOptions(), executor)
     if isinstance(data, (list, tuple)):
         return _open_memory(list(data), specs)
-    return Dataset([IterableReader(items, tuple(specs), None)], DiscoveredFiles(FileTable.of(()), 0), None)
+    return Dataset([IterableReader(items, tuple(specs), None)])
 
 
 def _open_files(
     paths: Iterable[Any], specs: Sequence[InputSpec], options: ImageOptions, executor: Executor | None
 ) -> Dataset:
+    """Open files, those of one kind that follow each other together."""
     paths = list(paths)
     for path in paths:
         if not isinstance(path, (str, os.PathLike)):
             raise DataError(f"DATA mixes paths with {type(path).__name__}; give paths only, or arrays only")
-    found = discover(paths, executor)
-    preprocessing = _image_preprocessing(found.files, specs, options)
-    parts: list[Reader] = []
-    edges = (np.flatnonzero(np.diff(found.files.kinds)) + 1).tolist()
-    for start, stop in pairwise([0, *edges, len(found.files)]):
-        group = found.files[start:stop]
-        if group[0].kind == "array":
-            parts.extend(open_arrays(Path(file.path), specs) for file in group)
-        elif preprocessing is not None:
-            parts.append(ImageReader(group, specs[0].name, preprocessing))
-    return Dataset(parts, found, preprocessing)
-
-
-def _image_preprocessing(files: FileTable, specs: Sequence[InputSpec], options: ImageOptions) -> Preprocessing | None:
-    images = files.kinds == KINDS.index("image")
-    if not images.any():
-        return None
-    if len(specs) > 1:
-        names = ", ".join(repr(spec.name) for spec in specs)
-        image = files[int(images.argmax())]
-        raise DataError(f"{image.path} is an image, but the model has the inputs {names}; give .npz files named so")
-    return preprocessing_for(specs[0], options)
+    discovered = discover(paths, executor)
+    files, readers, kinds = discovered.files, list[Reader](), list[int]()
+    edges = (np.flatnonzero(np.diff(files.kinds)) + 1).tolist()
+    for start, stop in pairwise([0, *edges, len(files)]):
+        kind = int(files.kinds[start])
+        opened = sources()[kind].open(files[start:stop], specs, options)
+        readers += opened
+        kinds += [kind] * len(opened)
+    return Dataset(readers, discovered, kinds)
 
 
 def _open_memory(items: list[Any], specs: Sequence[InputSpec]) -> Dataset:
     """Check arrays that are all there at once, and know their number."""
     total = sum(block.count for block in array_blocks(items, specs, "array"))
-    return Dataset([IterableReader(items, tuple(specs), total)], DiscoveredFiles(FileTable.of(()), 0), None)
+    return Dataset([IterableReader(items, tuple(specs), total)])
 
 
 def _peeked(data: Any) -> tuple[object, Iterable[Any]]:
@@ -259,7 +249,7 @@ def _peeked(data: Any) -> tuple[object, Iterable[Any]]:
 
 
 def _shifted(selection: Selection, offset: int) -> RowSelector:
-    """The selection for a part whose first sample has the index `offset`."""
+    """The selection for a reader whose first sample has the index `offset`."""
     return lambda start, stop: selection.among(start + offset, stop + offset) - offset
 
 

@@ -1,128 +1,89 @@
-"""Stretches of the data: image files, array files, arrays in memory. Each yields its samples in order, in blocks."""
+"""Readers: each yields the samples of a stretch of the data in order, in blocks.
+
+What is in files is read by the readers of its source (`onnxnorm.data.sources`); here are those of what is in memory.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterable
-from contextlib import closing
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from onnxnorm.data.arrays.fitting import ArrayItem, RowSelector, all_rows, array_blocks, only, stretches
+from onnxnorm.data.arrays.fitting import ArrayItem, array_blocks
 from onnxnorm.data.batches import Batch, Skipped
-from onnxnorm.data.files.table import FileTable
-from onnxnorm.data.images.decoding import ImageError, quiet_pillow, read_picture
 from onnxnorm.data.images.preprocessing import Preprocessing
 from onnxnorm.data.remote import RemoteFile
-from onnxnorm.data.selection import Indices
+from onnxnorm.data.selection import Indices, RowSelector, all_rows, these_rows
 from onnxnorm.model.inputs import InputSpec
-from onnxnorm.threads import map_ahead
 
-__all__ = ["ImageReader", "IterableReader", "MemoryReader", "Reader", "printable"]
-
-# Where a picture takes a millisecond, handing it from thread to thread is a good part of that.
-_SMALL, _TOGETHER = 1 << 16, 4
+__all__ = ["IterableReader", "MemoryReader", "Reader", "printable"]
 
 
 class Reader(Protocol):
-    """A stretch of the data; `total` is the number of its samples, where that is known ahead."""
+    """Reads a stretch of the data. Its samples have the indices 0, 1, 2, ... in it."""
 
     @property
     def total(self) -> int | None:
-        """Number of samples, None when only reading will tell."""
+        """Number of samples; None when only reading will tell."""
 
     @property
     def sample_bytes(self) -> int | None:
-        """Bytes of one sample, None when they differ or only reading will tell."""
+        """Bytes of one sample; None when they differ, or only reading will tell."""
 
-    def blocks(self, size: int, threads: int, wanted: RowSelector = all_rows) -> Generator[Batch | Skipped, None, None]:
-        """Yield the wanted samples in order, in blocks of at most about `size`, and what had to be skipped."""
+    @property
+    def file_count(self) -> int:
+        """How many files it reads: one, or one for each sample; 0 for what is in memory."""
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How images become samples; None where there are no images."""
+
+    def blocks(
+        self, size: int, threads: int, selected: RowSelector = all_rows
+    ) -> Generator[Batch | Skipped, None, None]:
+        """Yield the selected samples in order, in blocks of at most about `size`, and what had to be skipped."""
 
     def select(self, rows: Indices) -> Reader:
-        """Return a part with only these samples, under the same indices, that can be sent to another process."""
-
-
-@dataclass(frozen=True)
-class ImageReader:
-    """Consecutive image files: one sample each."""
-
-    files: FileTable
-    input_name: str
-    preprocessing: Preprocessing
-    numbers: Indices | None = None
-    """The indices of the files; None: 0, 1, 2, ..."""
-
-    @property
-    def total(self) -> int:
-        """Number of candidates."""
-        return len(self.files)
-
-    @property
-    def sample_bytes(self) -> int | None:
-        """Bytes of one sample, if all are resized alike."""
-        return self.preprocessing.sample_bytes
-
-    def blocks(self, size: int, threads: int, wanted: RowSelector = all_rows) -> Generator[Batch | Skipped, None, None]:
-        """Yield one block a wanted image, decoded ahead by `threads` threads, small ones some at a time."""
-        indices = (int(index) for some in stretches(len(self.files), wanted) for index in some)
-        each = _TOGETHER if self.sample_bytes is not None and self.sample_bytes <= _SMALL else 1
-        groups = iter(lambda: tuple(islice(indices, each)), ())
-        ahead = max(size, 2 * threads) if each == 1 else 2 * threads
-        with quiet_pillow(), closing(map_ahead(self._samples, groups, threads=threads, ahead=ahead)) as found:
-            for some in found:
-                yield from some
-
-    def select(self, rows: Indices) -> ImageReader:
-        """Return a part with only these files."""
-        return replace(self, files=self.files.select(rows), numbers=rows)
-
-    def _samples(self, positions: tuple[int, ...]) -> list[Batch | Skipped]:
-        return [self._sample(position) for position in positions]
-
-    def _sample(self, position: int) -> Batch | Skipped:
-        file = self.files[position]
-        index = position if self.numbers is None else int(self.numbers[position])
-        name = printable(file.path)
-        try:
-            sample = self.preprocessing(read_picture(file.path, self.preprocessing.least))
-        except ImageError as error:
-            return Skipped(name, error.reason, index)
-        return Batch({self.input_name: sample[None]}, 1, (name,), (index,))
+        """A reader of these samples alone, under the same indices, that can be sent to another process."""
 
 
 @dataclass(frozen=True)
 class IterableReader:
-    """Arrays in memory, or an iterable of them: one block an item."""
+    """Reads arrays in memory, or an iterable of them: each is a block."""
 
     items: Iterable[ArrayItem]
     specs: tuple[InputSpec, ...]
     total: int | None
     sample_bytes: int | None = None
+    file_count: int = 0
+    preprocessing: None = None
 
     def blocks(
         self,
         size: int,  # noqa: ARG002 - no reading
         threads: int,  # noqa: ARG002
-        wanted: RowSelector = all_rows,
+        selected: RowSelector = all_rows,
     ) -> Generator[Batch | Skipped, None, None]:
         """Yield the arrays as they come."""
-        yield from array_blocks(self.items, self.specs, "array", wanted)
+        yield from array_blocks(self.items, self.specs, "array", selected)
 
     def select(self, rows: Indices) -> MemoryReader:
-        """Return a part with only these samples."""
-        return MemoryReader(tuple(array_blocks(self.items, self.specs, "array", only(rows))))
+        """A reader of these samples alone, under the same indices."""
+        return MemoryReader(tuple(array_blocks(self.items, self.specs, "array", these_rows(rows))))
 
 
 @dataclass(frozen=True)
 class MemoryReader:
-    """Blocks that are there."""
+    """Reads blocks that are in memory already."""
 
     items: tuple[Batch, ...]
     sample_bytes: int | None = None
+    file_count: int = 0
+    preprocessing: None = None
 
     @property
     def total(self) -> int:
@@ -133,15 +94,15 @@ class MemoryReader:
         self,
         size: int,  # noqa: ARG002 - no reading
         threads: int,  # noqa: ARG002
-        wanted: RowSelector = all_rows,  # noqa: ARG002 - all of them
+        selected: RowSelector = all_rows,  # noqa: ARG002 - all of them
     ) -> Generator[Batch | Skipped, None, None]:
-        """Yield them."""
+        """Yield the blocks."""
         yield from self.items
 
     def select(self, rows: Indices) -> MemoryReader:
-        """Return a part with only these samples."""
-        chosen = (np.flatnonzero(np.isin(block.indices, rows)) for block in self.items)
-        return MemoryReader(tuple(block.select(at) for block, at in zip(self.items, chosen, strict=True) if len(at)))
+        """A reader of these samples alone, under the same indices."""
+        numbers = (np.flatnonzero(np.isin(block.indices, rows)) for block in self.items)
+        return MemoryReader(tuple(block.select(at) for block, at in zip(self.items, numbers, strict=True) if len(at)))
 
 
 def printable(path: str | Path | RemoteFile) -> str:

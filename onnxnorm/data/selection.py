@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import itemgetter
 
@@ -19,9 +19,31 @@ from numpy.typing import NDArray
 
 from onnxnorm.errors import OptionError
 
-__all__ = ["Indices", "Ranges", "Selection", "Shard"]
+__all__ = ["Indices", "Ranges", "RowSelector", "Selection", "Shard", "all_rows", "stretches", "these_rows"]
 
 Indices = NDArray[np.int64]
+
+RowSelector = Callable[[int, int], Indices]
+"""Gives the selected samples among those from start to stop, ascending."""
+
+# Row numbers are made for a stretch of this many rows at a time.
+_STRETCH = 65536
+
+
+def all_rows(start: int, stop: int) -> Indices:
+    """Select all samples."""
+    return np.arange(start, stop, dtype=np.int64)
+
+
+def these_rows(rows: Indices) -> RowSelector:
+    """Select these samples."""
+    return lambda start, stop: rows[np.searchsorted(rows, start) : np.searchsorted(rows, stop)]
+
+
+def stretches(total: int, selected: RowSelector) -> Iterator[Indices]:
+    """The selected samples of `total`, a stretch at a time."""
+    for start in range(0, total, _STRETCH):
+        yield selected(start, min(start + _STRETCH, total))
 
 
 @dataclass(frozen=True)
@@ -116,7 +138,7 @@ class Selection:
     unusable: int = 0
 
     def among(self, start: int, stop: int) -> Indices:
-        """The wanted indices in `[start, stop)`, ascending."""
+        """The indices of the shard in `[start, stop)` that are not done, ascending."""
         parts = [np.arange(a, b, dtype=np.int64) for a, b in self.done.gaps(*self._places(start, stop))]
         return np.concatenate([np.empty(0, np.int64), *parts]) * self.shard.count + self.shard.index
 

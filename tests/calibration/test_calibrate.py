@@ -14,6 +14,7 @@ from onnx import TensorProto
 from PIL import Image
 
 from onnxnorm.calibration.calibrate import Progress, calibrate_model
+from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.data.dataset import open_data
 from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.errors import DataError, ModelError, OptionError, ProviderError
@@ -32,8 +33,10 @@ CPU = Runtime("cpu", 2)
 DEMO_RELUS = {f"relu{block}_{step}": 1 for block in range(1, 5) for step in (1, 2)}
 
 
-def calibrated(proto: onnx.ModelProto | Path, data: Any, **options: Any) -> Statistics:
-    return calibrate_model(Model.open(proto), data, options.pop("images", None), runtime=CPU, **options)
+def calibrated(proto: onnx.ModelProto | Path, data: Any, progress: Any = None, **options: Any) -> Statistics:
+    images = vars(options.pop("images", ImageOptions()))
+    options = {"provider": "cpu", "threads": 2} | images | options
+    return calibrate_model(Model.open(proto), data, CalibrationOptions(**options), progress=progress)
 
 
 def means(**axes: int) -> dict[Value, int]:
@@ -261,11 +264,11 @@ def test_limit(limit: int) -> None:
 def test_tolerance_stops_as_soon_as_it_is_reached() -> None:
     proto = two_layers(("n", 3, 16, 16))
     data = rand(400, 3, 16, 16)
-    got = calibrated(proto, data, enough=StoppingRule(0.05))
+    got = calibrated(proto, data, tolerance=0.05)
     assert 32 <= got.images < 400
     for moments in got.values.values():
         assert np.mean(moments.standard_error / moments.mean <= 0.05) > 0.5
-    assert calibrated(proto, data[:50], enough=StoppingRule(1e-9)).images == 50
+    assert calibrated(proto, data[:50], tolerance=1e-9).images == 50
 
 
 @pytest.mark.parametrize("tolerance", [0.0, -1.0, float("nan")])
@@ -326,12 +329,12 @@ def test_a_device_that_is_not_there(provider: str, monkeypatch: pytest.MonkeyPat
     with pytest.raises(
         ProviderError, match=f"provider '{provider}' .*(needs a CUDA device|is not in this ONNX Runtime)"
     ):
-        calibrate_model(Model.open(DEMO), rand(1, 3, 64, 64), runtime=Runtime(provider))
+        calibrate_model(Model.open(DEMO), rand(1, 3, 64, 64), CalibrationOptions(provider=provider))
 
 
 def test_an_unknown_provider() -> None:
     with pytest.raises(ProviderError, match=r"'abacus' is not in this ONNX Runtime, which has .*CPUExecutionProvider"):
-        calibrate_model(Model.open(DEMO), rand(1, 3, 64, 64), runtime=Runtime("abacus"))
+        calibrate_model(Model.open(DEMO), rand(1, 3, 64, 64), CalibrationOptions(provider="abacus"))
 
 
 @pytest.mark.parametrize("provider", ["auto", "cpu", "CPU", "CPUExecutionProvider"])
@@ -342,11 +345,14 @@ def test_the_processor_without_a_device(provider: str, monkeypatch: pytest.Monke
 
 def test_threads() -> None:
     data = rand(4, 3, 64, 64)
-    one, two = (calibrate_model(Model.open(DEMO), data, runtime=Runtime("cpu", threads)).values for threads in (1, 2))
+    one, two = (
+        calibrate_model(Model.open(DEMO), data, CalibrationOptions(provider="cpu", threads=threads)).values
+        for threads in (1, 2)
+    )
     for value, moments in one.items():
         np.testing.assert_allclose(two[value].mean, moments.mean, rtol=1e-5, atol=1e-9)
     with pytest.raises(OptionError, match="threads"):
-        calibrate_model(Model.open(DEMO), data, runtime=Runtime("cpu", 0))
+        calibrate_model(Model.open(DEMO), data, CalibrationOptions(provider="cpu", threads=0))
 
 
 def test_a_model_that_the_runtime_rejects() -> None:

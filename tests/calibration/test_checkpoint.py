@@ -27,15 +27,15 @@ from tests.helpers.graphs import rand
 # The command line, with a pause after every batch.
 SLOW = """
 import sys, time
-from onnxnorm.calibration.step import Calibration
+from onnxnorm.calibration.step import ProbeSession
 from onnxnorm.cli import main
-measure = Calibration.measure
+measure = ProbeSession.measure
 def slow(self, placed):
     found = measure(self, placed)
     time.sleep(pause)
     return found
 pause = float(sys.argv.pop())
-Calibration.measure = slow
+ProbeSession.measure = slow
 main()
 """
 ROWS = 240

@@ -34,7 +34,7 @@ def photos() -> NDArray[np.float32]:
 
 
 def measured(proto: Any, data: Any, **words: Any) -> Statistics:
-    return onnxnorm.calibrate(proto, data, **({"also": ALSO, "provider": "cpu"} | words))
+    return onnxnorm.calibrate(proto, data, **({"measure": ALSO, "provider": "cpu"} | words))
 
 
 def exact(raw: NDArray[Any], axis: int) -> Floats:
@@ -71,13 +71,13 @@ def test_batches_of_any_size_give_the_same_counts(photos: NDArray[np.float32], s
 
 
 def test_shards_merge_to_the_same_counts(tmp_path: Path) -> None:
-    words: dict[str, Any] = {"preset": "unit", "limit": 20, "also": ("rms", "p99.9")}
+    words: dict[str, Any] = {"preset": "unit", "limit": 20, "measure": ("rms", "p99.9")}
     parts = [measured(DEMO, IMAGES, shard=f"{i}/2", **words | {"limit": 10}) for i in range(2)]
     for i, part in enumerate(parts):
         part.save(tmp_path / f"{i}")
     close(onnxnorm.merge([tmp_path / "0", tmp_path / "1"]), measured(DEMO, IMAGES, **words), rtol=1e-6)
     with pytest.raises(StatisticsError, match="differ in their percentiles"):
-        onnxnorm.merge([parts[0], measured(DEMO, IMAGES, **words | {"also": ("rms",), "shard": "1/2"})])
+        onnxnorm.merge([parts[0], measured(DEMO, IMAGES, **words | {"measure": ("rms",), "shard": "1/2"})])
 
 
 def test_a_resumed_run_has_the_same_counts(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_resumed_run_has_the_same_counts(tmp_path: Path) -> None:
         measured(DEMO, IMAGES, progress=stop, **words)
     assert Statistics.load(point).measures == ALSO
     with pytest.raises(StatisticsError, match="another run: its measures differs"):
-        measured(DEMO, IMAGES, resume=True, **words | {"also": ()})
+        measured(DEMO, IMAGES, resume=True, **words | {"measure": ()})
     close(measured(DEMO, IMAGES, resume=True, **words), measured(DEMO, IMAGES, preset="unit", limit=20), rtol=1e-6)
 
 

@@ -199,7 +199,7 @@ def test_external_data_keeps_its_layout(tmp_path: Path, data: Path) -> None:
 def test_the_original_may_be_overwritten(tmp_path: Path, data: Path) -> None:
     path = tmp_path / "rich.onnx"
     onnx.save(rich(), path)
-    succeeded("normalize", path, data, "-o", path)
+    succeeded("normalize", path, data, "-o", path, "--in-place")
     assert checked(rich(), onnx.load(path))
     assert sorted(item.name for item in tmp_path.iterdir()) == ["data.npy", "rich.onnx"]
 

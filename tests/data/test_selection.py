@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import onnxnorm
-from onnxnorm.data.arrays.fitting import open_arrays
+from onnxnorm.data.arrays.reader import open_arrays
 from onnxnorm.data.selection import Ranges, Selection, Shard
 from onnxnorm.errors import DataError, OptionError, StatisticsError
 from onnxnorm.model.inputs import InputSpec
@@ -204,4 +204,4 @@ def test_weighting(tmp_path: Path) -> None:
     with pytest.raises(StatisticsError, match="weighting"):
         onnxnorm.merge([by_image, replace(by_position, inputs={})])
     with pytest.raises(OptionError, match="--weighting"):
-        onnxnorm.calibrate(net(), tmp_path, weighting="pixel", provider="cpu")  # type: ignore[arg-type]
+        onnxnorm.calibrate(net(), tmp_path, weighting="pixel", provider="cpu")

@@ -20,6 +20,7 @@ from onnx.reference import ReferenceEvaluator
 
 import onnxnorm
 from onnxnorm.calibration.calibrate import calibrate_model
+from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.cli import main
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
@@ -27,6 +28,7 @@ from onnxnorm.model.shapes import read_graph, sample_shapes
 from onnxnorm.rewriting import Rewriting, power_of_two, restore_model, rewrite_model
 from onnxnorm.rewriting.constants import apply_edits
 from onnxnorm.rewriting.layer_statistics import LayerStatistic
+from onnxnorm.rewriting.options import ScaleOptions
 from onnxnorm.rewriting.power_of_two import powers_of_two
 from onnxnorm.rewriting.scales import Scales, choose_scales
 from onnxnorm.runtime import Runtime
@@ -51,8 +53,8 @@ def outputs(model: Model, given: dict[str, Any], *, optimize: bool) -> dict[str,
 def test_the_same_bits_with_and_without_optimizations(case: Case) -> None:
     model = Model.open(case.build())
     samples = feeds(model.proto, 2)
-    statistics = calibrate_model(model, samples, runtime=RUNTIME, filters=case.filters)
-    rewriting = rewrite_model(model, statistics, power_of_two=True, filters=case.filters)
+    statistics = calibrate_model(model, samples, CalibrationOptions(provider=RUNTIME.provider, filters=case.filters))
+    rewriting = rewrite_model(model, statistics, ScaleOptions(power_of_two=True, filters=case.filters))
     for optimize in (True, False):
         expected, got = (outputs(m, samples, optimize=optimize) for m in (model, rewriting.model))
         assert expected == got, optimize
@@ -60,7 +62,7 @@ def test_the_same_bits_with_and_without_optimizations(case: Case) -> None:
         fraction, _ = np.frexp(layer.scale)
         assert (fraction == 0.5).all()
         free = layer.live & ~layer.pinned & ~layer.limited
-        exact = rewrite_model(model, statistics, filters=case.filters).scales.of_slot[layer.layer.slots]
+        exact = rewrite_model(model, statistics, ScaleOptions(filters=case.filters)).scales.of_slot[layer.layer.slots]
         assert (np.abs(np.log2(layer.scale / exact)[free]) <= 0.5).all()
     assert restore_model(rewriting.model).same
 
@@ -100,7 +102,11 @@ def dense(dtype: np.dtype[Any]) -> Model:
 def test_a_residual_network(dtype: np.dtype[Any]) -> None:
     model = residual(dtype)
     samples = {"x": rand(32, 3, 8, 8, seed=12, dtype=dtype)}
-    rewriting = rewrite_model(model, calibrate_model(model, samples, runtime=RUNTIME), power_of_two=True)
+    rewriting = rewrite_model(
+        model,
+        calibrate_model(model, samples, CalibrationOptions(provider=RUNTIME.provider)),
+        ScaleOptions(power_of_two=True),
+    )
     assert rewriting.scales.limited == 0 or dtype == HALF
     assert rewriting.scales.span[0] < 1 < rewriting.scales.span[1]
     for optimize in (True, False):
@@ -110,8 +116,8 @@ def test_a_residual_network(dtype: np.dtype[Any]) -> None:
 def test_double_precision() -> None:
     model = dense(np.dtype(np.float64))
     samples = {"x": rand(64, 6, seed=5, dtype=np.float64)}
-    statistics = calibrate_model(model, samples, runtime=RUNTIME, filters="all")
-    rewriting = rewrite_model(model, statistics, power_of_two=True, filters="all")
+    statistics = calibrate_model(model, samples, CalibrationOptions(provider=RUNTIME.provider, filters="all"))
+    rewriting = rewrite_model(model, statistics, ScaleOptions(power_of_two=True, filters="all"))
     assert rewriting.scales.span[1] / rewriting.scales.span[0] > 1000
     for optimize in (True, False):
         assert outputs(model, samples, optimize=optimize) == outputs(rewriting.model, samples, optimize=optimize)
@@ -132,7 +138,7 @@ def test_exact_scales_are_not_the_same_bits() -> None:
     """The comparison can fail: without rounding, almost every number of the output differs."""
     model = residual(np.dtype(np.float32))
     samples = {"x": rand(32, 3, 8, 8, seed=12)}
-    rewriting = rewrite_model(model, calibrate_model(model, samples, runtime=RUNTIME))
+    rewriting = rewrite_model(model, calibrate_model(model, samples, CalibrationOptions(provider=RUNTIME.provider)))
     assert outputs(model, samples, optimize=True) != outputs(rewriting.model, samples, optimize=True)
 
 
@@ -297,7 +303,7 @@ def test_rounding_to_half_precision_is_reported(tmp_path: Path) -> None:
     proto = chain(rand(64) + 3, rand(64), rand(64), HALF).to_proto()
     x = np.abs(rand(8, 1, 4, 4, dtype=np.float16))
     model = Model.open(proto)
-    statistics = calibrate_model(model, {"x": x[:1]}, runtime=RUNTIME)
+    statistics = calibrate_model(model, {"x": x[:1]}, CalibrationOptions(provider=RUNTIME.provider))
 
     def rounding(rewriting: Rewriting) -> float:
         assert rewriting.rounding.worst is not None
@@ -305,4 +311,4 @@ def test_rounding_to_half_precision_is_reported(tmp_path: Path) -> None:
 
     exact = rounding(rewrite_model(model, statistics))
     assert 2.0**-13 < exact <= 2.0**-11
-    assert rounding(rewrite_model(model, statistics, power_of_two=True)) == 0.0
+    assert rounding(rewrite_model(model, statistics, ScaleOptions(power_of_two=True))) == 0.0

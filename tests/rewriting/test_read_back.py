@@ -12,6 +12,7 @@ from onnxnorm.errors import ModelError, OnnxnormError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.rewriting import rewrite_model, sidecar_path, write_sidecar
+from onnxnorm.rewriting.options import ScaleOptions
 from onnxnorm.rewriting.read_back import read_back
 from onnxnorm.rewriting.record import write_entries
 from onnxnorm.scaling.walk import Outputs
@@ -36,9 +37,10 @@ def test_the_corpus(case: Case) -> None:
     for power_of_two, outputs in variants:
         original = Model.open(proto)
         try:
-            done = rewrite_model(
-                original, None, statistic="weights", power_of_two=power_of_two, outputs=outputs, filters=case.filters
-            )  # fmt: skip
+            options = ScaleOptions(
+                statistic="weights", power_of_two=power_of_two, outputs=outputs, filters=case.filters
+            )
+            done = rewrite_model(original, None, options)
         except OnnxnormError:
             pytest.skip("nothing to balance")
         found = read_back(original, Model.open(done.model.to_proto()), shapes(original))
@@ -54,14 +56,14 @@ def test_what_is_not_a_rewrite_of_the_model_is_refused() -> None:
     with pytest.raises(ModelError, match="says nothing about a rewrite"):
         read_back(original, original, shapes(original))
     other = Model.open(model("z = Conv(x, w)", {"x": (1, 3, 8, 8)}, {"w": rand(4, 3, 3, 3)}))
-    done = rewrite_model(original, None, statistic="weights")
+    done = rewrite_model(original, None, ScaleOptions(statistic="weights"))
     with pytest.raises(ModelError, match="made from another one"):
         read_back(other, done.model, shapes(other))
 
 
 def test_a_damaged_record_is_refused() -> None:
     original = Model.open(DEMO)
-    done = rewrite_model(original, None, statistic="weights")
+    done = rewrite_model(original, None, ScaleOptions(statistic="weights"))
     for entry in ("nonsense", "!"):
         broken = Model.open(done.model.to_proto())
         write_entries(broken.proto, {**done.entries, "scales": entry})
@@ -72,7 +74,7 @@ def test_a_damaged_record_is_refused() -> None:
 def test_scales_in_a_file_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("onnxnorm.rewriting.record.RECORDED", 16)
     original = Model.open(DEMO)
-    done = rewrite_model(original, None, statistic="weights")
+    done = rewrite_model(original, None, ScaleOptions(statistic="weights"))
     assert done.sidecar is not None
     target = tmp_path / "rewritten.onnx"
     onnx.save(done.model.to_proto(), target)

@@ -15,9 +15,11 @@ from onnx import TensorProto, helper
 
 import onnxnorm
 from onnxnorm.calibration.calibrate import calibrate_model
+from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.cli import main
 from onnxnorm.model.files import Model
 from onnxnorm.rewriting import Factor, record, restore_model, rewrite_model, sidecar_path
+from onnxnorm.rewriting.options import ScaleOptions
 from onnxnorm.rewriting.record import Record
 from onnxnorm.runtime import Runtime
 from tests.helpers.corpus import CASES, Case, feeds
@@ -30,7 +32,7 @@ DEMO = Path(__file__).parents[2] / "models" / "demo_vgg.onnx"
 
 
 def statistics_of(model: Model, seed: int = 3, samples: int = 6) -> onnxnorm.Statistics:
-    return calibrate_model(model, feeds(model.proto, samples, seed), runtime=RUNTIME)
+    return calibrate_model(model, feeds(model.proto, samples, seed), CalibrationOptions(provider=RUNTIME.provider))
 
 
 def digest(path: Path) -> str:
@@ -45,8 +47,10 @@ def values(model: Model) -> dict[str, NDArray[Any]]:
 def test_exact_scales_are_undone_to_rounding(case: Case) -> None:
     """Names, nodes and their order, clones, metadata: all as before. (Bit for bit: `test_power_of_two.py`.)"""
     model = Model.open(case.build())
-    statistics = calibrate_model(model, feeds(model.proto, 2), runtime=RUNTIME, filters=case.filters)
-    rewriting = rewrite_model(model, statistics, filters=case.filters)
+    statistics = calibrate_model(
+        model, feeds(model.proto, 2), CalibrationOptions(provider=RUNTIME.provider, filters=case.filters)
+    )
+    rewriting = rewrite_model(model, statistics, ScaleOptions(filters=case.filters))
     restored = restore_model(rewriting.model)
     before, after = model.to_proto(), restored.model.to_proto()
     assert restored.same or restored.bound > 0
@@ -85,9 +89,11 @@ def shared(ir_version: int = 8) -> Model:
 def test_clones_go(ir_version: int) -> None:
     model = shared(ir_version)
     statistics = calibrate_model(
-        model, {"x": np.abs(rand(1, 3, 4, 4)), "y": 9 * np.abs(rand(1, 3, 4, 4, seed=1))}, runtime=RUNTIME
+        model,
+        {"x": np.abs(rand(1, 3, 4, 4)), "y": 9 * np.abs(rand(1, 3, 4, 4, seed=1))},
+        CalibrationOptions(provider=RUNTIME.provider),
     )
-    rewriting = rewrite_model(model, statistics, power_of_two=True)
+    rewriting = rewrite_model(model, statistics, ScaleOptions(power_of_two=True))
     assert len(rewriting.clones) >= 1
     restored = restore_model(rewriting.model)
     assert restored.same
@@ -109,7 +115,7 @@ def test_external_data_is_restored_byte_for_byte(tmp_path: Path) -> None:
     onnx.save(onnx.load(DEMO), original, save_as_external_data=True, location="weights.bin", size_threshold=64)
     onnxnorm.rewrite(original, statistic="weights", power_of_two=True, output=rewritten)
     assert (tmp_path / "b" / "weights.bin").read_bytes() != (tmp_path / "a" / "weights.bin").read_bytes()
-    assert onnxnorm.restore(rewritten, rewritten).same
+    assert onnxnorm.restore(rewritten, rewritten, in_place=True).same
     for name in ("model.onnx", "weights.bin"):
         assert (tmp_path / "b" / name).read_bytes() == (tmp_path / "a" / name).read_bytes()
 
@@ -119,9 +125,15 @@ def test_two_rewrites_are_undone_together() -> None:
     model = shared()
     given = {"x": np.abs(rand(1, 3, 4, 4)), "y": 9 * np.abs(rand(1, 3, 4, 4, seed=1))}
     for powers in ((True, True), (False, True)):
-        once = rewrite_model(model, calibrate_model(model, given, runtime=RUNTIME), power_of_two=powers[0])
+        once = rewrite_model(
+            model,
+            calibrate_model(model, given, CalibrationOptions(provider=RUNTIME.provider)),
+            ScaleOptions(power_of_two=powers[0]),
+        )
         twice = rewrite_model(
-            once.model, calibrate_model(once.model, given, runtime=RUNTIME), target=4.0, power_of_two=powers[1]
+            once.model,
+            calibrate_model(once.model, given, CalibrationOptions(provider=RUNTIME.provider)),
+            ScaleOptions(target=4.0, power_of_two=powers[1]),
         )
         assert twice.previous == once.entries
         restored = restore_model(twice.model)

@@ -77,7 +77,7 @@ def test_no_histogram_is_kept() -> None:
     """Each is larger than all the rest, and there would be twenty of them."""
     seen: list[Progress] = []
     rows = np.random.default_rng(6).random((96, 3, 64, 64), np.float32)
-    onnxnorm.calibrate(MODELS / "demo_vgg.onnx", rows, provider="cpu", also=("p99.9", "rms"), progress=seen.append)
+    onnxnorm.calibrate(MODELS / "demo_vgg.onnx", rows, provider="cpu", measure=("p99.9", "rms"), progress=seen.append)
     assert any(moments.histogram is not None for moments in seen[-1].values.values())
     kept = [moments for _, totals in seen[-1].jackknife.points for moments in totals.values()]
     assert kept

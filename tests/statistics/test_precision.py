@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import onnxnorm
+from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.step import prepare
 from onnxnorm.cli import main
 from onnxnorm.data.batches import Batch
@@ -38,7 +39,9 @@ def photographs() -> Floats:
         for _ in range(20):
             y, x = (rng.integers(0, side - 63) for side in picture.shape[1:])
             crops.append(picture[:, y : y + 64, x : x + 64])
-    calibration = prepare(Model.open(MODELS / "demo_vgg.onnx"), {"input": (1, 3, 64, 64)}, "conv", Runtime("cpu"))
+    calibration = prepare(
+        Model.open(MODELS / "demo_vgg.onnx"), {"input": (1, 3, 64, 64)}, CalibrationOptions(), Runtime("cpu")
+    )
     found = [calibration.step(Batch({"input": crop[None]}, 1, ("crop",))).values() for crop in crops]
     return np.array([np.concatenate([moments.mean for moments in means]) for means in found])
 

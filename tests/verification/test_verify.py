@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from onnxnorm.calibration.calibrate import calibrate_model
+from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.errors import DataError, ModelError, OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.inputs import InputSpec
 from onnxnorm.model.shapes import sample_shapes
 from onnxnorm.rewriting import rewrite_model
+from onnxnorm.rewriting.options import ScaleOptions
 from onnxnorm.runtime import Runtime
 from onnxnorm.verification import Verification, verify_models
 from onnxnorm.verification.inputs import random_feeds
@@ -61,8 +63,8 @@ def verify(original: onnx.ModelProto, other: onnx.ModelProto | Model, **options:
 
 def rewritten(power_of_two: bool = False) -> onnx.ModelProto:
     opened = Model.open(network())
-    statistics = calibrate_model(opened, rand(20, 3, 8, 8), runtime=CPU)
-    return rewrite_model(opened, statistics, power_of_two=power_of_two).model.to_proto()
+    statistics = calibrate_model(opened, rand(20, 3, 8, 8), CalibrationOptions(provider=CPU.provider))
+    return rewrite_model(opened, statistics, ScaleOptions(power_of_two=power_of_two)).model.to_proto()
 
 
 def changed(change: Change) -> onnx.ModelProto:

@@ -30,12 +30,11 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 import onnxnorm
-from onnxnorm.api import ImageWords
 from onnxnorm.data.dataset import open_data
 from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
-from tools.measurements.zoo import image_words
+from tools.measurements.zoo import image_options
 
 Array = NDArray[np.float32]
 
@@ -148,8 +147,8 @@ def noise(expected: Sequence[Array], got: Sequence[Array]) -> float:
 
 def preprocessed(path: Path, photos: Path, count: int) -> list[Array]:
     """Photographs as inputs of a model, `(1, ...)` each, shuffled by a fixed seed."""
-    words = ImageWords(preset="caffe") if path.stem.startswith("vgg16") else image_words(path)
-    dataset = open_data(photos, input_specs(Model.open(path)), ImageOptions(**words))  # type: ignore[arg-type]
+    options = ImageOptions(preset="caffe") if path.stem.startswith("vgg16") else image_options(path)
+    dataset = open_data(photos, input_specs(Model.open(path)), options)
     arrays = [next(iter(batch.feeds.values())) for batch in dataset.batches(1)]
     order = np.random.default_rng(16).permutation(len(arrays))[:count]
     return [arrays[index] for index in order]

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from onnxnorm.calibration.step import Calibration, prepare
+from onnxnorm.calibration.options import CalibrationOptions
+from onnxnorm.calibration.step import ProbeSession, prepare
 from onnxnorm.data.batches import Batch
 from onnxnorm.data.images.decoding import read_image
 from onnxnorm.data.images.options import ImageOptions, preprocessing_for
@@ -217,12 +218,12 @@ def measured(given: argparse.Namespace) -> Means:
     model = Model.open(given.model)
     (spec,) = input_specs(model)
     recipe = preprocessing_for(spec, ImageOptions(preset=given.preset, size=given.size))
-    calibration: Calibration | None = None
+    probe: ProbeSession | None = None
     rows: dict[Value, list[Floats]] = {}
     for picture in pictures(given.photos, given.crops):
         sample = recipe(picture)[None]
-        calibration = calibration or prepare(model, {spec.name: sample.shape}, "conv", Runtime("cpu"))
-        for value, moments in calibration.step(Batch({spec.name: sample}, 1, ("picture",))).items():
+        probe = probe or prepare(model, {spec.name: sample.shape}, CalibrationOptions(), Runtime("cpu"))
+        for value, moments in probe.step(Batch({spec.name: sample}, 1, ("picture",))).items():
             rows.setdefault(value, []).append(moments.mean)
     return {value: np.array(found) for value, found in rows.items()}
 

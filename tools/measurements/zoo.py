@@ -13,19 +13,19 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 import onnxnorm
-from onnxnorm.api import ImageWords
+from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.rewriting import Scales
 
 # Preprocessing that the networks were trained with, by the start of their names; the others take RGB/255.
-_OWN = {"efficientnet_lite0": ImageWords(preset="raw", mean="127", std="128")}
+_OWN = {"efficientnet_lite0": ImageOptions(preset="raw", mean="127", std="128")}
 _OPEN_SIZE = "128x128"
 
 
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def measure(path: Path, photos: Path, limit: int) -> Row:
-    words = image_words(path)
+    words = vars(image_options(path))
     statistics = onnxnorm.calibrate(path, photos, limit=limit, **words)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / path.name
@@ -89,11 +89,11 @@ def measure(path: Path, photos: Path, limit: int) -> Row:
     )
 
 
-def image_words(path: Path) -> ImageWords:
+def image_options(path: Path) -> ImageOptions:
     """The options about images for one network."""
-    words = next((own for name, own in _OWN.items() if path.stem.startswith(name)), ImageWords(preset="unit"))
+    words = next((own for name, own in _OWN.items() if path.stem.startswith(name)), ImageOptions(preset="unit"))
     (spec,) = input_specs(Model.open(path))
-    return ImageWords(**words, size=_OPEN_SIZE) if None in spec.shape[2:] else words
+    return replace(words, size=_OPEN_SIZE) if None in spec.shape[2:] else words
 
 
 def spread(scales: Scales, statistics: onnxnorm.Statistics) -> float:

@@ -1,4 +1,4 @@
-"""Finding calibration files: images, `.npy` and `.npz`, given one by one or as folders.
+"""Finding calibration files of all sources, given one by one or as folders.
 
 Folders are searched recursively in an order that does not depend on the machine. Hidden files and folders are left
 alone; links to folders are followed, each folder once. A file that is reached twice counts once.
@@ -10,21 +10,19 @@ import heapq
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import sha256
 from itertools import chain, pairwise
 from pathlib import Path
 
 from onnxnorm.data.files.listing import Executor, Listing, LocalExecutor
 from onnxnorm.data.files.stores import listed_folder, listed_uri
-from onnxnorm.data.files.table import DataFile, FileTable, FileTableBuilder, Kind, Place
-from onnxnorm.data.images.decoding import image_extensions
+from onnxnorm.data.files.table import DataFile, FileTable, FileTableBuilder, Place
 from onnxnorm.data.remote import is_uri
+from onnxnorm.data.sources import kind_of, sources
 from onnxnorm.errors import DataError
 
-__all__ = ["DataFile", "DiscoveredFiles", "discover", "identity", "kind_of", "order_digest"]
+__all__ = ["DataFile", "DiscoveredFiles", "discover", "identity", "order_digest"]
 
-_ARRAY_EXTENSIONS = frozenset({".npy", ".npz"})
 _SORTED_AT_ONCE = 1 << 18
 
 
@@ -37,7 +35,7 @@ class DiscoveredFiles:
 
 
 def discover(data: Iterable[str | os.PathLike[str]], executor: Executor | None = None) -> DiscoveredFiles:
-    """Return all files that `data` (files and folders) leads to; this process lists them if there is no other crew."""
+    """All files that `data` (files, folders and URIs) leads to; without an executor, this process lists them."""
     tables: list[FileTable] = []
     loose = FileTableBuilder()
     ignored = singles = 0
@@ -50,9 +48,9 @@ def discover(data: Iterable[str | os.PathLike[str]], executor: Executor | None =
         if loose:
             tables.append(loose.table())
             loose = FileTableBuilder()
-        found = _below(given if is_uri(given) else path, executor or LocalExecutor())
-        tables.append(found.files)
-        ignored += found.others
+        listing = _below(given if is_uri(given) else path, executor or LocalExecutor())
+        tables.append(listing.files)
+        ignored += listing.others
     if loose or not tables:
         tables.append(loose.table())
     table = FileTable.joined(tables)
@@ -112,36 +110,27 @@ def _add_single(table: FileTableBuilder, path: Path) -> None:
     try:
         size = os.stat(path).st_size
     except OSError as error:
-        raise DataError(f"{path} does not exist; give images, folders, .npy or .npz files") from error
+        first, *others = (source.files for source in sources())
+        *most, last = [first, "folders", *others]
+        raise DataError(f"{path} does not exist; give {', '.join(most)} or {last}") from error
     kind = kind_of(path.name)
     if kind is None or not os.path.isfile(path):
-        raise DataError(f"{path} is neither an image that Pillow reads nor a .npy or .npz file")
+        raise DataError(f"{path} is neither {' nor '.join(source.one for source in sources())}")
     table.add(Place.folder(path.parent), path.name, kind, size)
 
 
 def _below(given: str | os.PathLike[str], executor: Executor) -> Listing:
-    """Return what lies below a folder or a URI; there, arrays cannot be used, for they are memory-mapped."""
+    """What lies below a folder or a URI. Raises DataError if no source reads anything of it."""
     if not is_uri(given):
-        found = listed_folder(given, kind_of, executor)
-        if not found.files:
-            raise DataError(f"folder {given} holds no images and no .npy or .npz arrays ({found.others} other files)")
-        return found
-    found = listed_uri(os.fspath(given), kind_of, executor)
-    if not found.files:
-        what = "only arrays, which must be local files" if found.arrays else f"no images ({found.others} other files)"
+        listing = listed_folder(given, kind_of, executor)
+        if not listing.files:
+            what = " and ".join(f"no {source.files}" for source in sources())
+            raise DataError(f"folder {given} holds {what} ({listing.others} other files)")
+        return listing
+    listing = listed_uri(os.fspath(given), kind_of, executor)
+    if not listing.files:
+        remote, local = ([s.files for s in sources() if s.remote is is_remote] for is_remote in (True, False))
+        nothing = f"{' and '.join(f'no {files}' for files in remote)} ({listing.others} other files)"
+        what = f"only {' and '.join(local)}, which must be local files" if listing.local_only else nothing
         raise DataError(f"{given} holds {what}")
-    return found
-
-
-def kind_of(name: str) -> Kind | None:
-    """What a file of this name is."""
-    stem, dot, ending = name.rpartition(".")
-    extension = (dot + ending).lower() if stem else ""
-    if extension in _ARRAY_EXTENSIONS:
-        return "array"
-    return "image" if extension in _pictures() else None
-
-
-@lru_cache(maxsize=1)
-def _pictures() -> frozenset[str]:
-    return image_extensions()
+    return listing

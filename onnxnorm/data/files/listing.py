@@ -31,11 +31,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Listing:
-    """The files to use, in order; how many others there are, and whether there are arrays that cannot be used."""
+    """The files to use, in order; how many others there are, and whether there are some that must be local files."""
 
     files: FileTable
     others: int
-    arrays: bool = False
+    local_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ class Store(Protocol):
 
 
 class Executor(Protocol):
-    """Who lists."""
+    """Runs listing tasks in parallel."""
 
     @property
     def processes(self) -> int:
-        """How many there are."""
+        """How many processes it runs them in."""
 
     def map(self, function: Callable[[T], R], items: Sequence[T], threads: int) -> Iterable[R]:
         """The function's results, in order, from so many threads in each process; the first error ends it.
@@ -110,7 +110,7 @@ def listing(store: Store, root: str, executor: Executor) -> Listing:
     return Listing(
         FileTable.joined([store.placed(found.files, inside) for inside, found in every]),
         sum(found.others for _, found in every),
-        any(found.arrays for _, found in every),
+        any(found.local_only for _, found in every),
     )
 
 
@@ -126,4 +126,4 @@ def _in_order(opened: dict[str, Opened], folder: str, inside: str, seen: set[str
             yield inside, Listing(files[at:stop], 0)
         yield from _in_order(opened, key, f"{inside}{name}/", seen)
         at = stop
-    yield inside, Listing(files[at:], found.others, found.arrays)
+    yield inside, Listing(files[at:], found.others, found.local_only)

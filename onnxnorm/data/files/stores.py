@@ -15,15 +15,16 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 from onnxnorm.data.files.listing import Executor, Listing, Opened, listing
-from onnxnorm.data.files.table import FileTable, FileTableBuilder, Kind, Place, parts_of
+from onnxnorm.data.files.table import FileTable, FileTableBuilder, Place, parts_of
 from onnxnorm.data.remote import fsspec_module
+from onnxnorm.data.sources import sources
 from onnxnorm.errors import DataError, OptionError
 
 __all__ = ["LocalFolders", "RemoteFolders", "listed_folder", "listed_uri"]
 
 THREADS = 32  # stores are slow to answer
 
-KindOf: TypeAlias = Callable[[str], Kind | None]
+KindOf: TypeAlias = Callable[[str], str | None]
 
 
 class _UnusualError(Exception):
@@ -63,7 +64,7 @@ class LocalFolders:
 
     def opened(self, folder: str) -> Opened:
         """List a folder."""
-        files: list[tuple[str, Kind, int]] = []
+        files: list[tuple[str, str, int]] = []
         folders: list[tuple[str, str]] = []
         others = 0
         try:
@@ -134,7 +135,7 @@ class RemoteFolders:
         return files.moved(inside, [replace(at, prefix=at.prefix.removesuffix(inside)) for at in files.places])
 
     def compact(self, found: Iterable[tuple[str, dict[str, Any]]], folder: str) -> Listing:
-        """Sort files by the parts of their names in the folder, leave out what is hidden, and keep the images."""
+        """Sort files by the parts of their names in the folder, leave out what is hidden, keep what stores can give."""
         rows = []
         for path, info in found:
             raw = _below(path, folder)
@@ -142,16 +143,17 @@ class RemoteFolders:
             if "/." not in f"/{raw}" or not any(part.startswith(".") for part in parts):
                 rows.append((parts, raw, int(info.get("size") or 0), path))
         rows.sort(key=itemgetter(0))
-        builder, arrays, places = FileTableBuilder(), False, dict[bool, Place]()
+        builder, local_only, places = FileTableBuilder(), False, dict[bool, Place]()
+        remote = {source.kind for source in sources() if source.remote}
         for parts, raw, size, path in rows:
             kind = self.kind_of(parts[-1] if parts else "")
-            arrays |= kind == "array"
-            if kind == "image":
+            local_only |= kind is not None and kind not in remote
+            if kind is not None and kind in remote:
                 tidy = raw == "/".join(parts)
                 if tidy not in places:
                     places[tidy] = Place(str(self.system.unstrip_protocol(path)).removesuffix(raw), True, tidy)
                 builder.add(places[tidy], raw, kind, size)
-        return Listing(builder.table(), len(rows) - len(builder), arrays)
+        return Listing(builder.table(), len(rows) - len(builder), local_only)
 
     @contextmanager
     def _named(self, folder: str) -> Iterator[None]:

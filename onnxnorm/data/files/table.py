@@ -16,18 +16,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from onnxnorm.data.remote import RemoteFile
 from onnxnorm.data.selection import Indices
+from onnxnorm.data.sources import source_number, sources
 
-__all__ = ["KINDS", "DataFile", "Entry", "FileTable", "FileTableBuilder", "Kind", "Place", "parts_of"]
-
-Kind = Literal["image", "array"]
-KINDS: tuple[Kind, ...] = ("image", "array")
+__all__ = ["DataFile", "Entry", "FileTable", "FileTableBuilder", "Place", "parts_of"]
 
 _BLOCK = 1 << 12
 _UTF8 = sys.getfilesystemencoding() == "utf-8"
@@ -42,7 +40,7 @@ class DataFile:
 
     path: Path | RemoteFile
     name: str
-    kind: Kind
+    kind: str
     size: int
 
 
@@ -84,7 +82,7 @@ class Entry(NamedTuple):
     def file(self) -> DataFile:
         """As it is worked with."""
         path = RemoteFile(self.where) if self.place.remote else Path(self.where)
-        return DataFile(path, self.name, KINDS[self.kind], self.size)
+        return DataFile(path, self.name, sources()[self.kind].kind, self.size)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -247,7 +245,7 @@ class FileTableBuilder:
     def __len__(self) -> int:
         return len(self._kinds)
 
-    def add(self, place: Place, raw: str, kind: Kind, size: int) -> None:
+    def add(self, place: Place, raw: str, kind: str, size: int) -> None:
         """Append a file: its path or URI is the prefix of the place and `raw`."""
         if place is not self._place and place != self._place:
             self._place = place
@@ -256,7 +254,7 @@ class FileTableBuilder:
         self._text += raw.encode("utf-8", "surrogatepass")
         self._offsets.append(len(self._text))
         self._sizes.append(size)
-        self._kinds.append(0 if kind == KINDS[0] else 1)
+        self._kinds.append(source_number(kind))
 
     def table(self) -> FileTable:
         """What was added."""

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from onnxnorm.data.arrays.fitting import open_arrays
 from onnxnorm.data.arrays.npy import MappedRows, StreamedRows, open_npy, open_npz
+from onnxnorm.data.arrays.reader import open_arrays
 from onnxnorm.errors import DataError
 from onnxnorm.model.inputs import InputSpec
 

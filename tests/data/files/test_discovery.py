@@ -12,7 +12,7 @@ import pytest
 
 from onnxnorm.data.files import discovery
 from onnxnorm.data.files.discovery import discover, identity, order_digest
-from onnxnorm.data.files.table import DataFile, Kind
+from onnxnorm.data.files.table import DataFile
 from onnxnorm.data.images.decoding import image_extensions
 from onnxnorm.errors import DataError
 
@@ -89,7 +89,7 @@ def before(folder: Path) -> tuple[list[DataFile], int]:
     for path in sorted(paths, key=lambda path: path.relative_to(folder).parts):
         ending = path.suffix.lower()
         if (ending in image_extensions() or ending in {".npy", ".npz"}) and path.is_file():
-            kind: Kind = "array" if ending.startswith(".np") else "image"
+            kind = "array" if ending.startswith(".np") else "image"
             found.append(DataFile(path, path.relative_to(folder).as_posix(), kind, path.stat().st_size))
     return found, len(paths) - len(found)
 

@@ -420,7 +420,7 @@ def test_without_the_extra(statistics: onnxnorm.Statistics, tmp_path: Path, monk
 
 def test_the_page_says_how_it_was_prepared(statistics: onnxnorm.Statistics) -> None:
     """Images given to the report are prepared as those of the statistics were."""
-    from onnxnorm.api.report import _options
+    from onnxnorm.api.report import _image_options
     from onnxnorm.data.images.options import preprocessing_for
     from onnxnorm.data.images.preprocessing import Preprocessing
     from onnxnorm.model.graph import input_specs
@@ -428,7 +428,7 @@ def test_the_page_says_how_it_was_prepared(statistics: onnxnorm.Statistics) -> N
     (spec,) = input_specs(Model.open(DEMO))
     for words in ({"preset": "caffe"}, {"preset": "tf", "resize": "squash"}, {"mean": "1,2,3", "channels": "bgr"}):
         record = onnxnorm.calibrate(DEMO, PHOTOS[:1], **words).inputs["preprocessing"]  # type: ignore[arg-type]
-        assert preprocessing_for(spec, _options(record)) == Preprocessing.from_json(record)
+        assert preprocessing_for(spec, _image_options(record)) == Preprocessing.from_json(record)
 
 
 def test_texts() -> None:

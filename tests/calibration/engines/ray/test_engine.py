@@ -17,9 +17,10 @@ from PIL import Image
 
 import onnxnorm
 from onnxnorm.calibration.engines.ray.executor import RayExecutor
-from onnxnorm.data.files.discovery import discover, identity, kind_of
+from onnxnorm.data.files.discovery import discover, identity
 from onnxnorm.data.files.stores import LocalFolders
 from onnxnorm.data.files.table import Place
+from onnxnorm.data.sources import kind_of
 from onnxnorm.errors import DataError, OptionError
 from tests.data.files.test_discovery import odd_tree
 from tests.data.test_selection import close, net
@@ -251,11 +252,13 @@ def test_uris_are_listed_like_folders(work: Path) -> None:
 def test_a_worker_waits_for_nobody(work: Path) -> None:
     """What runs in an actor, here: it is plain Python, and thread names tell that nothing is left behind."""
     from onnxnorm.calibration.engines.ray.worker import Chunk, Setup, Worker
+    from onnxnorm.calibration.options import CalibrationOptions
     from onnxnorm.data.dataset import open_data
     from onnxnorm.model.graph import input_specs
     from onnxnorm.runtime import Runtime
 
-    worker = Worker(net().SerializeToString(), Setup(Runtime("cpu", 1), "conv", "position", (), 3, os.getcwd()))
+    setup = Setup(CalibrationOptions(), Runtime("cpu", 1), 3, os.getcwd())
+    worker = Worker(net().SerializeToString(), setup)
     dataset = open_data(work / "data" / "20a.npy", input_specs(worker.model))
     indices = np.arange(5, 12)
     found = worker.measure(Chunk(indices, tuple(dataset.select(indices))))

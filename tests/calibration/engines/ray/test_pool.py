@@ -17,6 +17,7 @@ from onnxnorm.calibration.engines.ray.chunks import ChunkQueue, chunk_size
 from onnxnorm.calibration.engines.ray.pool import TRIES, Pool
 from onnxnorm.calibration.engines.ray.worker import Chunk
 from onnxnorm.calibration.job import Job
+from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.step import Increment
 from onnxnorm.data.batches import Skipped
 from onnxnorm.data.dataset import open_data
@@ -24,7 +25,6 @@ from onnxnorm.data.selection import Ranges, Selection, Shard
 from onnxnorm.errors import DataError, ProviderError, ProviderWarning
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
-from onnxnorm.runtime import Runtime
 from onnxnorm.version import VERSION
 from tests.data.test_selection import net
 from tests.helpers.graphs import rand
@@ -100,7 +100,7 @@ class Actor:
 def job(total: int, limit: int | None = None, batch: int = 2, selection: Selection | None = None) -> Job:
     model = Model.open(net())
     dataset = open_data([rand(total, 3, 4, 4)], input_specs(model))
-    return Job(model, dataset, selection or Selection(), batch, limit, Runtime("cpu"), "conv", "position")
+    return Job(model, dataset, selection or Selection(), batch, CalibrationOptions(limit=limit))
 
 
 class Ended(SimpleQueue[Any]):

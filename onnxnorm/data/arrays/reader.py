@@ -1,0 +1,122 @@
+"""Reads `.npy` and `.npz` files, whose rows are samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import tee
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnxnorm.data.arrays.fitting import check_fit, equal_length, quoted_names
+from onnxnorm.data.arrays.npy import Rows, open_npy, open_npz
+from onnxnorm.data.batches import Batch
+from onnxnorm.data.files.table import FileTable
+from onnxnorm.data.images.options import ImageOptions
+from onnxnorm.data.readers import Reader
+from onnxnorm.data.selection import Indices, RowSelector, all_rows, stretches, these_rows
+from onnxnorm.data.sources import Source
+from onnxnorm.errors import DataError
+from onnxnorm.model.inputs import InputSpec
+from onnxnorm.threads import run_ahead
+
+__all__ = ["SOURCE", "ArrayReader", "open_arrays"]
+
+_BLOCKS_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class ArrayReader:
+    """A `.npy` or `.npz` file whose rows are samples; `rows` are by input name, of equal length `total`."""
+
+    path: Path
+    rows: Mapping[str, Rows]
+    dtypes: Mapping[str, np.dtype[Any]]
+    total: int
+    selected: Indices | None = None
+    """The rows to read; None: all."""
+    file_count: int = 1
+    preprocessing: None = None
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample, all its inputs together."""
+        return sum(math.prod(rows.shape[1:]) * self.dtypes[name].itemsize for name, rows in self.rows.items())
+
+    def blocks(
+        self,
+        size: int,
+        threads: int,  # noqa: ARG002 - one reader is enough
+        selected: RowSelector = all_rows,
+    ) -> Generator[Batch, None, None]:
+        """Yield the selected samples in order, `size` at a time; the next blocks are read meanwhile."""
+        rows = selected if self.selected is None else these_rows(self.selected)
+        return run_ahead(self._read(size, rows), ahead=_BLOCKS_AHEAD)
+
+    def select(self, rows: Indices) -> ArrayReader:
+        """A reader of these rows alone, under the same indices."""
+        return replace(self, selected=rows)
+
+    def _read(self, size: int, selected: RowSelector) -> Generator[Batch, None, None]:
+        blocks = tee(_row_blocks(self.total, size, selected), len(self.rows) + 1)
+        columns = [
+            rows.blocks(numbers, self.dtypes[name])
+            for (name, rows), numbers in zip(self.rows.items(), blocks[1:], strict=True)
+        ]
+        for numbers, *arrays in zip(blocks[0], *columns, strict=True):
+            indices = tuple(numbers.tolist())
+            names = tuple(f"{self.path}[{index}]" for index in indices)
+            yield Batch(dict(zip(self.rows, arrays, strict=True)), len(indices), names, indices)
+
+
+def open_arrays(path: Path, specs: Sequence[InputSpec]) -> ArrayReader:
+    """Open an array file. Raises DataError unless it can be read and fits the model's inputs; only heads are read."""
+    rows = {specs[0].name: open_npy(path)} if path.suffix.lower() == ".npy" else _by_input(path, open_npz(path), specs)
+    if len(rows) != len(specs):
+        raise DataError(f"{path} holds one array, but the model has the inputs {quoted_names(specs)}; give a .npz file")
+    for spec in specs:
+        where = str(path) if len(specs) == 1 else f"{path}[{spec.name!r}]"
+        check_fit(spec, rows[spec.name].shape, rows[spec.name].dtype, where)
+    lengths = {name: array.shape[0] for name, array in rows.items()}
+    return ArrayReader(path, rows, {spec.name: spec.dtype for spec in specs}, equal_length(lengths, str(path)))
+
+
+def _row_blocks(total: int, size: int, selected: RowSelector) -> Iterator[Indices]:
+    """Blocks of `size` selected rows; blocks end where a stretch does."""
+    for rows in stretches(total, selected):
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]
+
+
+def _by_input(path: Path, arrays: dict[str, Rows], specs: Sequence[InputSpec]) -> dict[str, Rows]:
+    """Return the array of each input; a lone array of any name will do for a lone input."""
+    if len(specs) == len(arrays) == 1:
+        return {specs[0].name: next(iter(arrays.values()))}
+    missing = [spec for spec in specs if spec.name not in arrays]
+    if missing:
+        have = ", ".join(map(repr, arrays)) or "nothing"
+        raise DataError(f"{path} holds {have}, but no array for {quoted_names(missing)}; name each array as its input")
+    return {spec.name: arrays[spec.name] for spec in specs}
+
+
+def _open(files: FileTable, specs: Sequence[InputSpec], options: ImageOptions) -> list[Reader]:
+    del options
+    return [open_arrays(Path(file.path), specs) for file in files]
+
+
+def _describe(count: int, readers: Sequence[Reader]) -> str:
+    return f"{count:,} array file(s) with {sum(reader.total or 0 for reader in readers):,} sample(s)"
+
+
+SOURCE = Source(
+    kind="array",
+    one="a .npy or .npz file",
+    files=".npy or .npz files",
+    endings=lambda: frozenset({".npy", ".npz"}),
+    remote=False,  # they are memory-mapped
+    open=_open,
+    describe=_describe,
+)
