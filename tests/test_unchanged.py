@@ -13,8 +13,8 @@ import pytest
 from tests.helpers.commands import DEMO, IMAGES, ROOT, succeeded
 
 VGG = ROOT / "build" / "models" / "vgg16_features.onnx"
-DEMO_DIGESTS = ("ff00e7c03b802d16", "0152eab592dcd1cd")
-VGG_DIGESTS = ("09cdc9ee184b3d37", "8a48dc2ffbe93fde")
+DEMO_DIGESTS = ("ff00e7c03b802d16", "976f00176b0e2b6e")
+VGG_DIGESTS = ("09cdc9ee184b3d37", "97fec5f526ea62fe")
 
 
 def digest(path: Path) -> str:

@@ -18,7 +18,7 @@ from onnxnorm.model.files import Model, ModelLike
 from onnxnorm.model.graph import input_specs
 from onnxnorm.options import documented
 from onnxnorm.rewriting import rewrite_model
-from onnxnorm.statistics import MEASURES
+from onnxnorm.statistics.measures import measurable
 
 __all__ = ["normalize"]
 
@@ -57,7 +57,7 @@ def normalize(
         check_output(output, opened, *_paths(data), in_place=options.in_place)
     specs, kept = input_specs(opened), list[Any]()
     dataset = open_data(_keeping(data, kept) if isinstance(data, Iterator) else data, specs, options)
-    measure = (options.statistic,) if options.statistic in MEASURES else ()
+    measure = (options.statistic,) if options.statistic in measurable() else ()
     statistics = calibrate_model(opened, dataset, options.part(CalibrationOptions, measure=measure), progress=progress)
     rewriting = rewrite_model(opened, statistics, options)
     if not options.verify:

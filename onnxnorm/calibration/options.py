@@ -12,7 +12,8 @@ from onnxnorm.errors import OptionError
 from onnxnorm.options import FILTERS, RUNNING, option
 from onnxnorm.runtime import RuntimeOptions
 from onnxnorm.scaling.filters import FilterKind
-from onnxnorm.statistics import MEASURES, Weighting
+from onnxnorm.statistics import Weighting
+from onnxnorm.statistics.measures import measurable, measured
 from onnxnorm.statistics.stopping import StoppingOptions
 
 __all__ = ["CalibrationOptions", "EngineName", "MeasuringOptions"]
@@ -32,7 +33,7 @@ class CalibrationOptions(MeasuringOptions):
     """What a calibration can be told.
 
     Attributes:
-        measure: what to measure beside means and maxima, of `MEASURES`.
+        measure: what to measure beside means and maxima, by name (`measurable`).
         shard: "I/N" for every N-th sample from the I-th on, counted from 0; None for all.
         checkpoint: a file that is written every few seconds, for the caller to remove once the statistics are safe.
         resume: start from the checkpoint, if it is there.
@@ -44,10 +45,11 @@ class CalibrationOptions(MeasuringOptions):
     )
     measure: tuple[str, ...] = option(
         (),
-        "What to measure beside means and maxima, for rewrite --statistic; may be repeated. p99.9: slower, for it "
-        "needs every activation.",
+        "What to measure beside means and maxima, for rewrite --statistic; may be repeated. "
+        + "; ".join(f"{name}: {measured()[name].help}" for name in measurable())
+        + ".",
         panel=FILTERS,
-        metavar="|".join(MEASURES),
+        metavar="|".join(measurable()),
         kind=list[str],
     )
     resume: bool = option(False, "Go on where an interrupted run of this command stopped.", panel=RUNNING)
@@ -66,11 +68,12 @@ class CalibrationOptions(MeasuringOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "measure", tuple(dict.fromkeys(self.measure)))
-        unknown = [name for name in self.measure if name not in MEASURES]
+        unknown = [name for name in self.measure if name not in measurable()]
         if unknown:
-            raise OptionError(f"--measure {unknown[0]!r} is unknown; choose of {', '.join(MEASURES)}")
-        if self.weighting == "image" and "p99.9" in self.measure:
+            raise OptionError(f"--measure {unknown[0]!r} is unknown; choose of {', '.join(measurable())}")
+        counting = [name for name in self.measure if measured()[name].histogram]
+        if self.weighting == "image" and counting:
             raise OptionError(
-                "--measure p99.9 counts positions, one each, so that counts add up exactly; --weighting image counts "
-                "each for 1/positions. For images of one size both are the same: leave --weighting out"
+                f"--measure {counting[0]} counts positions, one each, so that counts add up exactly; --weighting image "
+                "counts each for 1/positions. For images of one size both are the same: leave --weighting out"
             )

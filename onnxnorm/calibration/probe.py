@@ -15,8 +15,8 @@ counted into histograms here, one value after the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,12 @@ from onnxnorm.errors import DataError, ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph
 from onnxnorm.model.shapes import shorten_domain
-from onnxnorm.scaling.filters import Site
+from onnxnorm.scaling.filters import Layer, Site
 from onnxnorm.statistics import Moments, Value, Weighting
 from onnxnorm.statistics.histograms import Histogram
+from onnxnorm.statistics.measures import MEANS, measured, operators_of
 
-__all__ = ["Probe", "make_probe"]
+__all__ = ["Probe", "make_probe", "sites_of"]
 
 WINDOW = 16
 
@@ -42,8 +43,8 @@ WINDOW = 16
 class Tap:
     """A measured site, and the outputs of the probe that hold its mean, its largest magnitude, its shape and itself.
 
-    There is no magnitude beside a mean of squares, a shape only where running alone tells it, and the value itself only
-    for a histogram.
+    There is a magnitude only beside the mean by which a layer is measured, a shape only where running alone tells it,
+    and the value itself only for a histogram.
     """
 
     site: Site
@@ -134,6 +135,13 @@ class Probe:
         )
 
 
+def sites_of(layers: Iterable[Layer], measure: Iterable[str] = ()) -> tuple[Site, ...]:
+    """The distinct sites of layers, in order; then those of what is averaged for other statistics, by name."""
+    sites = dict.fromkeys(layer.site for layer in layers)
+    averages = [average for name in measure if (average := measured()[name].average) is not None]
+    return (*sites, *(replace(site, measure=average) for average in averages for site in sites))
+
+
 def make_probe(model: Model, graph: Graph, sites: Sequence[Site], *, histograms: bool = False) -> Probe:
     """Build the probe for these sites. Raises ModelError if nothing can be measured."""
     if not sites:
@@ -146,7 +154,7 @@ def make_probe(model: Model, graph: Graph, sites: Sequence[Site], *, histograms:
     taps = []
     for index, site in enumerate(sites):
         shape = "" if site.value in graph.shapes else f"onnxnorm_shape_{index}"
-        largest = "" if site.measure == "mean_square" else f"onnxnorm_max_{index}"
+        largest = f"onnxnorm_max_{index}" if site.measure in MEANS else ""
         raw = _add_raw(surgeon, tensors[site.value], graph, site, index) if histograms and largest else ""
         tap = Tap(site, f"onnxnorm_mean_{index}", largest, _pools(graph, site), shape, raw)
         _add_tap(surgeon, tensors[site.value], graph, tap)
@@ -190,10 +198,9 @@ def _add_tap(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: Tap) -> Non
         surgeon.outputs.append(shape)
     if dtype not in {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}:
         value = _append(surgeon, "Cast", value, f"{tap.mean}_float", {"to": onnx.TensorProto.FLOAT})
-    if tap.site.measure == "mean_abs":
-        value = _append(surgeon, "Abs", value, f"{tap.mean}_abs", {})
-    if tap.site.measure == "mean_square":
-        value = _append(surgeon, "Mul", value, f"{tap.mean}_square", {}, value)
+    for operator in operators_of(tap.site.measure):
+        twice = [value] if operator == "Mul" else []
+        value = _append(surgeon, operator, value, f"{tap.mean}_{operator.lower()}", {}, *twice)
     size = value
     if tap.largest and not _never_negative(value, graph):
         size = _append(surgeon, "Abs", value, f"{tap.largest}_abs", {})

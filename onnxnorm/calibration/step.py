@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from onnxnorm.calibration.options import CalibrationOptions
-from onnxnorm.calibration.probe import Positions, Probe, make_probe
+from onnxnorm.calibration.probe import Positions, Probe, make_probe, sites_of
 from onnxnorm.data.batches import Batch, Skipped, pad_batch
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
@@ -23,8 +23,8 @@ from onnxnorm.model.inputs import InputSpec, fixed_batch
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.runtime import Feeds, Runtime, Session
 from onnxnorm.scaling import find_layers, trace
-from onnxnorm.scaling.filters import sites_of
 from onnxnorm.statistics import Weighting
+from onnxnorm.statistics.measures import histograms_wanted
 from onnxnorm.statistics.moments import Totals
 
 __all__ = [
@@ -112,7 +112,7 @@ def prepare(
     """Trace a model for inputs of these shapes, build its probe and open the session on it."""
     graph = read_graph(model, shapes)
     sites = sites_of(find_layers(trace(graph), options.filters), options.measure)
-    probe = make_probe(model, graph, sites, histograms="p99.9" in options.measure)
+    probe = make_probe(model, graph, sites, histograms=histograms_wanted(options.measure))
     _log.info("probe: %d values measured for inputs of %s", len(sites), dict(shapes))
 
     @lru_cache(maxsize=64)

@@ -15,6 +15,7 @@ from onnxnorm.cli.precision import WORST_SHOWN, Clock, forecast_text, tell_stop
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.model.files import Model
 from onnxnorm.statistics import Moments, Statistics
+from onnxnorm.statistics.measures import measured
 from onnxnorm.statistics.precision import RelativeErrors, forecast
 
 __all__ = ["NAME", "calibrate", "tell_statistics"]
@@ -108,15 +109,16 @@ def summary(statistics: Statistics) -> dict[str, Any]:
                 "channels": moments.channels,
                 "mean": float(moments.mean.mean()),
             }
-            | _percentile(moments)
+            | _of_histogram(moments)
             for value, moments in statistics.values.items()
         ],
     }
 
 
-def _percentile(moments: Moments) -> dict[str, float]:
-    """The mean over the channels of the percentile, as of the mean; nothing if it was not measured."""
-    return {"p99.9": float(moments.percentile("99.9").mean())} if moments.histogram is not None else {}
+def _of_histogram(moments: Moments) -> dict[str, float]:
+    """The mean over the channels of every statistic that takes a histogram, as of the mean; nothing without one."""
+    entries = [entry for entry in measured().values() if entry.histogram and moments.histogram is not None]
+    return {entry.name: float(entry.read(moments)[0].mean()) for entry in entries}
 
 
 def _suggested(model: Path) -> Path:

@@ -112,11 +112,7 @@ def _notes(rewriting: Rewriting) -> list[str]:
 
 def _uncertainty(rewriting: Rewriting) -> str:
     """How far from 1 scales may be by chance: the relative standard errors of the statistics."""
-    parts = [
-        layer.standard_error[layer.live] / np.abs(layer.statistic[layer.live]) for layer in rewriting.scales.layers
-    ]
-    errors = np.concatenate([np.empty(0), *parts])
-    errors = errors[np.isfinite(errors)]
+    errors = np.concatenate([np.empty(0), *(layer.relative_errors for layer in rewriting.scales.layers)])
     if not errors.size:
         return ""
     return f" (standard error of the statistics {np.median(errors):.1%} at the median, {errors.max():.1%} at worst)"

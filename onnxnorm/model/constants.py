@@ -26,18 +26,11 @@ from onnx import numpy_helper
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.mapped_data import MappedData
-from onnxnorm.model.tensors import check_tensor, tensor_dtype
+from onnxnorm.model.tensors import FLOATS, check_tensor, tensor_dtype
 
 __all__ = ["Constant", "Home", "stored_constants"]
 
 Home = Literal["initializer", "node", "computed"]
-
-_SCALABLE = {
-    onnx.TensorProto.FLOAT,
-    onnx.TensorProto.FLOAT16,
-    onnx.TensorProto.BFLOAT16,
-    onnx.TensorProto.DOUBLE,
-}
 
 
 @dataclass(frozen=True)
@@ -87,7 +80,7 @@ def _initializers(model: Model) -> Iterator[Constant]:
             fixed = "is also a graph input, which the caller may replace"
         elif tensor.name in outputs:
             fixed = "is also a graph output"
-        elif tensor.data_type not in _SCALABLE:
+        elif tensor.data_type not in FLOATS:
             fixed = "is not floating point of 16 bits or more"
         elif index in overlapping:
             fixed = "shares its bytes in the external data with another constant"
@@ -113,7 +106,7 @@ def _constant_nodes(model: Model) -> Iterator[Constant]:
         fixed = "is also a graph output" if name in outputs else None
         if attribute.name == "value":
             check_tensor(attribute.t, f"the value of Constant node {node.name or name!r}")
-            if attribute.t.data_type not in _SCALABLE:
+            if attribute.t.data_type not in FLOATS:
                 fixed = fixed or "is not floating point of 16 bits or more"
             if attribute.t.data_location == onnx.TensorProto.EXTERNAL:
                 raise ModelError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +12,21 @@ from onnx import numpy_helper
 from onnxnorm.errors import ModelError
 from onnxnorm.model.mapped_data import MappedData
 
-__all__ = ["PACKED", "check_tensor", "tensor_dtype", "tensor_size", "value_bytes"]
+__all__ = [
+    "FLOATS",
+    "PACKED",
+    "check_tensor",
+    "is_float",
+    "tensor_dtype",
+    "tensor_size",
+    "unit_in_last_place",
+    "value_bytes",
+]
+
+FLOATS = frozenset(
+    {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE}
+)
+"""The element types that can be scaled: floating point of 16 bits or more."""
 
 # Types whose numbers do not fill a byte, and their bits.
 PACKED = {
@@ -30,6 +45,18 @@ def tensor_dtype(data_type: int) -> np.dtype[np.generic]:
     if data_type not in _TYPES:
         raise ModelError(f"the model has a value of unknown element type {data_type}; onnx may be too old for it")
     return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type))
+
+
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Whether a dtype is floating point of 16 bits or more; bfloat16, which NumPy does not know, included."""
+    return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
+def unit_in_last_place(dtype: np.dtype[Any]) -> float:
+    """The distance from 1 to the next number of a floating-point dtype; 0 for what is counted exactly."""
+    if dtype.kind in "iub":
+        return 0.0
+    return float(np.finfo(dtype).eps) if dtype.kind == "f" else 2.0**-7  # bfloat16 has 8 bits of mantissa
 
 
 def value_bytes(tensor: onnx.TensorProto) -> bytes:

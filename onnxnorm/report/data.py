@@ -65,7 +65,8 @@ def report_data(
     statistics.check_model(digest)
     rewrite = None if rewritten is None else read_back(model, rewritten, statistics.shapes)
     found = rewrite.trace if rewrite else trace(read_graph(model, statistics.shapes))
-    kind: FilterKind = "all" if statistics.filters == "all" else "conv"
+    recorded = rewrite.entries.get("filters", statistics.filters) if rewrite else statistics.filters
+    kind: FilterKind = "all" if recorded == "all" else "conv"
     layers = find_layers(found, kind)
     statistic, scaled = _scaled(model, found, layers, statistics, rewrite)
     return ReportData(

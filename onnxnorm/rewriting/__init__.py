@@ -2,14 +2,7 @@
 
 from onnxnorm.rewriting.constants import Clone
 from onnxnorm.rewriting.factors import Factor, Rounding
-from onnxnorm.rewriting.layer_statistics import (
-    STATISTICS,
-    WITHOUT_IMAGES,
-    LayerStatistic,
-    Statistic,
-    measure,
-    needs_images,
-)
+from onnxnorm.rewriting.layer_statistics import LayerStatistic, measure, needs_images, statistic_names
 from onnxnorm.rewriting.record import PREFIX, output_scales, sidecar_path, write_sidecar
 from onnxnorm.rewriting.restore import Restored, restore_model
 from onnxnorm.rewriting.rewrite import Rewriting, rewrite_model
@@ -17,8 +10,6 @@ from onnxnorm.rewriting.scales import LayerScales, Scales, choose_scales, count_
 
 __all__ = [
     "PREFIX",
-    "STATISTICS",
-    "WITHOUT_IMAGES",
     "Clone",
     "Factor",
     "LayerScales",
@@ -27,7 +18,6 @@ __all__ = [
     "Rewriting",
     "Rounding",
     "Scales",
-    "Statistic",
     "choose_scales",
     "count_dead",
     "measure",
@@ -36,5 +26,6 @@ __all__ = [
     "restore_model",
     "rewrite_model",
     "sidecar_path",
+    "statistic_names",
     "write_sidecar",
 ]

@@ -23,6 +23,7 @@ from onnxnorm.model.mapped_data import MappedData
 from onnxnorm.model.protobuf import RAW_DATA, TensorData
 from onnxnorm.rewriting.factors import Factor, Rounding
 from onnxnorm.scaling import Edit
+from onnxnorm.scaling.slots import at_rank
 
 __all__ = ["Applied", "Clone", "ScaledData", "apply_edits", "put", "rows_of"]
 
@@ -160,17 +161,10 @@ def _variants(edits: list[Edit], of_slot: Floats) -> list[tuple[Factor, list[Edi
 
 
 def _factor(edit: Edit, of_slot: Floats) -> Factor:
+    """What an edit multiplies its constant by, in the constant's rank."""
+    times, over = (np.ones(1) if ids is None else of_slot[ids] for ids in (edit.times, edit.over))
     rank = len(edit.constant.shape)
-
-    def scales(ids: NDArray[np.int64] | None) -> Floats:
-        found = np.ones(1) if ids is None else of_slot[ids]
-        return (
-            found.reshape((1,) * (rank - found.ndim) + found.shape)
-            if rank >= found.ndim
-            else found.reshape((1,) * rank)
-        )
-
-    return Factor(scales(edit.times), scales(edit.over))
+    return Factor(at_rank(times, rank), at_rank(over, rank))
 
 
 class _Names:

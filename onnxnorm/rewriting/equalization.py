@@ -28,6 +28,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Node
 from onnxnorm.rewriting.constants import rows_of
 from onnxnorm.scaling import Edit, Layer, Trace
+from onnxnorm.scaling.slots import at_rank
 
 __all__ = ["imbalances"]
 
@@ -140,7 +141,7 @@ def _pairs(
     """The largest weight between every two channels of one constant; keys are `target * channels + source`."""
     assert edit.times is not None
     assert edit.over is not None
-    times, over = (_at(of[ids], len(edit.constant.shape)) for ids in (edit.times, edit.over))
+    times, over = (at_rank(of[ids], len(edit.constant.shape)) for ids in (edit.times, edit.over))
     inner = tuple(axis for axis in range(times.ndim) if times.shape[axis] == 1 and over.shape[axis] == 1)
     found_keys, found = np.empty(0, np.int64), np.empty(0)
     for start, values in rows_of(model, edit.constant):
@@ -161,7 +162,3 @@ def _largest(keys: Integers, values: Floats) -> tuple[Integers, Floats]:
     keys, values = keys[order], values[order]
     starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
     return keys[starts], np.maximum.reduceat(values, starts)
-
-
-def _at(groups: Integers, rank: int) -> Integers:
-    return groups.reshape((1,) * (rank - groups.ndim) + groups.shape) if rank >= groups.ndim else groups

@@ -1,4 +1,4 @@
-"""Which statistic: a number per filter, measured on images, read from the weights, or implied by BatchNormalization.
+"""The statistic of every layer's filters: measured on images, read from the weights, or implied by BatchNormalization.
 
 ============  =========================================================================================  ==========
 `mean`        mean activation, as the paper normalizes it                                                images
@@ -13,15 +13,16 @@
 (IJCNN 2015), and Rueckauer et al., Conversion of continuous-valued deep networks to efficient event-driven networks for
 image classification (Frontiers in Neuroscience 11:682, 2017); `p99.9` is the latter's "robust" normalization.
 
-A filter is dead if its statistic does not stand out from the rounding noise of its layer (`eps` times the largest
-channel's). Where nothing is known of a filter, its statistic is NaN. Both keep scale 1.
+What is measured on images has its entries in `onnxnorm.statistics.measures`, what needs none in `WITHOUT_IMAGES` here.
+
+A filter is dead if its statistic does not stand out from the rounding noise of its layer (`stand_out`). Where nothing
+is known of a filter, its statistic is NaN. Both keep scale 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,21 +33,40 @@ from onnxnorm.rewriting.batch_norm_means import implied_means
 from onnxnorm.rewriting.equalization import imbalances
 from onnxnorm.scaling import Layer, Trace
 from onnxnorm.statistics import Moments, Statistics, Value
+from onnxnorm.statistics.measures import MeasuredStatistic, measured
+from onnxnorm.statistics.moments import stand_out
 
-__all__ = ["STATISTICS", "WITHOUT_IMAGES", "LayerStatistic", "Statistic", "measure", "needs_images"]
+__all__ = ["WITHOUT_IMAGES", "ImpliedStatistic", "LayerStatistic", "measure", "needs_images", "statistic_names"]
 
 Floats = NDArray[np.float64]
-Statistic = Literal["mean", "rms", "max", "p99.9", "weights", "bn"]
-STATISTICS: tuple[str, ...] = get_args(Statistic)
-WITHOUT_IMAGES = frozenset({"weights", "bn"})
-
-_NOISE = float(np.finfo(np.float32).eps)
-_TINY = float(np.finfo(np.float32).tiny)
 
 
-_NOTHING = {
-    "weights": "no channel that may be scaled lies between two layers with weights",
-    "bn": "no BatchNormalization stands before a non-linearity",
+@dataclass(frozen=True)
+class ImpliedStatistic:
+    """A statistic that needs no images.
+
+    Attributes:
+        help: what it is, for people.
+        read: gives, for each layer, the statistic of its filters `(channels,)`; NaN where nothing is known.
+        nothing: why nothing may be known at all.
+    """
+
+    help: str
+    read: Callable[[Model, Trace, Sequence[Layer]], list[Floats]]
+    nothing: str
+
+
+WITHOUT_IMAGES = {
+    "weights": ImpliedStatistic(
+        "balance of the weights before and behind",
+        imbalances,
+        "no channel that may be scaled lies between two layers with weights",
+    ),
+    "bn": ImpliedStatistic(
+        "means that BatchNormalizations imply",
+        lambda _, trace, layers: implied_means(trace, layers),
+        "no BatchNormalization stands before a non-linearity",
+    ),
 }
 
 
@@ -60,80 +80,68 @@ class LayerStatistic:
     @property
     def dead(self) -> NDArray[np.bool_]:
         """Which filters have a statistic that is too small to divide by."""
-        size = np.nan_to_num(np.abs(self.statistic))
-        small = size <= max(_NOISE * size.max(initial=0.0), _TINY)
-        return np.asarray(small & ~np.isnan(self.statistic))
+        return np.asarray(~stand_out(self.statistic) & ~np.isnan(self.statistic))
+
+
+def statistic_names() -> tuple[str, ...]:
+    """The names of all statistics, those that are measured on images first."""
+    return (*measured(), *WITHOUT_IMAGES)
 
 
 def needs_images(statistic: str) -> bool:
-    """Whether a statistic is measured. Raises OptionError if there is none of this name."""
-    if statistic not in STATISTICS:
-        raise OptionError(f"there is no statistic {statistic!r}; choose one of {', '.join(STATISTICS)}")
+    """Whether a statistic is measured on images. Raises OptionError if there is none of this name."""
+    if statistic not in statistic_names():
+        raise OptionError(f"there is no statistic {statistic!r}; choose one of {', '.join(statistic_names())}")
     return statistic not in WITHOUT_IMAGES
 
 
 def measure(
     statistic: str, model: Model, trace: Trace, layers: Sequence[Layer], statistics: Statistics | None
 ) -> list[LayerStatistic]:
-    """The statistic of every layer. Raises StatisticsError if it has to be measured and was not."""
+    """The statistic of every layer.
+
+    Args:
+        statistic: its name.
+        model: the model, whose weights some statistics are read from.
+        trace: a walk over the model.
+        layers: the layers of filters.
+        statistics: what was measured on images; None for a statistic that needs none.
+
+    Raises:
+        OptionError: if there is no statistic of this name.
+        StatisticsError: if it has to be measured and was not, or is not known of any filter.
+    """
     if not needs_images(statistic):
-        arrays = imbalances(model, trace, layers) if statistic == "weights" else implied_means(trace, layers)
+        implied = WITHOUT_IMAGES[statistic]
+        arrays = implied.read(model, trace, layers)
         if all(np.isnan(array).all() for array in arrays):
-            raise StatisticsError(f"the statistic {statistic!r} is not known of any filter: {_NOTHING[statistic]}")
+            raise StatisticsError(f"the statistic {statistic!r} is not known of any filter: {implied.nothing}")
         return [LayerStatistic(array, np.full(len(array), np.nan)) for array in arrays]
     if statistics is None:
         raise StatisticsError(
             f"the statistic {statistic!r} is measured on images: give --stats, which onnxnorm calibrate makes, "
             f"or choose {' or '.join(sorted(WITHOUT_IMAGES))}"
         )
-    return [_READ[statistic](layer, statistics) for layer in layers]
+    entry = measured()[statistic]
+    return [LayerStatistic(*entry.read(_moments(layer, entry, statistics))) for layer in layers]
 
 
-def _mean(layer: Layer, statistics: Statistics) -> LayerStatistic:
-    found = _moments(layer, layer.site.measure, statistics)
-    return LayerStatistic(found.mean, found.standard_error)
-
-
-def _largest(layer: Layer, statistics: Statistics) -> LayerStatistic:
-    found = _moments(layer, layer.site.measure, statistics)
-    return LayerStatistic(found.largest, np.full(found.channels, np.nan))
-
-
-def _root_mean_square(layer: Layer, statistics: Statistics) -> LayerStatistic:
-    """`rms = sqrt(m)`, so by the delta method its standard error is that of m over `2 * rms`."""
-    found = _moments(layer, "mean_square", statistics)
-    rms = np.sqrt(np.maximum(found.mean, 0.0))
-    error = np.divide(found.standard_error, 2 * rms, out=np.full(found.channels, np.nan), where=rms > 0)
-    return LayerStatistic(rms, error)
-
-
-def _percentile(layer: Layer, statistics: Statistics) -> LayerStatistic:
-    found = _moments(layer, layer.site.measure, statistics)
-    if found.histogram is None:
-        raise StatisticsError("the statistics hold no percentiles; calibrate this model again, with --measure p99.9")
-    return LayerStatistic(found.percentile("99.9"), np.full(found.channels, np.nan))
-
-
-_READ: dict[str, Callable[[Layer, Statistics], LayerStatistic]] = {
-    "mean": _mean,
-    "rms": _root_mean_square,
-    "max": _largest,
-    "p99.9": _percentile,
-}
-
-
-def _moments(layer: Layer, measure_name: str, statistics: Statistics) -> Moments:
-    found = statistics.values.get(Value(layer.site.value, measure_name))
-    if found is None and measure_name == "mean_square":
-        raise StatisticsError("the statistics hold no mean squares; calibrate this model again, with --measure rms")
-    if found is None:
+def _moments(layer: Layer, entry: MeasuredStatistic, statistics: Statistics) -> Moments:
+    """The moments that a layer's statistic is read off."""
+    average = entry.average or layer.site.measure
+    moments = statistics.values.get(Value(layer.site.value, average))
+    if entry.optional and (moments is None or (entry.histogram and moments.histogram is None)):
         raise StatisticsError(
-            f"the statistics lack value {layer.site.value!r} ({measure_name}), which {layer.op} {layer.node!r} "
+            f"the statistics hold no {entry.missing}; calibrate this model again, with --measure {entry.name}"
+        )
+    if moments is None:
+        raise StatisticsError(
+            f"the statistics lack value {layer.site.value!r} ({average}), which {layer.op} {layer.node!r} "
             "needs; calibrate this model again, with the same --filters"
         )
-    if found.channels != layer.channels:
+    if moments.channels != layer.channels:
         raise StatisticsError(
-            f"the statistics of {layer.site.value!r} have {found.channels} channels, {layer.op} {layer.node!r} has "
+            f"the statistics of {layer.site.value!r} have {moments.channels} channels, {layer.op} {layer.node!r} has "
             f"{layer.channels}; calibrate this model again"
         )
-    return found
+    return moments

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onnxnorm.options import FILTERS, Options, option
-from onnxnorm.rewriting.layer_statistics import STATISTICS
+from onnxnorm.rewriting.layer_statistics import WITHOUT_IMAGES, statistic_names
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.scaling.walk import Outputs
+from onnxnorm.statistics.measures import measurable, measured
 
 __all__ = ["FilterOptions", "ScaleOptions"]
 
@@ -42,11 +43,13 @@ class ScaleOptions(FilterOptions):
 
     statistic: str = option(
         "mean",
-        "What is brought to the target. mean, max, and, after calibrate --measure, rms and p99.9: of activations. "
-        "Without images: weights (balance of the weights before and behind), bn (means that BatchNormalizations "
-        "imply).",
+        "What is brought to the target. Of activations on images: "
+        + ", ".join(name for name, entry in measured().items() if not entry.optional)
+        + f", and, after calibrate --measure, {', '.join(measurable())}. Without images: "
+        + ", ".join(f"{name} ({entry.help})" for name, entry in WITHOUT_IMAGES.items())
+        + ".",
         panel=FILTERS,
-        choices=lambda: STATISTICS,
+        choices=statistic_names,
     )
     strength: float = option(1.0, "The power that it is raised to; 0.5 goes half the way.", panel=FILTERS, metavar="A")
     target: float = option(1.0, "What it is brought to.", panel=FILTERS, metavar="T")

@@ -27,6 +27,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.rewriting.constants import rows_of
 from onnxnorm.rewriting.scales import Scales
 from onnxnorm.scaling import Edit, Ids, Trace
+from onnxnorm.scaling.slots import at_rank
 
 __all__ = ["powers_of_two"]
 
@@ -147,9 +148,7 @@ def _settle(exponents: Integers, constraints: Integers) -> None:
 
 def _groups(ids: Ids | None, of: NDArray[np.int64], rank: int) -> Integers:
     """Groups of an edit's slots in the constant's rank (at least 1); that of slot 0, which stays 1, for None."""
-    found = of[np.zeros(1, np.int64) if ids is None else ids]
-    rank = max(rank, 1)
-    return found.reshape((1,) * (rank - found.ndim) + found.shape) if rank >= found.ndim else found.reshape((1,) * rank)
+    return at_rank(of[np.zeros(1, np.int64) if ids is None else ids], max(rank, 1))
 
 
 def _rows(groups: Integers, start: int, count: int) -> Integers:

@@ -7,7 +7,6 @@ these are (`Edit`), and groups hand the numbers on. A constant that is not in th
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,15 +17,19 @@ from numpy.typing import NDArray
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
-from onnxnorm.rewriting import sidecar_path
 from onnxnorm.rewriting.factors import Factor
-from onnxnorm.rewriting.record import Record, read_entries
+from onnxnorm.rewriting.record import Record, read_entries, read_record
+from onnxnorm.rewriting.rewrite import clips_with
 from onnxnorm.scaling import Edit, Ids, Trace, trace
+from onnxnorm.scaling.walk import Outputs
 
 __all__ = ["ReadBack", "read_back"]
 
 Floats = NDArray[np.float64]
 _EXACT = 1e-9
+
+# By what the record says of graph outputs. Models from before it did: either is tried.
+_OUTPUTS: dict[str | None, tuple[Outputs, ...]] = {"true": ("keep",), "false": ("scale",), None: ("keep", "scale")}
 
 
 @dataclass(frozen=True)
@@ -55,37 +58,16 @@ def read_back(original: Model, rewritten: Model, shapes: Mapping[str, tuple[int,
             f"the rewritten model was made from another one (digest {entries.get('original', '?')[:12]}, this one "
             f"{digest[:12]}); give a model and its own rewritten version"
         )
-    record = _record(entries, rewritten)
+    record = read_record(entries, rewritten.path)
     graph = read_graph(original, shapes)
-    for outputs in ("keep", "scale"):
-        found = trace(graph, outputs)
-        scales = _of_group(found, rewritten, record)
-        if np.allclose(scales[found.groups.pinned >= 0], 1, rtol=_EXACT):
-            copies = set(record.clones)
-            return ReadBack(
-                found,
-                scales[found.groups.of],
-                entries,
-                record.clones,
-                tuple(name for name in record.factors if name not in copies),
-                sum(
-                    node.op_type == "Clip" and not set(record.factors).isdisjoint(node.input[1:])
-                    for node in rewritten.proto.graph.node
-                ),
-            )
+    for outputs in _OUTPUTS[entries.get("keep_outputs")]:
+        traced = trace(graph, outputs)
+        scales = _of_group(traced, rewritten, record)
+        if np.allclose(scales[traced.groups.pinned >= 0], 1, rtol=_EXACT):
+            changed = tuple(name for name in record.factors if name not in record.clones)
+            bounds = clips_with(rewritten, record.factors)
+            return ReadBack(traced, scales[traced.groups.of], entries, record.clones, changed, bounds)
     raise ModelError("the record of the scales does not fit the original; rewrite that again")
-
-
-def _record(entries: Mapping[str, str], rewritten: Model) -> Record:
-    if "scales" in entries:
-        return Record.from_text(entries["scales"])
-    place = sidecar_path(rewritten.path) if rewritten.path else None
-    content = place.read_bytes() if place is not None and place.is_file() else b""
-    if "scales_digest" not in entries or hashlib.sha256(content).hexdigest() != entries["scales_digest"]:
-        raise ModelError(
-            f"the scales of the rewritten model are not in it, nor in {place or 'a file beside it'}; rewrite again"
-        )
-    return Record.from_bytes(content)
 
 
 def _of_group(found: Trace, rewritten: Model, record: Record) -> Floats:

@@ -7,6 +7,8 @@
 `statistics`           digest of the statistics, and `images`, how many they were measured on
 `scales`               the record: by what each constant was multiplied, and which constants are clones
 `scales_digest`        instead of `scales` where these are long: digest of the sidecar file that holds the record
+`filters`              which layers: `conv` or `all`
+`keep_outputs`         whether graph outputs kept their scales
 `outputs`              scales of graph outputs that were not kept
 `previous`             all these entries of the model before, if that was a rewritten one
 =====================  ================================================================================================
@@ -45,7 +47,8 @@ __all__ = [
     "Record",
     "output_scales",
     "read_entries",
-    "recorded",
+    "read_record",
+    "record_entries",
     "sidecar_path",
     "write_entries",
     "write_sidecar",
@@ -121,6 +124,28 @@ def sidecar_path(model: Path) -> Path:
     return model.with_name(f"{model.name}.scales.safetensors")
 
 
+def read_record(entries: Mapping[str, str], model: Path | None, sidecar: Path | None = None) -> Record:
+    """The record of a rewrite, from its entries or from the sidecar, by default the one beside the model.
+
+    Raises ModelError if there is none, it is damaged, or it is that of another rewrite.
+    """
+    if "scales" in entries:
+        return Record.from_text(entries["scales"])
+    if "scales_digest" not in entries:
+        raise ModelError(
+            f"the model was rewritten by onnxnorm {entries.get('version', '?')}, which recorded no scales; "
+            "they cannot be undone"
+        )
+    place = sidecar or (None if model is None else sidecar_path(model))
+    if place is None or not place.is_file():
+        where = f"{place} is missing" if place else "a model in memory has no file beside it"
+        raise ModelError(f"the scales of this model are in a file of their own, and {where}; give it with --scales")
+    content = place.read_bytes()
+    if hashlib.sha256(content).hexdigest() != entries["scales_digest"]:
+        raise ModelError(f"{place} holds the scales of another rewrite; give the right file with --scales")
+    return Record.from_bytes(content)
+
+
 def write_sidecar(model: Path, content: bytes) -> None:
     """Write the sidecar of a model, atomically. Raises ModelError if it cannot be written."""
     write_atomically(sidecar_path(model), content, ModelError)
@@ -143,7 +168,7 @@ def write_entries(proto: onnx.ModelProto, entries: Mapping[str, str]) -> None:
         proto.metadata_props.add(key=key, value=value)
 
 
-def recorded(
+def record_entries(
     record: Record, outputs: Mapping[str, NDArray[np.float64]], previous: Mapping[str, str]
 ) -> tuple[dict[str, str], bytes | None]:
     """Entries that hold scales and history, and the sidecar's content if the record is too long for them."""

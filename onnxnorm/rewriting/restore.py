@@ -8,12 +8,10 @@ each number was rounded twice, and is within `eps` of what it was: two halves of
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -22,9 +20,10 @@ from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import Constant, stored_constants
 from onnxnorm.model.files import Model
 from onnxnorm.model.protobuf import TensorData
+from onnxnorm.model.tensors import unit_in_last_place
 from onnxnorm.rewriting.constants import put
 from onnxnorm.rewriting.factors import Factor, Rounding
-from onnxnorm.rewriting.record import Record, read_entries, sidecar_path, write_entries
+from onnxnorm.rewriting.record import read_entries, read_record, write_entries
 
 __all__ = ["Restored", "restore_model"]
 
@@ -60,7 +59,7 @@ def restore_model(model: Model, record: Path | None = None) -> Restored:
     levels = list(_levels(read_entries(model)))
     if not levels:
         raise ModelError("the model has no onnxnorm provenance in its metadata, so there is nothing to undo")
-    records = [_record(entries, model.path, record) for entries in levels]
+    records = [read_record(entries, model.path, record) for entries in levels]
     clones = {clone: constant for found in records for clone, constant in found.clones.items()}
     factors: dict[str, Factor] = {}
     for found in records:
@@ -86,24 +85,6 @@ def _levels(entries: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
             raise ModelError(f"the metadata 'onnxnorm.previous' is damaged ({error})") from error
 
 
-def _record(entries: Mapping[str, str], path: Path | None, record: Path | None) -> Record:
-    if "scales" in entries:
-        return Record.from_text(entries["scales"])
-    if "scales_digest" not in entries:
-        raise ModelError(
-            f"the model was rewritten by onnxnorm {entries.get('version', '?')}, which recorded no scales; "
-            "they cannot be undone"
-        )
-    place = record or (None if path is None else sidecar_path(path))
-    if place is None or not place.is_file():
-        where = f"{place} is missing" if place else "a model in memory has no file beside it"
-        raise ModelError(f"the scales of this model are in a file of their own, and {where}; give it with --scales")
-    content = place.read_bytes()
-    if hashlib.sha256(content).hexdigest() != entries["scales_digest"]:
-        raise ModelError(f"{place} holds the scales of another rewrite; give the right file with --scales")
-    return Record.from_bytes(content)
-
-
 def _scaled_back(model: Model, factors: Mapping[str, Factor]) -> tuple[Model, float]:
     """The model with constants multiplied by the inverse of these factors, and the bound on what rounding cost them."""
     proto = onnx.ModelProto()
@@ -116,13 +97,8 @@ def _scaled_back(model: Model, factors: Mapping[str, Factor]) -> tuple[Model, fl
         if constant is None or not _fits(constant, factor):
             raise ModelError(f"constant {name!r} of the record is not in the model, or has another shape there")
         put(proto, tensor_data, model, constant, factor.inverse, Rounding())
-        bound = max(bound, _eps(constant.dtype))
+        bound = max(bound, unit_in_last_place(constant.dtype))
     return Model(proto, tensor_data, model.path), bound
-
-
-def _eps(dtype: np.dtype[Any]) -> float:
-    """The distance from 1 to the next number of a type; bfloat16, which NumPy does not know, has 8 bits of mantissa."""
-    return float(np.finfo(dtype).eps) if dtype.kind == "f" else 2.0**-7
 
 
 def _fits(constant: Constant, factor: Factor) -> bool:

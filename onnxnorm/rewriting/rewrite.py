@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,13 +19,13 @@ from onnxnorm.rewriting.factors import Rounding
 from onnxnorm.rewriting.layer_statistics import measure, needs_images
 from onnxnorm.rewriting.options import ScaleOptions
 from onnxnorm.rewriting.power_of_two import powers_of_two
-from onnxnorm.rewriting.record import OUTPUTS_RECORDED, Record, read_entries, recorded, write_entries
+from onnxnorm.rewriting.record import OUTPUTS_RECORDED, Record, read_entries, record_entries, write_entries
 from onnxnorm.rewriting.scales import Scales, choose_scales
 from onnxnorm.scaling import Plan, Trace, find_layers, make_plan, trace
 from onnxnorm.statistics import Statistics
 from onnxnorm.version import VERSION
 
-__all__ = ["Rewriting", "rewrite_model"]
+__all__ = ["Rewriting", "clips_with", "rewrite_model"]
 
 _log = logging.getLogger(__name__)
 
@@ -102,20 +102,20 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
     else:
         statistics = None
     shapes = statistics.shapes if statistics else sample_shapes(input_specs(model))
-    found = trace(read_graph(model, shapes), options.outputs)
-    layers = find_layers(found, filters)
-    measured = measure(options.statistic, model, found, layers, statistics)
-    scales = choose_scales(found, layers, measured, target=options.target, strength=options.strength)
+    traced = trace(read_graph(model, shapes), options.outputs)
+    layers = find_layers(traced, filters)
+    measured = measure(options.statistic, model, traced, layers, statistics)
+    scales = choose_scales(traced, layers, measured, target=options.target, strength=options.strength)
     if options.power_of_two:
-        scales = powers_of_two(model, found, scales)
+        scales = powers_of_two(model, traced, scales)
     _log.info(
         "%d filters in %d layers; scales from %.4g to %.4g",
         sum(layer.channels for layer in layers),
         len(layers),
         *scales.span,
     )
-    applied = apply_edits(model, found.edits, scales.of_slot)
-    scaled_outputs = _output_scales(found, scales)
+    applied = apply_edits(model, traced.edits, scales.of_slot)
+    scaled_outputs = _output_scales(traced, scales)
     short = {name: array for name, array in scaled_outputs.items() if array.size <= OUTPUTS_RECORDED}
     entries = {
         "version": VERSION,
@@ -123,17 +123,19 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
         "strength": repr(float(options.strength)),
         "target": repr(float(options.target)),
         "power_of_two": str(options.power_of_two).lower(),
+        "filters": filters,
+        "keep_outputs": str(options.outputs == "keep").lower(),
         "original": digest,
     }
     if statistics is not None:
         entries["statistics"] = hashlib.sha256(statistics.to_bytes()).hexdigest()
         entries["images"] = str(statistics.images)
-    more, sidecar = recorded(Record.of(applied.factors, applied.clones), short, previous)
+    more, sidecar = record_entries(Record.of(applied.factors, applied.clones), short, previous)
     entries |= more
     write_entries(applied.model.proto, entries)
     return Rewriting(
         model=applied.model,
-        plan=make_plan(found, layers, scales.dead),
+        plan=make_plan(traced, layers, scales.dead),
         scales=scales,
         changed=applied.changed,
         clones=applied.clones,
@@ -143,7 +145,7 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
         previous=previous,
         sidecar=sidecar,
         noted=applied.rounding,
-        bounds=_changed_bounds(applied.model, {*applied.changed, *(clone.clone for clone in applied.clones)}),
+        bounds=clips_with(applied.model, applied.factors),
     )
 
 
@@ -156,11 +158,12 @@ def _check(statistics: Statistics, digest: str, previous: Mapping[str, str]) -> 
     statistics.check_model(digest)
 
 
-def _changed_bounds(model: Model, changed: set[str]) -> int:
-    """Number of Clips with a bound among the constants that changed."""
-    return sum(node.op_type == "Clip" and not changed.isdisjoint(node.input[1:]) for node in model.proto.graph.node)
+def clips_with(model: Model, constants: Collection[str]) -> int:
+    """Number of Clips that have a bound among these constants."""
+    nodes = model.proto.graph.node
+    return sum(node.op_type == "Clip" and any(name in constants for name in node.input[1:]) for node in nodes)
 
 
-def _output_scales(found: Trace, scales: Scales) -> dict[str, NDArray[np.float64]]:
-    arrays = {name: scales.of_slot[found.ids[name]] for name in found.graph.outputs if name in found.ids}
+def _output_scales(traced: Trace, scales: Scales) -> dict[str, NDArray[np.float64]]:
+    arrays = {name: scales.of_slot[traced.ids[name]] for name in traced.graph.outputs if name in traced.ids}
     return {name: array for name, array in arrays.items() if (array != 1).any()}

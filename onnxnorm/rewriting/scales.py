@@ -50,6 +50,12 @@ class LayerScales:
         return self.scale[self.live & ~self.pinned]
 
     @property
+    def relative_errors(self) -> Floats:
+        """Relative standard errors of the statistics of live filters, of those for which they are known."""
+        errors = self.standard_error[self.live] / np.abs(self.statistic[self.live])
+        return np.asarray(errors[np.isfinite(errors)], np.float64)
+
+    @property
     def live(self) -> NDArray[np.bool_]:
         """Which filters have a statistic to divide by."""
         return ~self.dead & ~np.isnan(self.statistic)

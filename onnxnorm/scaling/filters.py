@@ -9,8 +9,7 @@ constants.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -23,7 +22,7 @@ from onnxnorm.scaling.walk import Trace
 __all__ = ["FilterKind", "Layer", "Measure", "Site", "find_layers"]
 
 FilterKind = Literal["conv", "all"]
-Measure = Literal["mean", "mean_abs", "mean_square"]
+Measure = Literal["mean", "mean_abs"]
 
 _CONVOLUTIONS = {"Conv", "ConvTranspose"}
 _DENSE = {"Gemm", "MatMul"}
@@ -33,14 +32,11 @@ _STRAIGHT_ON = {"BatchNormalization", "Identity", "Dropout", "Cast"}
 
 @dataclass(frozen=True)
 class Site:
-    """Where channels are measured: a value, its channel axis, and what is averaged over the other axes.
-
-    The mean of squares is never what a layer is measured by at first, but can be asked for beside it.
-    """
+    """Where channels are measured: a value, its channel axis, and what is averaged over the other axes."""
 
     value: str
     axis: int
-    measure: Measure
+    measure: str
 
 
 @dataclass(frozen=True)
@@ -170,10 +166,3 @@ def _slots_at(trace: Trace, site: Site, channels: int) -> Ids | None:
     if ids.ndim <= site.axis or ids.size != ids.shape[site.axis] or ids.size != channels:
         return None
     return ids.reshape(-1)
-
-
-def sites_of(layers: Iterable[Layer], also: Iterable[str] = ()) -> tuple[Site, ...]:
-    """The distinct sites, in order; with `also=("rms",)` the same once more for the mean of squares."""
-    sites = dict.fromkeys(layer.site for layer in layers)
-    more = {replace(site, measure="mean_square"): None for site in sites} if "rms" in also else {}
-    return tuple(sites | more)

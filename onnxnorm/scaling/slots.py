@@ -114,11 +114,11 @@ def distinct(ids: Ids) -> Ids:
     return np.flatnonzero(seen)
 
 
-def at_rank(ids: Ids, rank: int) -> Ids:
-    """The same ids with axes of size 1 put in front, as broadcasting would; dropped, where there are too many."""
-    if ids.ndim > rank and all(size == 1 for size in ids.shape[: ids.ndim - rank]):
-        return ids.reshape(ids.shape[ids.ndim - rank :])
-    return ids.reshape((1,) * (rank - ids.ndim) + ids.shape)
+def at_rank(array: NDArray[Number], rank: int) -> NDArray[Number]:
+    """The same array with axes of size 1 put in front, as broadcasting would; dropped, where there are too many."""
+    if array.ndim > rank and all(size == 1 for size in array.shape[: array.ndim - rank]):
+        return array.reshape(array.shape[array.ndim - rank :])
+    return array.reshape((1,) * (rank - array.ndim) + array.shape)
 
 
 def squeezed(array: NDArray[Number]) -> NDArray[Number]:

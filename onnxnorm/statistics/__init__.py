@@ -2,12 +2,10 @@
 
 from onnxnorm.statistics.histograms import Histogram
 from onnxnorm.statistics.moments import Moments, Value
-from onnxnorm.statistics.statistics import FORECAST_ERRORS, MEANS, MEASURES, Statistics, Weighting
+from onnxnorm.statistics.statistics import FORECAST_ERRORS, Statistics, Weighting
 
 __all__ = [
     "FORECAST_ERRORS",
-    "MEANS",
-    "MEASURES",
     "Histogram",
     "Moments",
     "Statistics",

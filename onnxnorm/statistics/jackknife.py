@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxnorm.statistics.measures import MEANS
 from onnxnorm.statistics.moments import Totals
 from onnxnorm.statistics.precision import SHARES, RelativeErrors, image_count
-from onnxnorm.statistics.statistics import MEANS
 
 __all__ = ["BLOCKS", "Jackknife"]
 

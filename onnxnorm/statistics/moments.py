@@ -21,12 +21,21 @@ from numpy.typing import NDArray
 from onnxnorm.errors import StatisticsError
 from onnxnorm.statistics.histograms import Histogram
 
-__all__ = ["Moments", "Totals", "Value", "merge_totals"]
+__all__ = ["Moments", "Totals", "Value", "merge_totals", "stand_out"]
 
 Floats = NDArray[np.float64]
 
 _NOISE = float(np.finfo(np.float32).eps)
 _SMALLEST = float(np.finfo(np.float32).tiny)
+
+
+def stand_out(values: Floats) -> NDArray[np.bool_]:
+    """Which of a layer's numbers `(channels,)` stand out from the rounding noise of the largest one, and from 0.
+
+    Filters whose statistic does not are *dead*: it is too small to divide by. NaN does not stand out.
+    """
+    magnitudes = np.nan_to_num(np.abs(values))
+    return np.asarray(magnitudes > max(_NOISE * magnitudes.max(initial=0.0), _SMALLEST))
 
 
 @dataclass(frozen=True)
@@ -112,9 +121,14 @@ class Moments:
 
     @property
     def live(self) -> NDArray[np.bool_]:
-        """Which channels have a mean that stands out from the rounding noise of the largest one, and from 0."""
-        size = np.abs(self.mean)
-        return np.asarray(size > max(_NOISE * size.max(initial=0.0), _SMALLEST))
+        """Which channels have a mean that stands out (`stand_out`)."""
+        return stand_out(self.mean)
+
+    @property
+    def relative_error(self) -> Floats:
+        """Standard error over the magnitude of the mean, `(channels,)`; NaN where channels are not live."""
+        mean = np.where(self.live, np.abs(self.mean), np.nan)
+        return np.asarray(self.standard_error / mean, np.float64)
 
     @property
     def standard_error(self) -> Floats:
@@ -129,7 +143,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Value:
-    """A measured value: its name in the graph and what was averaged, `mean`, `mean_abs` or `mean_square`."""
+    """A measured value: its name in the graph, and what was averaged (`mean`, `mean_abs`, or what `measures` names)."""
 
     name: str
     measure: str

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.statistics.statistics import MEANS, Moments, Value
+from onnxnorm.statistics.measures import MEANS
+from onnxnorm.statistics.moments import Moments, Value
 
 __all__ = ["SHARES", "Forecast", "RelativeErrors", "forecast", "image_count"]
 
@@ -43,14 +44,14 @@ class RelativeErrors:
     @classmethod
     def of(cls, values: Mapping[Value, Moments]) -> RelativeErrors:
         """The errors of these moments; none for a single image."""
-        found, places = [np.empty(0)], []
+        errors, places = [np.empty(0)], []
         for value, moments in values.items():
             if value.measure not in MEANS:
                 continue
             live = np.flatnonzero(moments.live) if moments.images > 1 else np.empty(0, np.intp)
-            found.append(moments.standard_error[live] / np.abs(moments.mean[live]))
+            errors.append(moments.relative_error[live])
             places.append((value, live))
-        return cls(image_count(values), np.concatenate(found), tuple(places))
+        return cls(image_count(values), np.concatenate(errors), tuple(places))
 
     def quantile(self, share: float) -> float:
         """The error that this share of live filters does not exceed; NaN where nothing is known."""

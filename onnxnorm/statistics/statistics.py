@@ -15,14 +15,13 @@ from onnxnorm.errors import StatisticsError
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.statistics.file import Content, read_content
 from onnxnorm.statistics.histograms import Histogram
+from onnxnorm.statistics.measures import MEANS, measured
 from onnxnorm.statistics.moments import Moments, Value
 from onnxnorm.statistics.provenance import Prints, joined_prints, joined_sources
 
-__all__ = ["FORECAST_ERRORS", "MEANS", "MEASURES", "Histogram", "Moments", "Statistics", "Value", "Weighting"]
+__all__ = ["FORECAST_ERRORS", "Histogram", "Moments", "Statistics", "Value", "Weighting"]
 
 Weighting = Literal["position", "image"]
-MEANS = ("mean", "mean_abs")
-MEASURES = ("rms", "p99.9")  # what can be measured beside the means
 FORECAST_ERRORS = "forecast_spreads"  # in `inputs`: how sure a forecast is, which only the run knows that measured
 
 
@@ -61,14 +60,18 @@ class Statistics:
     @property
     def histograms(self) -> dict[Value, Histogram]:
         """The histograms of magnitudes, of the values that have one: of all whose means were measured, or of none."""
-        found = ((value, moments.histogram) for value, moments in self.values.items())
-        return {value: histogram for value, histogram in found if histogram is not None}
+        pairs = ((value, moments.histogram) for value, moments in self.values.items())
+        return {value: histogram for value, histogram in pairs if histogram is not None}
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """What was measured beside the means, of `MEASURES`."""
-        squares = any(value.measure == "mean_square" for value in self.values)
-        return ("rms",) * squares + ("p99.9",) * bool(self.histograms)
+        """What was measured beside the means, by name."""
+        averages = {value.measure for value in self.values}
+        return tuple(
+            entry.name
+            for entry in measured().values()
+            if entry.average in averages or (entry.histogram and self.histograms)
+        )
 
     @property
     def images(self) -> int:

@@ -21,7 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CHANNEL_SLACK", "Comparison", "compare", "default_tolerance", "units_in_last_place"]
+from onnxnorm.model.tensors import unit_in_last_place
+
+__all__ = ["CHANNEL_SLACK", "Comparison", "compare", "default_tolerance"]
 
 CHANNEL_SLACK = 10.0
 
@@ -104,24 +106,16 @@ class Comparison:
             return False
         if tolerance == 0:
             return self.largest_error == 0
-        floor = max(3 * noise, _FLOOR_UNITS * units_in_last_place(self.dtype)) * self.magnitude
+        floor = max(3 * noise, _FLOOR_UNITS * unit_in_last_place(self.dtype)) * self.magnitude
         return all(
             bool((errors <= np.maximum(CHANNEL_SLACK * tolerance * magnitudes, floor)).all())
             for errors, magnitudes in zip(self.errors, self.magnitudes, strict=True)
         )
 
 
-def units_in_last_place(dtype: np.dtype[Any]) -> float:
-    """The distance from 1 to the next number; 0 for what is counted exactly."""
-    if dtype.kind in "iub":
-        return 0.0
-    # bfloat16, which NumPy does not know, has 8 bits of mantissa
-    return float(np.finfo(dtype).eps) if dtype.kind == "f" else 2.0**-7
-
-
 def default_tolerance(dtype: np.dtype[Any]) -> float:
     """The tolerance for outputs of a dtype, relative to the largest magnitude: 1e-4 for float32."""
-    return _TOLERANCE_UNITS * units_in_last_place(dtype)
+    return _TOLERANCE_UNITS * unit_in_last_place(dtype)
 
 
 def compare(a: NDArray[Any], b: NDArray[Any]) -> Comparison:

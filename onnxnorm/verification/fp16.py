@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.errors import ModelError
-from onnxnorm.model.constants import Constant, stored_constants
+from onnxnorm.model.constants import stored_constants
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
+from onnxnorm.model.tensors import is_float
 from onnxnorm.runtime import Runtime, Session
 from onnxnorm.verification.compare import Comparison, compare
 from onnxnorm.verification.fp16_model import RangeProbe, ranges_of, rounding
@@ -228,7 +229,7 @@ class _Side:
         constants = {
             name: ConstantRange.of(constant.values())
             for name, constant in stored_constants(self.model).items()
-            if _is_weight(constant)
+            if is_float(constant.dtype)
         }
         return ModelRange(self.values, constants, outputs, self.not_run)
 
@@ -241,8 +242,3 @@ class _Side:
         except ModelError as error:
             self.not_run, half = str(error), None
         return probe, plain, half
-
-
-def _is_weight(constant: Constant) -> bool:
-    """Whether it is floating point (bfloat16, which NumPy counts as void, too)."""
-    return constant.dtype.kind == "f" or constant.dtype.name == "bfloat16"

@@ -23,11 +23,11 @@ from onnx import numpy_helper
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph
+from onnxnorm.model.tensors import FLOATS
 
 __all__ = ["RangeProbe", "ranges_of", "rounding"]
 
 _PREFIX = "onnxnorm_fp16"
-_FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def rounding(model: Model, graph: Graph) -> onnx.ModelProto:
 def _values(graph: Graph) -> Iterator[str]:
     """Graph inputs and results of nodes that are floating point and not the same for every input."""
     names = [spec.name for spec in graph.inputs] + [name for node in graph.nodes for name in node.outputs if name]
-    return (name for name in names if name not in graph.constants and graph.types.get(name) in _FLOATS)
+    return (name for name in names if name not in graph.constants and graph.types.get(name) in FLOATS)
 
 
 def _convertible(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

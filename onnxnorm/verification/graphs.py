@@ -5,12 +5,12 @@ from __future__ import annotations
 import onnx
 
 from onnxnorm.model.files import Model
+from onnxnorm.model.tensors import FLOATS
 from onnxnorm.rewriting import PREFIX
 
 __all__ = ["same_graph"]
 
 _DATA = ("raw_data", "float_data", "double_data", "int32_data")
-_FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE}
 
 
 def same_graph(original: Model, rewritten: Model) -> bool:
@@ -37,7 +37,7 @@ def _bare(model: Model) -> bytes:
 
 def _blank(tensor: onnx.TensorProto) -> None:
     """Drop values, and where external ones lie: files of another model must have other names."""
-    if tensor.data_type in _FLOATS:
+    if tensor.data_type in FLOATS:
         for name in _DATA:
             tensor.ClearField(name)
     for entry in tensor.external_data:
@@ -48,7 +48,7 @@ def _blank(tensor: onnx.TensorProto) -> None:
 def _same_bulks(original: Model, rewritten: Model) -> bool:
     """Whether the bulky constants that are not floating-point, which no protobuf here holds, are the same bytes."""
     for index, tensor in enumerate(original.proto.graph.initializer):
-        if tensor.data_type in _FLOATS:
+        if tensor.data_type in FLOATS:
             continue
         before, after = original.tensor_data.get(index), rewritten.tensor_data.get(index)
         if (before is None) != (after is None):

@@ -9,14 +9,14 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from onnxnorm.calibration.probe import WINDOW, Probe, make_probe
+from onnxnorm.calibration.probe import WINDOW, Probe, make_probe, sites_of
 from onnxnorm.errors import DataError, ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.shapes import read_graph, sample_shapes
 from onnxnorm.runtime import Runtime
 from onnxnorm.scaling import find_layers, trace
-from onnxnorm.scaling.filters import sites_of
+from onnxnorm.scaling.filters import Site
 from onnxnorm.statistics import Value
 from tests.helpers import oracle
 from tests.helpers.graphs import feeds, model, rand
@@ -189,3 +189,13 @@ def test_weights_in_their_file_are_not_copied(tmp_path: Path) -> None:
     here = CPU.session(probe.proto, probe.folder).run(fed)
     there = CPU.session(probe_of(proto).proto).run(fed)
     assert all(np.array_equal(here[name], array) for name, array in there.items())
+
+
+def test_layers_that_share_a_site_are_measured_once() -> None:
+    body = "a = Conv(x, u)  b = Conv(x, v)  c = Add(a, b)  r = Relu(c)  z = Conv(r, w)"
+    weights = {"u": rand(4, 3, 3, 3), "v": rand(4, 3, 3, 3), "w": rand(2, 4, 1, 1)}
+    opened = Model.open(model(body, {"x": ("N", 3, 8, 8)}, weights))
+    layers = find_layers(trace(read_graph(opened, {"x": (1, 3, 8, 8)})))
+    own = (Site("r", 1, "mean"), Site("z", 1, "mean_abs"))
+    assert sites_of(layers) == own
+    assert sites_of(layers, ["max", "rms", "p99.9"]) == (*own, Site("r", 1, "mean_square"), Site("z", 1, "mean_square"))

@@ -11,7 +11,7 @@ import pytest
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.scaling import Layer, Site, Trace, find_layers, trace
-from onnxnorm.scaling.filters import FilterKind, sites_of
+from onnxnorm.scaling.filters import FilterKind
 from tests.helpers.corpus import CASES, Net, feeds
 
 
@@ -116,8 +116,6 @@ def test_filters_that_share_a_site() -> None:
     layers = find_layers(found)
     assert [layer.site for layer in layers] == [Site("s", 1, "mean")] * 2
     assert layers[0].slots.tolist() == layers[1].slots.tolist()
-    assert sites_of(layers) == (Site("s", 1, "mean"),)
-    assert sites_of(layers, ["rms"]) == (Site("s", 1, "mean"), Site("s", 1, "mean_square"))
 
 
 def test_the_slots_are_those_of_the_site() -> None:

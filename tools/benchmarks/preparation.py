@@ -50,11 +50,11 @@ def synthetic(given: Given) -> Report:
     import numpy as np
     import onnx
 
+    from onnxnorm.calibration.probe import sites_of
     from onnxnorm.model.files import Model
     from onnxnorm.model.graph import input_specs
     from onnxnorm.model.shapes import read_graph, sample_shapes
     from onnxnorm.scaling import find_layers, trace
-    from onnxnorm.scaling.filters import sites_of
     from onnxnorm.statistics import Moments, Statistics, Value
     from tools.benchmarks.graphs import network
 

@@ -145,9 +145,7 @@ def layer_errors(subject: ReportData) -> list[Floats]:
     found = []
     for layer in subject.layers:
         moments = subject.statistics.values[Value(layer.layer.site.value, layer.layer.site.measure)]
-        live = moments.live
-        relative = moments.standard_error[live] / np.abs(moments.mean[live])
-        found.append(relative[np.isfinite(relative)])
+        found.append(moments.relative_error[np.isfinite(moments.relative_error)])
     return found
 
 

@@ -31,8 +31,7 @@ def layer_table(scales: Scales, statistic: str = "mean") -> Table:
 def _layer_row(layer: LayerScales) -> list[str]:
     live = layer.live
     after = layer.after[live & ~layer.pinned]
-    errors = layer.standard_error[live] / np.abs(layer.statistic[live]) if live.any() else np.empty(0)
-    known = errors[np.isfinite(errors)]
+    known = layer.relative_errors
     return [
         layer.layer.node,
         layer.layer.site.value + (" (abs)" if layer.layer.site.measure == "mean_abs" else ""),

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import ml_dtypes
 import numpy as np
-import onnx
 
+from onnxnorm.model.tensors import FLOATS
 from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
 from onnxnorm.scaling.slots import Ids
-
-_FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16}
 
 
 @law("Relu", "LeakyRelu", "Abs", role="nonlinearity")
@@ -45,7 +43,7 @@ def thresholded_relu(visit: Visit) -> Outcome:
 def cast(visit: Visit) -> Outcome:
     """Scales pass between floating-point types of 16 bits or more."""
     source, target = visit.graph.types.get(visit.node.inputs[0]), visit.graph.types.get(visit.node.outputs[0])
-    if source in _FLOATS and target in _FLOATS:
+    if source in FLOATS and target in FLOATS:
         return visit.first().ids
     return Refusal("it casts to or from something else than floating point of 16 bits or more")
 
