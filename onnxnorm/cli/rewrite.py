@@ -11,7 +11,7 @@ from onnxnorm import api
 from onnxnorm.api.options import RewriteOptions
 from onnxnorm.cli.arguments import ModelPath, OptionalStats, OutPath
 from onnxnorm.cli.terminal import OutputOptions, Terminal
-from onnxnorm.report.terminal.tables import layer_table
+from onnxnorm.report.terminal.tables import dead_lines, layer_table
 from onnxnorm.rewriting import Rewriting, needs_images, sidecar_path
 
 __all__ = ["NAME", "rewrite", "summary", "tell_rewritten"]
@@ -50,10 +50,7 @@ def tell_rewritten(terminal: Terminal, done: api.Rewritten) -> None:
     if not terminal.options.quiet:
         terminal.show(layer_table(done.rewriting.scales, done.rewriting.statistic), "")
     terminal.show(str(done.plan))
-    for layer in done.rewriting.scales.layers:
-        if layer.dead.any():
-            numbers = ", ".join(map(str, np.flatnonzero(layer.dead).tolist()))
-            terminal.show(f"dead in {layer.layer.node}, their scale stays 1: {numbers}")
+    terminal.show(*dead_lines(done.rewriting.scales.layers))
     for note in _notes(done.rewriting):
         terminal.show(note)
     clones = done.rewriting.clones

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from onnxnorm.scaling import Layer, Plan, Trace, find_layers, make_plan, trace
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.scaling.plan import tied_filters
 from onnxnorm.statistics import Statistics
+from onnxnorm.statistics.precision import RelativeErrors
 from onnxnorm.verification import Verification
 
 __all__ = ["ReportData", "report_data"]
@@ -43,6 +45,11 @@ class ReportData:
     verification: Verification | None = None
     verified_on: str = ""
     statistics_name: str = "STATS"
+
+    @cached_property
+    def errors(self) -> RelativeErrors:
+        """How precise the means are."""
+        return RelativeErrors.of(self.statistics.values)
 
     @property
     def settings(self) -> Mapping[str, str]:

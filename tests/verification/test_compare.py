@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxnorm.verification.compare import Comparison, compare, default_tolerance, units_in_last_place
+from onnxnorm.model.tensors import unit_in_last_place
+from onnxnorm.verification.compare import Comparison, compare, default_tolerance
 from tests.helpers.graphs import Array, rand
 
 F32 = default_tolerance(np.dtype(np.float32))
@@ -143,7 +144,7 @@ def test_the_tolerance_follows_from_the_dtype(dtype: type, tolerance: float) -> 
 
 def test_brain_floats() -> None:
     dtype = np.dtype(ml_dtypes.bfloat16)
-    assert units_in_last_place(dtype) == 2**-7
+    assert unit_in_last_place(dtype) == 2**-7
     a = rand(2, 3, 4).astype(dtype)
     assert compare(a, a.copy()).bit_identical
     b = a.copy()

@@ -85,9 +85,9 @@ class DeadRow:
     numbers: str = field(repr=False)
 
 
-def tiles(subject: ReportData, errors: RelativeErrors) -> list[Tile]:
+def tiles(report: ReportData, errors: RelativeErrors) -> list[Tile]:
     """The page in six numbers."""
-    plan, statistics = subject.plan, subject.statistics
+    plan, statistics = report.plan, report.statistics
     skipped = f"{len(statistics.skipped):,} skipped" if statistics.skipped else "none skipped"
     return [
         Tile(f"{statistics.images:,}", "images", skipped),
@@ -100,9 +100,9 @@ def tiles(subject: ReportData, errors: RelativeErrors) -> list[Tile]:
     ]
 
 
-def layer_rows(subject: ReportData) -> list[LayerRow]:
+def layer_rows(report: ReportData) -> list[LayerRow]:
     """The table of layers."""
-    together = zip(subject.plan.layers, subject.layers, layer_errors(subject), strict=True)
+    together = zip(report.plan.layers, report.layers, layer_errors(report), strict=True)
     return [_layer_row(index, *found) for index, found in enumerate(together, start=1)]
 
 
@@ -140,36 +140,36 @@ def _quantiles(errors: Floats) -> tuple[str, str]:
     return (percent(np.median(errors)), percent(np.quantile(errors, 0.95))) if errors.size else ("–", "–")
 
 
-def layer_errors(subject: ReportData) -> list[Floats]:
+def layer_errors(report: ReportData) -> list[Floats]:
     """Per layer, the relative standard errors of the means of its live filters; none for a single image."""
     found = []
-    for layer in subject.layers:
-        moments = subject.statistics.values[Value(layer.layer.site.value, layer.layer.site.measure)]
+    for layer in report.layers:
+        moments = report.statistics.values[Value(layer.layer.site.value, layer.layer.site.measure)]
         found.append(moments.relative_error[np.isfinite(moments.relative_error)])
     return found
 
 
-def least_certain(subject: ReportData, errors: RelativeErrors) -> list[tuple[str, str, str, str]]:
+def least_certain(report: ReportData, errors: RelativeErrors) -> list[tuple[str, str, str, str]]:
     """The filters whose means are least certain: layer, channel, mean, relative standard error."""
     layers: dict[str, str] = {}
-    for layer in subject.layers:
+    for layer in report.layers:
         layers.setdefault(layer.layer.site.value, layer.layer.node)
     return [
         (
             clean(layers.get(value.name, value.name)),
             str(channel),
-            number(subject.statistics.values[value].mean[channel]),
+            number(report.statistics.values[value].mean[channel]),
             percent(error),
         )
         for value, channel, error in errors.worst(_WORST)
     ]
 
 
-def dead_rows(subject: ReportData) -> list[DeadRow]:
+def dead_rows(report: ReportData) -> list[DeadRow]:
     """The dead filters, by layer."""
     return [
         DeadRow(clean(layer.layer.node), f"{int(layer.dead.sum()):,}", ranges(np.flatnonzero(layer.dead).tolist()))
-        for layer in subject.layers
+        for layer in report.layers
         if layer.dead.any()
     ]
 
@@ -193,9 +193,9 @@ def barrier_rows(barriers: Iterable[PlannedBarrier]) -> list[BarrierRow]:
     ]
 
 
-def group_rows(subject: ReportData) -> list[GroupRow]:
+def group_rows(report: ReportData) -> list[GroupRow]:
     """The largest sets of filters that share scales with others."""
-    tied = sorted((g for g in subject.plan.groups if g.tied and not g.pinned), key=lambda group: -group.channels)
+    tied = sorted((g for g in report.plan.groups if g.tied and not g.pinned), key=lambda group: -group.channels)
     return [
         GroupRow(
             f"{group.channels:,}",
@@ -206,23 +206,23 @@ def group_rows(subject: ReportData) -> list[GroupRow]:
     ]
 
 
-def provenance(subject: ReportData) -> list[tuple[str, str]]:
+def provenance(report: ReportData) -> list[tuple[str, str]]:
     """Where everything comes from."""
-    statistics = subject.statistics
+    statistics = report.statistics
     found = [
-        ("model", subject.name),
-        ("digest of the model", subject.digest),
+        ("model", report.name),
+        ("digest of the model", report.digest),
         ("input shapes of one sample", _shapes(statistics.shapes)),
         ("measured with", f"onnxnorm {statistics.version}, weighting by {statistics.weighting}"),
         ("preprocessing", preprocessing_text(statistics.inputs.get("preprocessing"))),
         *(("images", _source(source)) for source in statistics.inputs.get("sources", [])),
     ]
-    if subject.rewrite:
-        entries = subject.rewrite.entries
+    if report.rewrite:
+        entries = report.rewrite.entries
         found += [
-            ("rewritten model", subject.rewritten_name or ""),
+            ("rewritten model", report.rewritten_name or ""),
             ("rewritten with", f"onnxnorm {entries.get('version', '?')}"),
-            ("rewritten to", settings_text(subject.settings)),
+            ("rewritten to", settings_text(report.settings)),
             ("digest of its statistics", entries.get("statistics", "none: no images were needed")),
         ]
     return [(label, clean(text)) for label, text in found]

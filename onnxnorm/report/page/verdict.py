@@ -29,17 +29,15 @@ class Verdict:
     detail: str
 
 
-def verdict_of(subject: ReportData) -> Verdict:
+def verdict_of(report: ReportData) -> Verdict:
     """Whether it is the same function, as far as is known."""
-    found = subject.verification
-    if subject.rewrite is None:
+    found = report.verification
+    if report.rewrite is None:
         detail = "What follows as “after” is what onnxnorm rewrite would do by itself: every mean brought to 1."
         return Verdict("open", "Measured, not rewritten yet", detail)
     if found is None:
         return Verdict("open", "Rewritten, not verified here", "Leave out --no-verify to have both models run.")
-    detail = (
-        f"{clean(str(found)).partition(': ')[2]}{subject.verified_on}. {_graph(found, len(subject.rewrite.clones))}"
-    )
+    detail = f"{clean(str(found)).partition(': ')[2]}{report.verified_on}. {_graph(found, len(report.rewrite.clones))}"
     if not found.same:
         return Verdict("bad", "Not the same function", detail)
     title = "The same function, bit for bit" if found.bit_identical else "The same function"
@@ -54,40 +52,38 @@ def _graph(found: Verification, clones: int) -> str:
     return "The graph is not the same: more than constants’ values was changed."
 
 
-def notes(subject: ReportData, errors: RelativeErrors) -> list[str]:
+def notes(report: ReportData, errors: RelativeErrors) -> list[str]:
     """What the reader should know before the numbers."""
-    return [
-        clean(note) for note in (*_about_statistics(subject, errors), *_about_rewrite(subject), *_about_fp16(subject))
-    ]
+    return [clean(note) for note in (*_about_statistics(report, errors), *_about_rewrite(report), *_about_fp16(report))]
 
 
-def _about_statistics(subject: ReportData, errors: RelativeErrors) -> Iterator[str]:
-    if not subject.statistics.complete:
+def _about_statistics(report: ReportData, errors: RelativeErrors) -> Iterator[str]:
+    if not report.statistics.complete:
         yield "The statistics are incomplete: the calibration was interrupted."
     if not errors.relative.size:
         yield "How exact the means are is not known: that takes two images at least."
     elif errors.quantile(0.95) > _LOOSE:
-        (needed,) = forecast(errors, (_LOOSE,), (0.95,), subject.statistics.log_standard_errors)
+        (needed,) = forecast(errors, (_LOOSE,), (0.95,), report.statistics.log_standard_errors)
         rough = ", roughly" if needed.rough else ""
-        reached, images = f"{errors.quantile(0.95):.0%}", counted(subject.statistics.images, "image")
+        reached, images = f"{errors.quantile(0.95):.0%}", counted(report.statistics.images, "image")
         takes = f"{_LOOSE:.0%} takes about {needed.images:,}{rough}"
         yield f"{images}: the means of 95% of the filters are known to {reached}; {takes}."
-    negative = sum(int((layer.statistic[layer.live] < 0).sum()) for layer in subject.layers)
+    negative = sum(int((layer.statistic[layer.live] < 0).sum()) for layer in report.layers)
     if negative:
         yield f"{counted(negative, 'filter')} with a negative mean: plots show its magnitude, for scales are positive."
 
 
-def _about_rewrite(subject: ReportData) -> Iterator[str]:
-    rewrite = subject.rewrite
+def _about_rewrite(report: ReportData) -> Iterator[str]:
+    rewrite = report.rewrite
     if rewrite is None:
         return
     entries = rewrite.entries
     used = entries.get("statistics")
-    if used and used != hashlib.sha256(subject.statistics.to_bytes()).hexdigest():
+    if used and used != hashlib.sha256(report.statistics.to_bytes()).hexdigest():
         yield "The rewrite used other statistics: “after” says where its scales bring what was measured here."
-    if entries["statistic"] != subject.statistic:
+    if entries["statistic"] != report.statistic:
         yield f"The rewrite brought “{entries['statistic']}” to its target; what is shown is the mean."
-    if subject.settings["power_of_two"] == "true":
+    if report.settings["power_of_two"] == "true":
         yield "Scales are powers of two: a free filter comes within 0.71 to 1.41 of the target."
     if "outputs" in entries:
         yield "Graph outputs are scaled too; their scales are recorded in the model."
@@ -102,8 +98,8 @@ def _about_rewrite(subject: ReportData) -> Iterator[str]:
         yield "The original was a rewritten model itself."
 
 
-def _about_fp16(subject: ReportData) -> Iterator[str]:
-    found = subject.verification.fp16 if subject.verification else None
+def _about_fp16(report: ReportData) -> Iterator[str]:
+    found = report.verification.fp16 if report.verification else None
     for side in ("original", "rewritten") if found else ():
         over = getattr(found, side).overflowing
         if over:
@@ -111,14 +107,14 @@ def _about_fp16(subject: ReportData) -> Iterator[str]:
             yield f"In float16, the {side} model overflows in {counted(len(over), 'value')}: {named}."
 
 
-def next_steps(subject: ReportData, errors: RelativeErrors) -> list[tuple[str, str]]:
+def next_steps(report: ReportData, errors: RelativeErrors) -> list[tuple[str, str]]:
     """What to do, and the command for it; files by their names, without folders."""
-    model, stem = shlex.quote(clean(subject.name)), clean(subject.name).removesuffix(".onnx")
-    out, stats = shlex.quote(f"{stem}-normalized.onnx"), shlex.quote(clean(subject.statistics_name))
-    if subject.rewrite is None:
+    model, stem = shlex.quote(clean(report.name)), clean(report.name).removesuffix(".onnx")
+    out, stats = shlex.quote(f"{stem}-normalized.onnx"), shlex.quote(clean(report.statistics_name))
+    if report.rewrite is None:
         return [("Rewrite the model", f"onnxnorm rewrite {model} --stats {stats} -o {out}")]
-    other = shlex.quote(clean(subject.rewritten_name or ""))
-    found = subject.verification
+    other = shlex.quote(clean(report.rewritten_name or ""))
+    found = report.verification
     if found is not None and not found.same:
         return [("Rewrite again", f"onnxnorm rewrite {model} --stats {stats} -o {out}")]
     steps = [("Verify on photographs that were not measured", f"onnxnorm verify {model} {other} OTHER-PHOTOS")]

@@ -25,12 +25,12 @@ def check_extra() -> None:
         ) from error
 
 
-def rendered(subject: ReportData) -> str:
+def rendered(report: ReportData) -> str:
     """The page as HTML. Raises OptionError without the extra."""
     check_extra()
     from onnxnorm.report.page.page import page_of
 
-    return page_of(subject)
+    return page_of(report)
 
 
 def write_page(page: str, target: Path) -> None:

@@ -11,9 +11,11 @@ from rich.table import Table
 from onnxnorm.rewriting import LayerScales, Scales
 from onnxnorm.scaling import Plan
 
-__all__ = ["layer_table", "plan_tables"]
+__all__ = ["dead_lines", "layer_table", "plan_tables"]
 
 _SHOWN_BARRIERS = 8
+_SHOWN_LAYERS = 5
+_SHOWN_FILTERS = 10
 
 
 def layer_table(scales: Scales, statistic: str = "mean") -> Table:
@@ -53,6 +55,23 @@ def _spread(values: NDArray[np.float64]) -> tuple[str, str, str]:
 
 def _number(value: float) -> str:
     return f"{value:.4g}"
+
+
+def dead_lines(layers: Sequence[LayerScales]) -> list[str]:
+    """The dead filters, a line for each layer; where there are many, how many, and the first of them."""
+    dead = [layer for layer in layers if layer.dead.any()]
+    lines = []
+    for layer in dead[:_SHOWN_LAYERS]:
+        numbers = np.flatnonzero(layer.dead).tolist()
+        shown = ", ".join(map(str, numbers[:_SHOWN_FILTERS]))
+        more = f", ... ({len(numbers):,} filters)" if len(numbers) > _SHOWN_FILTERS else ""
+        lines.append(f"dead in {layer.layer.node}, their scale stays 1: {shown}{more}")
+    if len(dead) > _SHOWN_LAYERS:
+        count = sum(int(layer.dead.sum()) for layer in dead[_SHOWN_LAYERS:])
+        lines.append(f"... and {count:,} dead filters in {len(dead) - _SHOWN_LAYERS} more layers")
+    if len(dead) > _SHOWN_LAYERS or any(int(layer.dead.sum()) > _SHOWN_FILTERS for layer in dead):
+        lines.append("all dead filters are listed by --json, and by onnxnorm report")
+    return lines
 
 
 def plan_tables(plan: Plan) -> Sequence[Table | str]:

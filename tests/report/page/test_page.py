@@ -446,3 +446,16 @@ def test_texts() -> None:
     assert ranges([0, 2, 3, 4, 9]) == "0, 2–4, 9"
     assert shortened("abcdefghij", 5) == "ab…ij"
     assert (counted(1, "value"), counted(2000, "value")) == ("1 value", "2,000 values")
+
+
+def test_a_section_of_ones_own(statistics: onnxnorm.Statistics, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A section is a template and what it shows of the report; without anything to show it is left out."""
+    from onnxnorm.report.page.section import Section
+    from onnxnorm.report.page.sections import SECTIONS
+
+    template = '<section id="mine"><p>{{ count }} layers of {{ name }}</p></section>\n'
+    mine = Section(template, lambda report: {"count": len(report.layers), "name": "<b>"})
+    monkeypatch.setattr("onnxnorm.report.page.page.SECTIONS", [*SECTIONS, mine, Section(template, lambda _: None)])
+    html = onnxnorm.write_report(DEMO, statistics).html
+    assert html.count('<section id="mine"><p>8 layers of &lt;b&gt;</p></section>') == 1
+    assert html.index('id="provenance"') < html.index('id="mine"')

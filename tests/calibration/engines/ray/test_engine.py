@@ -81,7 +81,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pyte
 
 @pytest.mark.parametrize(
     "words",
-    [{"also": ("p99.9",)}, {"limit": 50, "weighting": "image"}, {"limit": 4, "shard": "1/3"}],
+    [{"measure": ("p99.9",)}, {"limit": 50, "weighting": "image"}, {"limit": 4, "shard": "1/3"}],
 )
 def test_the_same_as_the_local_engine(cluster: Any, work: Path, words: dict[str, Any]) -> None:
     local, ray = run(work, **words), run(work, engine="ray", workers=2, **words)

@@ -1,0 +1,23 @@
+"""The sections of the page, in order: each a module with a `SECTION`, and a template beside it."""
+
+from importlib import import_module
+
+from onnxnorm.report.page.section import Section
+
+__all__ = ["SECTIONS"]
+
+_NAMES = (
+    "notes",
+    "means",
+    "scales",
+    "certainty",
+    "fp16",
+    "layers",
+    "barriers",
+    "dead",
+    "skipped",
+    "next",
+    "provenance",
+)
+
+SECTIONS: list[Section] = [import_module(f"{__name__}.{name}").SECTION for name in _NAMES]
