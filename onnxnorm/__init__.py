@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from onnxnorm.rewriting.restore import Restored
     from onnxnorm.scaling.plan import Plan
     from onnxnorm.statistics import Statistics
-    from onnxnorm.verification.verify import Verification
+    from onnxnorm.verification.verdict import Verification
 
 __all__ = [
     "CalibrationOptions",
@@ -101,7 +101,7 @@ _HOMES = {
     "RewriteOptions": "onnxnorm.api",
     "Rewritten": "onnxnorm.api",
     "Statistics": "onnxnorm.statistics",
-    "Verification": "onnxnorm.verification.verify",
+    "Verification": "onnxnorm.verification.verdict",
     "VerifyOptions": "onnxnorm.api",
     "calibrate": "onnxnorm.api",
     "merge": "onnxnorm.api",

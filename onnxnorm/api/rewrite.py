@@ -124,8 +124,15 @@ def verify_and_write(
         shapes = statistics.shapes if statistics else sample_shapes_of(model)
         ranges = statistics.inputs.get("ranges") if statistics else None
         feeds = chain(samples, random_feeds(input_specs(model), shapes, ranges))
-        scales, tolerance = rewriting.outputs, options.tolerance_output
-        verdict = verify_models(model, rewritten, feeds, scales=scales, tolerance=tolerance, runtime=options.runtime)
+        verdict = verify_models(
+            model,
+            rewritten,
+            feeds,
+            scales=rewriting.outputs,
+            tolerance=options.tolerance_output,
+            runtime=options.runtime,
+            record=rewriting.record,
+        )
         if not verdict.same:
             raise VerificationError(f"{verdict}; nothing was written")
         return verdict

@@ -34,8 +34,9 @@ _log = logging.getLogger(__name__)
 class Rewriting:
     """A rewritten model, what was done to it, and the scales of graph outputs where those were not kept.
 
-    `entries` is its provenance, `previous` that of the model before (empty if that was not a rewritten one), `sidecar`
-    the record of the scales if it has to go into a file of its own; `bounds` counts the Clips whose bounds changed.
+    `entries` is its provenance, `previous` that of the model before (empty if that was not a rewritten one), `record`
+    by what each constant was multiplied, `sidecar` its file if it needs one of its own; `bounds` counts the Clips whose
+    bounds changed.
     """
 
     model: Model = field(repr=False)
@@ -48,6 +49,7 @@ class Rewriting:
     entries: Mapping[str, str] = field(repr=False)
     previous: Mapping[str, str] = field(repr=False)
     sidecar: bytes | None = field(repr=False)
+    record: Record = field(repr=False)
     noted: Rounding = field(repr=False)
     bounds: int
 
@@ -130,7 +132,8 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
     if statistics is not None:
         entries["statistics"] = hashlib.sha256(statistics.to_bytes()).hexdigest()
         entries["images"] = str(statistics.images)
-    more, sidecar = record_entries(Record.of(applied.factors, applied.clones), short, previous)
+    record = Record.of(applied.factors, applied.clones)
+    more, sidecar = record_entries(record, short, previous)
     entries |= more
     write_entries(applied.model.proto, entries)
     return Rewriting(
@@ -144,6 +147,7 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
         entries=entries,
         previous=previous,
         sidecar=sidecar,
+        record=record,
         noted=applied.rounding,
         bounds=clips_with(applied.model, applied.factors),
     )

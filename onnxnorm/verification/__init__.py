@@ -3,6 +3,16 @@
 from onnxnorm.verification.compare import Comparison, compare
 from onnxnorm.verification.fp16 import Fp16, HeadroomMeter
 from onnxnorm.verification.graphs import same_graph
-from onnxnorm.verification.verify import Verification, verify_models
+from onnxnorm.verification.verdict import OutputVerdict, Verification
+from onnxnorm.verification.verify import verify_models
 
-__all__ = ["Comparison", "Fp16", "HeadroomMeter", "Verification", "compare", "same_graph", "verify_models"]
+__all__ = [
+    "Comparison",
+    "Fp16",
+    "HeadroomMeter",
+    "OutputVerdict",
+    "Verification",
+    "compare",
+    "same_graph",
+    "verify_models",
+]

@@ -21,14 +21,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.model.tensors import unit_in_last_place
+from onnxnorm.model.tensors import is_float, unit_in_last_place
 
 __all__ = ["CHANNEL_SLACK", "Comparison", "compare", "default_tolerance"]
 
 CHANNEL_SLACK = 10.0
 
-# In units in the last place: float32's tolerance of 1e-4, the same for other types; and the floor.
+# In units in the last place: float32's tolerance of 1e-4, the same for float64; that of 16-bit types; and the floor.
 _TOLERANCE_UNITS = 1e-4 / float(np.finfo(np.float32).eps)
+_HALF_UNITS = 16.0
 _FLOOR_UNITS = 16.0
 
 Floats = NDArray[np.float64]
@@ -100,22 +101,36 @@ class Comparison:
                 worst = (axis, int(np.argmax(ratios)), float(ratios.max()))
         return worst
 
-    def within(self, tolerance: float, noise: float = 0.0) -> bool:
-        """Whether the two are the same up to `tolerance`; `noise` is the runtime's own `max_relative_error`."""
+    def within(self, tolerance: float, noise: float = 0.0, unit: float | None = None) -> bool:
+        """Whether the two are the same up to `tolerance`.
+
+        Args:
+            tolerance: how far they may differ, relative to the largest magnitude.
+            noise: the runtime's own `max_relative_error`.
+            unit: the unit in the last place of the narrowest type computed in; None: that of the output's.
+        """
         if not self.max_relative_error <= tolerance:
             return False
         if tolerance == 0:
             return self.largest_error == 0
-        floor = max(3 * noise, _FLOOR_UNITS * unit_in_last_place(self.dtype)) * self.magnitude
+        unit = unit_in_last_place(self.dtype) if unit is None else unit
+        floor = max(3 * noise, _FLOOR_UNITS * unit) * self.magnitude
         return all(
             bool((errors <= np.maximum(CHANNEL_SLACK * tolerance * magnitudes, floor)).all())
             for errors, magnitudes in zip(self.errors, self.magnitudes, strict=True)
         )
 
 
-def default_tolerance(dtype: np.dtype[Any]) -> float:
-    """The tolerance for outputs of a dtype, relative to the largest magnitude: 1e-4 for float32."""
-    return _TOLERANCE_UNITS * unit_in_last_place(dtype)
+def default_tolerance(dtype: np.dtype[Any], noise: float = 0.0) -> float:
+    """How far outputs computed in a type may differ, relative to the largest magnitude.
+
+    In float32 by 1e-4, or three times the runtime's own noise where that is more. In 16-bit types by 16 units in the
+    last place (1.6e-2 in float16) and three times the noise: rounding every value makes half a unit each.
+    """
+    unit = unit_in_last_place(dtype)
+    if is_float(dtype) and dtype.itemsize == 2:
+        return _HALF_UNITS * unit + 3 * noise
+    return max(_TOLERANCE_UNITS * unit, 3 * noise)
 
 
 def compare(a: NDArray[Any], b: NDArray[Any]) -> Comparison:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx import numpy_helper
 
@@ -115,5 +116,6 @@ def _convertible(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 def _round(tensor: onnx.TensorProto) -> None:
     from onnxruntime.transformers import float16
 
-    half = float16.convert_np_to_float16(numpy_helper.to_array(tensor))
-    tensor.CopyFrom(numpy_helper.from_array(half.astype("float32"), tensor.name))
+    values = numpy_helper.to_array(tensor)
+    half = float16.convert_np_to_float16(np.atleast_1d(values))  # it takes no array of rank 0
+    tensor.CopyFrom(numpy_helper.from_array(half.astype(np.float32).reshape(values.shape), tensor.name))

@@ -1,93 +1,35 @@
 """Run the original and the rewritten network on the same inputs, and judge the difference.
 
-The tolerance follows from the output's dtype and from the network's own noise floor: the original against itself with
-graph optimizations on and off. Some networks amplify rounding to per cents; there the verdict can be no sharper, and
-says so.
+The tolerance follows from the narrowest type that the network computes in and from the network's own noise floor: the
+original against itself with graph optimizations on and off. Some networks amplify rounding to per cents; there the
+verdict can be no sharper, and says so.
+
+Networks in half precision are compared twice: as they run, at a tolerance that rounding needs, and in float32
+(`widen`), at float32's tolerance. Both must hold where the runtime can run both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onnxnorm.errors import DataError, ModelError, OptionError
 from onnxnorm.model.files import Model
+from onnxnorm.model.tensors import unit_in_last_place
+from onnxnorm.rewriting.record import Record, read_entries, read_record
 from onnxnorm.runtime import Runtime
-from onnxnorm.verification.compare import Comparison, compare, default_tolerance
-from onnxnorm.verification.fp16 import Fp16
 from onnxnorm.verification.graphs import same_graph
+from onnxnorm.verification.side_by_side import Feeds, Pair, Scales, SideBySide
+from onnxnorm.verification.verdict import Verification, all_same
+from onnxnorm.verification.widen import is_half, narrowest_type, unrounded, widened
 
-__all__ = ["OutputVerdict", "Verification", "verify_models"]
+__all__ = ["verify_models"]
 
-Feeds = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class OutputVerdict:
-    """The verdict on one graph output: errors over all samples, the runtime's own noise, and the tolerance used."""
-
-    same: bool
-    max_relative_error: float
-    relative_rms_error: float
-    bit_identical: bool
-    worst_axis: int
-    worst_channel: int
-    worst_channel_error: float
-    noise: float
-    tolerance: float
-
-
-@dataclass(frozen=True)
-class Verification:
-    """The verdict on a rewritten model; the errors are those of its worst output.
-
-    `fp16` is the headroom in float16, where that was asked for.
-    """
-
-    same: bool
-    max_relative_error: float
-    relative_rms_error: float
-    bit_identical: bool
-    outputs: dict[str, OutputVerdict]
-    samples: int
-    graph_identical: bool
-    fp16: Fp16 | None = field(default=None, repr=False)
-
-    @property
-    def noise(self) -> float:
-        """The runtime's own noise: the original against itself with graph optimizations on and off."""
-        return max(verdict.noise for verdict in self.outputs.values())
-
-    def __str__(self) -> str:
-        name, worst = max(self.outputs.items(), key=lambda item: (not item[1].same, item[1].max_relative_error))
-        if self.bit_identical:
-            return f"the same function: outputs are bit-identical on {self.samples} samples"
-        errors = f"{worst.max_relative_error:.1e} of the largest magnitude (tolerance {worst.tolerance:.1e}, "
-        errors += f"the runtime's own noise {worst.noise:.1e})"
-        if self.same:
-            return f"the same function: outputs differ by at most {errors} on {self.samples} samples"
-        channel = (
-            f"; channel {worst.worst_channel} (of axis {worst.worst_axis}) is off by " if worst.worst_axis > 0 else ""
-        )
-        channel += f"{worst.worst_channel_error:.1e} of its own magnitude" if channel else ""
-        return f"not the same function: output {name!r} differs by {errors}{channel}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, as `verify --json` prints it."""
-        return {
-            "same": self.same,
-            "max_relative_error": self.max_relative_error,
-            "relative_rms_error": self.relative_rms_error,
-            "bit_identical": self.bit_identical,
-            "outputs": {name: vars(verdict) for name, verdict in self.outputs.items()},
-            "samples": self.samples,
-            "graph_identical": self.graph_identical,
-            **({"fp16": self.fp16.to_json()} if self.fp16 else {}),
-        }
+# How far outputs may differ in float32, in units in the last place of the half-precision constants, where no record
+# says how these were rounded: half a unit each, and layers add up.
+_UNRECORDED_UNITS = 4.0
 
 
 def verify_models(
@@ -95,85 +37,92 @@ def verify_models(
     rewritten: Model,
     feeds: Iterable[Feeds],
     *,
-    scales: Mapping[str, NDArray[np.float64]] | None = None,
+    scales: Scales | None = None,
     tolerance: float | None = None,
     runtime: Runtime | None = None,
+    record: Record | None = None,
 ) -> Verification:
-    """Compare the two on all feeds. `scales` are those of graph outputs that were not kept.
+    """Compare two models on the same inputs.
 
-    Raises DataError without feeds, ModelError if a model does not run or has other inputs or outputs than the other.
+    Args:
+        original: the model before.
+        rewritten: the model after.
+        feeds: inputs by name, batch by batch.
+        scales: those of graph outputs that were not kept, by name; they are taken out again.
+        tolerance: how far an output may differ, relative to its largest magnitude; None: as far as rounding explains.
+        runtime: where the models run.
+        record: by what the rewrite multiplied constants; None: as the rewritten model says itself.
+
+    Raises:
+        DataError: without feeds.
+        ModelError: if a model does not run, or has other inputs or outputs than the other.
+        OptionError: if the tolerance is negative.
     """
     if tolerance is not None and not tolerance >= 0:
         raise OptionError(f"the tolerance must not be negative, as {tolerance:g} is")
-    runtime = runtime or Runtime()
-    plain, other = runtime.session(original), runtime.session(rewritten)
-    unoptimized = runtime.session(original, optimize=False)
-    _check_same_names("inputs", plain.inputs, other.inputs)
-    _check_same_names("outputs", plain.outputs, other.outputs)
-    pairs: dict[str, Comparison] = {}
-    noises: dict[str, Comparison] = {}
+    runs, not_compared = _open(original, rewritten, runtime or Runtime(), record, scales or {})
     samples = 0
     for feed in feeds:
         samples += _batch(feed)
-        expected, got, noisy = plain.run(feed), other.run(feed), unoptimized.run(feed)
-        for name, array in expected.items():
-            restored = _restored(got[name], (scales or {}).get(name))
-            _add(pairs, name, compare(array, restored))
-            _add(noises, name, compare(array, noisy[name]))
+        for run in runs:
+            run.add(feed)
     if not samples:
         raise DataError("there is nothing to verify on: the data holds no samples")
-    verdicts = {name: _verdict(pairs[name], noises[name].max_relative_error, tolerance) for name in pairs}
+    comparisons = {run.kind: run.verdicts(tolerance) for run in runs}
+    decided = next((kind for kind, verdicts in comparisons.items() if not all_same(verdicts)), runs[0].kind)
+    verdicts = comparisons[decided].values()
     return Verification(
-        same=all(verdict.same for verdict in verdicts.values()),
-        max_relative_error=max(verdict.max_relative_error for verdict in verdicts.values()),
-        relative_rms_error=max(verdict.relative_rms_error for verdict in verdicts.values()),
-        bit_identical=all(verdict.bit_identical for verdict in verdicts.values()),
-        outputs=verdicts,
+        same=all(all_same(verdicts) for verdicts in comparisons.values()),
+        max_relative_error=max(verdict.max_relative_error for verdict in verdicts),
+        relative_rms_error=max(verdict.relative_rms_error for verdict in verdicts),
+        bit_identical=all(verdict.bit_identical for verdict in comparisons[runs[-1].kind].values()),
         samples=samples,
         graph_identical=same_graph(original, rewritten),
+        compared_in=decided,
+        comparisons=comparisons,
+        not_compared=not_compared,
     )
 
 
-def _check_same_names(what: str, original: tuple[str, ...], rewritten: tuple[str, ...]) -> None:
-    if original != rewritten:
-        raise ModelError(
-            f"the {what} of the two models have other names: {', '.join(original)} in the original, "
-            f"{', '.join(rewritten)} in the other; give a model and its own rewritten version"
-        )
+def _open(
+    original: Model, rewritten: Model, runtime: Runtime, record: Record | None, scales: Scales
+) -> tuple[list[SideBySide], str | None]:
+    """The comparisons that can be made, the sharpest first and the one as the networks run last; why not all."""
+    dtype = narrowest_type(original)
+    if not is_half(dtype):
+        return [SideBySide(runtime, dtype, (original, rewritten), scales)], None
+    record = record or _own_record(original, rewritten)
+    rounding = 0.0 if record else _UNRECORDED_UNITS * unit_in_last_place(dtype)
+    runs: list[SideBySide] = []
+    failures: dict[str, ModelError] = {}
+
+    def attempt(computed_in: np.dtype[Any], models: Callable[[], Pair]) -> None:
+        try:
+            runs.append(SideBySide(runtime, computed_in, models(), scales, rounding))
+        except ModelError as error:
+            failures[computed_in.name] = error
+
+    attempt(np.dtype(np.float32), lambda: _widened(original, rewritten, record))
+    attempt(dtype, lambda: (original, rewritten))
+    if not runs:
+        raise failures[dtype.name]
+    return runs, "; ".join(f"{kind}: {error}" for kind, error in failures.items()) or None
+
+
+def _widened(original: Model, rewritten: Model, record: Record | None) -> Pair:
+    return widened(original), widened(rewritten, unrounded(original, rewritten, record) if record else None)
+
+
+def _own_record(original: Model, rewritten: Model) -> Record | None:
+    """What a rewritten model records of its rewrite, if it is one of this very original."""
+    entries = read_entries(rewritten)
+    if not entries or entries.get("original") != original.digest():
+        return None
+    try:
+        return read_record(entries, rewritten.path)
+    except ModelError:
+        return None  # the comparison is less sharp without, and not wrong
 
 
 def _batch(feed: Feeds) -> int:
     return max((len(array) for array in feed.values() if array.ndim), default=1)
-
-
-def _restored(array: NDArray[Any], scale: NDArray[np.float64] | None) -> NDArray[Any]:
-    """An output with its scales taken out again, in its own dtype."""
-    if scale is None:
-        return array
-    try:
-        return (array.astype(np.float64) / scale).astype(array.dtype)
-    except ValueError:
-        raise ModelError(
-            f"the recorded scales of an output have shape {scale.shape}, the output {array.shape}; rewrite again"
-        ) from None
-
-
-def _add(found: dict[str, Comparison], name: str, more: Comparison) -> None:
-    found[name] = found[name] + more if name in found else more
-
-
-def _verdict(pair: Comparison, noise: float, tolerance: float | None) -> OutputVerdict:
-    heard = noise if np.isfinite(noise) else 0.0  # no noise excuses every error
-    limit = max(default_tolerance(pair.dtype), 3 * heard) if tolerance is None else tolerance
-    axis, channel, channel_error = pair.worst_channel
-    return OutputVerdict(
-        same=pair.within(limit, heard),
-        max_relative_error=pair.max_relative_error,
-        relative_rms_error=pair.relative_rms_error,
-        bit_identical=pair.bit_identical,
-        worst_axis=axis,
-        worst_channel=channel,
-        worst_channel_error=channel_error,
-        noise=noise,
-        tolerance=limit,
-    )

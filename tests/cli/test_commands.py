@@ -23,6 +23,9 @@ VERIFY = [
     "outputs",
     "samples",
     "graph_identical",
+    "compared_in",
+    "comparisons",
+    "not_compared",
 ]
 
 

@@ -136,10 +136,22 @@ def test_few_axes_and_no_elements(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),
-    [(np.float32, 1e-4), (np.float64, 1.8626e-13), (np.float16, 0.8192), (np.int64, 0.0), (np.bool_, 0.0)],
+    [
+        (np.float32, 1e-4),
+        (np.float64, 1.8626e-13),
+        (np.float16, 16 * 2.0**-10),
+        (ml_dtypes.bfloat16, 16 * 2.0**-7),
+        (np.int64, 0.0),
+        (np.bool_, 0.0),
+    ],
 )
 def test_the_tolerance_follows_from_the_dtype(dtype: type, tolerance: float) -> None:
     assert default_tolerance(np.dtype(dtype)) == pytest.approx(tolerance, rel=1e-3)
+
+
+def test_noise_raises_the_tolerance() -> None:
+    assert default_tolerance(np.dtype(np.float32), 1e-2) == pytest.approx(3e-2)
+    assert default_tolerance(np.dtype(np.float16), 1e-2) == pytest.approx(16 * 2.0**-10 + 3e-2)
 
 
 def test_brain_floats() -> None:

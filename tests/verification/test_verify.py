@@ -24,7 +24,7 @@ from onnxnorm.rewriting.options import ScaleOptions
 from onnxnorm.runtime import Runtime
 from onnxnorm.verification import Verification, verify_models
 from onnxnorm.verification.inputs import random_feeds
-from onnxnorm.verification.verify import OutputVerdict
+from onnxnorm.verification.verdict import OutputVerdict
 from tests.helpers.graphs import Array, model, rand
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -176,12 +176,12 @@ def test_the_noise_of_the_network_raises_the_tolerance() -> None:
 def test_noise_that_is_infinite_excuses_nothing() -> None:
     """Where the runtime's optimizations alone make zeros of something, any output would be within the noise."""
     from onnxnorm.verification import compare
-    from onnxnorm.verification.verify import _verdict
+    from onnxnorm.verification.side_by_side import _verdict
 
     a = rand(2, 3)
     b = a * np.float32(1.5)
-    assert not _verdict(compare(a, b), float("inf"), None).same
-    assert _verdict(compare(a, a), float("inf"), None).same
+    assert not _verdict(compare(a, b), float("inf"), a.dtype, None, 0.0).same
+    assert _verdict(compare(a, a), float("inf"), a.dtype, None, 0.0).same
 
 
 def test_recorded_output_scales_are_taken_out() -> None:
@@ -260,8 +260,13 @@ def test_json_is_the_contract() -> None:
         "outputs",
         "samples",
         "graph_identical",
+        "compared_in",
+        "comparisons",
+        "not_compared",
     ]
     assert list(found["outputs"]) == ["z"]
+    assert (found["compared_in"], found["not_compared"]) == ("float32", None)
+    assert found["comparisons"] == {"float32": found["outputs"]}
     assert set(found["outputs"]["z"]) == {field.name for field in fields(OutputVerdict)}
 
 
