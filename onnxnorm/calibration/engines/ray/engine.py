@@ -18,7 +18,7 @@ from onnxnorm.calibration.engines.ray.worker import Setup, Worker
 from onnxnorm.calibration.job import Job
 from onnxnorm.calibration.step import Increment
 from onnxnorm.data.batches import Skipped
-from onnxnorm.data.dataset import check_enough
+from onnxnorm.data.dataset import check_usable
 from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.runtime import Runtime
@@ -75,7 +75,7 @@ class RayEngine:
                 yield found
         finally:
             pool.close()
-        check_enough(good, bad, job.selection)
+        check_usable(good, bad, job.selection)
 
     def _starter(self, job: Job) -> partial[Any]:
         provider = job.options.provider
