@@ -37,7 +37,17 @@ Source = Mapping[str, Any]
 def joined_sources(
     mine: Sequence[Source], theirs: Sequence[Source], my_prints: Mapping[str, Prints], prints: Mapping[str, Prints]
 ) -> list[Source]:
-    """Return the sources of both, one entry for each DATA. Raises StatisticsError if an image may be in both."""
+    """Return the sources of two statistics together, one entry for each DATA.
+
+    Args:
+        mine: the sources of the first statistics.
+        theirs: the sources of the second statistics.
+        my_prints: fingerprints of the first statistics, by the digest of their source.
+        prints: fingerprints of the second statistics, by the digest of their source.
+
+    Raises:
+        StatisticsError: if an image may be in both.
+    """
     joined = list(mine)
     for source in theirs:
         for index, known in enumerate(mine):

@@ -53,7 +53,7 @@ def check_fit(spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype[Any], whe
     if not spec.shape:
         raise DataError(f"input {spec} has no batch axis, so it cannot be fed from an array of samples")
     fits = len(shape) == len(spec.shape) and all(
-        want in {None, have} for want, have in zip(expected, shape[1:], strict=True)
+        side in {None, actual} for side, actual in zip(expected, shape[1:], strict=True)
     )
     if not fits:
         sample = ", ".join("any" if side is None else str(side) for side in expected)

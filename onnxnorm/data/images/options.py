@@ -1,7 +1,7 @@
 """Chooses the preprocessing from a preset, options that override parts of it, and the model's input.
 
 A preset has its mean and std per colour, in the units after the division, so they follow the colours if another channel
-order is asked for. Numbers that the user gives are in the order of the channels that the model sees.
+order is selected. Numbers that the user gives are in the order of the channels that the model sees.
 """
 
 from __future__ import annotations
@@ -157,32 +157,32 @@ def _channels(spec: InputSpec, count: int, channels: Channels) -> Channels:
 
 
 def _per_channel(
-    option: str, asked: Numbers | None, usual: tuple[float, ...], channels: Channels, preset: str
+    option: str, given: Numbers | None, usual: tuple[float, ...], channels: Channels, preset: str
 ) -> tuple[float, ...]:
     """Return one number per channel: the user's numbers if there are any, else the preset's."""
-    values = usual if asked is None else _parse_numbers(option, asked)
+    values = usual if given is None else _parse_numbers(option, given)
     count = channel_count(channels)
     if len(values) == 1:
         return values * count
     if len(values) != count:
-        source = f"preset {preset} has" if asked is None else "that is"
+        source = f"preset {preset} has" if given is None else "that is"
         raise OptionError(
             f"{option}: {source} {len(values)} numbers, but the model's input has {count} channel(s) ({channels}); "
             + (f"give {option} one number, or use --preset unit, tf or raw" if count == 1 else f"give 1 or {count}")
         )
-    return values[::-1] if asked is None and channels == "bgr" else values
+    return values[::-1] if given is None and channels == "bgr" else values
 
 
-def _parse_numbers(option: str, asked: Numbers) -> tuple[float, ...]:
+def _parse_numbers(option: str, given: Numbers) -> tuple[float, ...]:
     try:
-        if isinstance(asked, str):
-            values = tuple(float(part) for part in re.split(r"[,\s]+", asked.strip()))
+        if isinstance(given, str):
+            values = tuple(float(part) for part in re.split(r"[,\s]+", given.strip()))
         else:
-            values = (float(asked),) if isinstance(asked, (int, float)) else tuple(float(value) for value in asked)
+            values = (float(given),) if isinstance(given, (int, float)) else tuple(float(value) for value in given)
     except (TypeError, ValueError):
         values = ()
     if not values or not all(map(math.isfinite, values)):
-        raise OptionError(f"{option} {asked!r} is not a number, or one per channel; write it like 0.5 or 0.4,0.5,0.6")
+        raise OptionError(f"{option} {given!r} is not a number, or one per channel; write it like 0.5 or 0.4,0.5,0.6")
     return values
 
 
@@ -192,11 +192,11 @@ def _size(spec: InputSpec, layout: Layout, options: ImageOptions) -> tuple[int, 
     if options.resize == "none":
         _check_unsized(spec, fixed, options)
         return None
-    asked = (None, None) if options.size is None else parsed_size(options.size)
-    for have, want in zip(fixed, asked, strict=True):
-        if have is not None and want is not None and have != want:
+    given = (None, None) if options.size is None else parsed_size(options.size)
+    for own, side in zip(fixed, given, strict=True):
+        if own is not None and side is not None and own != side:
             raise OptionError(f"--size {options.size} contradicts input {spec}, whose size is fixed; leave it out")
-    height, width = (have or want or _DEFAULT_SIDE for have, want in zip(fixed, asked, strict=True))
+    height, width = (own or side or _DEFAULT_SIDE for own, side in zip(fixed, given, strict=True))
     return height, width
 
 

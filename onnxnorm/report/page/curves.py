@@ -15,7 +15,7 @@ from onnxnorm.statistics.precision import TOLERANCES, Forecast, RelativeErrors
 __all__ = ["forecast_plot", "headroom_plot"]
 
 Floats = NDArray[np.float64]
-_WHO = ((0.95, "95% of filters", "before"), (0.5, "median filter", "after"))
+_LINES = ((0.95, "95% of filters", "before"), (0.5, "median filter", "after"))
 
 
 def forecast_plot(errors: RelativeErrors, forecasts: Sequence[Forecast]) -> str:
@@ -26,7 +26,7 @@ def forecast_plot(errors: RelativeErrors, forecasts: Sequence[Forecast]) -> str:
     drawing = Drawing(520, 300)
     axes = drawing.axes(46, 16, 366, 234)
     now, most = errors.images, max(item.images for item in forecasts)
-    lines = {share: errors.quantile(share) * 100 for share, _, _ in _WHO}
+    lines = {share: errors.quantile(share) * 100 for share, _, _ in _LINES}
     start, end = min(now, *(item.images for item in forecasts)), max(most, 2 * now)
     axes.grid(visible=True, axis="y", color=COLOURS["grid"], linewidth=0.8)
     log_axis(axes, start, end)
@@ -35,10 +35,10 @@ def forecast_plot(errors: RelativeErrors, forecasts: Sequence[Forecast]) -> str:
     axes.set_xlabel("images", fontsize=11, color=COLOURS["muted"])
     for tolerance in TOLERANCES:
         _level(axes, 100 * tolerance)
-    for share, who, colour in _WHO:
+    for share, label, colour in _LINES:
         _falling(axes, now, end, lines[share], COLOURS[colour])
         at = lines[share] * (now / end) ** 0.5
-        axes.annotate(who, (end, at), xytext=(4, 7), textcoords="offset points", fontsize=11, color=COLOURS[colour])
+        axes.annotate(label, (end, at), xytext=(4, 7), textcoords="offset points", fontsize=11, color=COLOURS[colour])
         reached = [item for item in forecasts if item.share == share and item.images > now]
         for item in reached:
             axes.plot([item.images], [100 * item.tolerance], "o", markersize=6, color=COLOURS[colour], zorder=5)
