@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions: the one place that knows providers, devices, threads and where external data lies."""
+"""ONNX Runtime sessions. No other module deals with providers, devices, threads or the folder of external data."""
 
 from __future__ import annotations
 
@@ -27,22 +27,28 @@ from onnxnorm.threads import available_threads
 __all__ = ["Feeds", "RunConcurrency", "Runtime", "RuntimeOptions", "Session"]
 
 Feeds: TypeAlias = Mapping[str, "NDArray[Any] | ort.OrtValue"]
-"""Inputs by name: arrays, or values that lie where the session runs (`Session.place`)."""
+"""Inputs by name: arrays, or values on the device of the session (`Session.place`)."""
 
 _log = logging.getLogger(__name__)
 
 _FOLDER = "session.model_external_initializers_file_folder_path"
 _SHORT = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
-# Without TF32, whose 10 bits of mantissa would show in the verification.
+# TF32 is off, because its 10 bits of mantissa would cause errors that the verification sees.
 _OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 _DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
 _LEAST_A_RUN = 4
-_SMALL = 1 << 16  # bytes: 128 x 128 in gray, 73 x 73 in colour
+_SMALL = 1 << 16  # bytes of a float32 sample: 128 x 128 pixels in gray, 73 x 73 in colour
 
 
 @dataclass(frozen=True)
 class RunConcurrency:
-    """How samples go through a network: `runs` at a time, of `size` samples each, each run with `threads` threads."""
+    """How samples are run through a network.
+
+    Attributes:
+        runs: number of runs at a time.
+        size: number of samples in each run.
+        threads: number of threads of each run; None for one per core.
+    """
 
     runs: int
     size: int
@@ -51,7 +57,7 @@ class RunConcurrency:
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeOptions(Options):
-    """Where networks run; see `Runtime`."""
+    """The options that say where networks run; see `Runtime`."""
 
     provider: str = option(
         "auto",
@@ -69,21 +75,28 @@ class RuntimeOptions(Options):
 
 @dataclass(frozen=True)
 class Runtime:
-    """How to run networks: an execution provider (`auto`: CUDA where a device is, else the CPU), and threads.
+    """How to run networks.
 
-    The provider may bring options of its own, as ONNX Runtime names them: `cuda:device_id=1,use_tf32=1`. `threads`
-    None is one a core.
+    Attributes:
+        provider: an execution provider, perhaps with options as ONNX Runtime names them, such as
+            `cuda:device_id=1,use_tf32=1`. `auto` is CUDA if there is a device, else the CPU.
+        threads: number of threads; None for one per core.
     """
 
     provider: str = "auto"
     threads: int | None = None
 
     def concurrency(self, samples: int, fixed: int | None = None, sample_bytes: int | None = None) -> RunConcurrency:
-        """How to have `samples` in the network at once, for a model whose batch is `fixed` or free.
+        """Choose how to run about `samples` samples at once.
 
-        On the CPU several runs with few threads each beat one run with many: nobody waits at the end of every operator
-        for the slowest thread, and no thread spins while the next images are decoded. Where a sample is small, what is
-        done around a run weighs; each thread then has a run of `samples`. A device does one run at a time.
+        On the CPU, several runs with few threads each are faster than one run with many: threads do not wait for the
+        slowest one at the end of every operator, and no thread spins while the next images are decoded. If samples are
+        small, the overhead of a run matters, so each thread runs `samples` at once. A device does one run at a time.
+
+        Args:
+            samples: number of samples to run at once.
+            fixed: the batch size of the model; None if it is free.
+            sample_bytes: size of one sample in bytes; None if it is not known.
         """
         if self._providers()[0] != _SHORT["cpu"]:
             return RunConcurrency(1, fixed or samples, self.threads)
@@ -94,13 +107,13 @@ class Runtime:
         return RunConcurrency(runs, fixed or -(-samples // runs), threads // runs)
 
     def session(self, model: Model | onnx.ModelProto, folder: Path | None = None, *, optimize: bool = True) -> Session:
-        """Open a session on a Model, or on a ModelProto whose external data lies in `folder`.
+        """Open a session on a Model, or on a ModelProto whose external data is in `folder`.
 
-        Raises ProviderError if the provider cannot be had, ModelError if the runtime rejects the model.
+        Raises ProviderError if the provider cannot be started, and ModelError if the runtime rejects the model.
         """
         options = ort.SessionOptions()
         options.log_severity_level = 4
-        # The memory pattern of a first batch is kept beside the arena: half as much memory again, and not faster.
+        # Memory patterns are allocated in addition to the arena: they cost 50 % more memory and save no time.
         options.enable_mem_pattern = False
         if self.threads is not None:
             if self.threads < 1:
@@ -144,7 +157,7 @@ class Runtime:
         return [name] if name == _SHORT["cpu"] else [name, _SHORT["cpu"]]
 
     def _fell_back(self, started: str, missing: str) -> None:
-        """Say that the provider did not start: an error if it was asked for by name."""
+        """Warn that the CPU runs instead of the provider, or raise ProviderError if the provider was given by name."""
         why = f" ({missing})" if missing else ""
         mend = "install the CUDA libraries, pip install 'onnxnorm[cuda]' or the system's own"
         if self._name() == "auto":
@@ -160,7 +173,7 @@ class Runtime:
         return self.provider.partition(":")[0]
 
     def _options(self) -> dict[str, str]:
-        """The provider's own options."""
+        """Parse the options of the provider. Raises OptionError if they are malformed."""
         text = self.provider.partition(":")[2]
         pairs = [item.partition("=") for item in text.split(",")] if text else []
         if any(not (key and equals and value) for key, equals, value in pairs):
@@ -172,7 +185,7 @@ class Runtime:
 
 @dataclass(frozen=True)
 class Session:
-    """An open session; `device` is where it wants its inputs, "" for the memory of this machine."""
+    """An open session; its inputs are placed on `device`, by ID `number`, or in main memory if `device` is empty."""
 
     ort: ort.InferenceSession = field(repr=False)
     device: str = ""
@@ -180,31 +193,34 @@ class Session:
 
     @property
     def provider(self) -> str:
-        """The provider that runs."""
+        """Name of the execution provider in use."""
         return str(self.ort.get_providers()[0])
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What it must be fed."""
+        """Names of the inputs."""
         return tuple(item.name for item in self.ort.get_inputs())
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """What it returns."""
+        """Names of the outputs."""
         return tuple(item.name for item in self.ort.get_outputs())
 
     def place(self, feeds: Mapping[str, NDArray[Any]]) -> Feeds:
-        """Copy feeds to the device, if there is one, so that a run need not wait for them."""
+        """Copy feeds to the device, if there is one, so that a run does not wait for the transfer."""
         if not self.device:
             return feeds
         return {name: ort.OrtValue.ortvalue_from_numpy(feeds[name], self.device, self.number) for name in self.inputs}
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
-        """All outputs by name; feeds that the session does not take are left out."""
+        """Return all outputs by name; feeds that are not inputs are ignored.
+
+        Raises ModelError if the runtime fails, or if an output is not a tensor.
+        """
         names = self.outputs
-        wanted = {name: feeds[name] for name in self.inputs}
+        inputs = {name: feeds[name] for name in self.inputs}
         try:
-            results = self._bound(wanted) if self.device else self.ort.run(list(names), wanted)
+            results = self._run_bound(inputs) if self.device else self.ort.run(list(names), inputs)
         except _REJECTED as error:
             shapes = ", ".join(f"{name} {_shape(value)}" for name, value in feeds.items())
             raise ModelError(f"ONNX Runtime fails on inputs {shapes}: {_first_line(error)}") from error
@@ -215,8 +231,8 @@ class Session:
                 )
         return {name: np.asarray(array) for name, array in zip(names, results, strict=True)}
 
-    def _bound(self, feeds: Feeds) -> list[Any]:
-        """Run on the inputs where they are; only the outputs come back."""
+    def _run_bound(self, feeds: Feeds) -> list[Any]:
+        """Run without copying inputs that are on the device; outputs are copied to main memory."""
         binding = self.ort.io_binding()
         for name, value in feeds.items():
             if isinstance(value, ort.OrtValue):
@@ -253,16 +269,16 @@ def _first_line(error: BaseException) -> str:
 
 
 def _missing_libraries() -> str:
-    """Load the CUDA libraries that come as Python packages, where they are installed; what is missing, in a line."""
+    """Load CUDA libraries that are installed as Python packages, and return in one line which one is missing."""
     if not hasattr(ort, "preload_dlls"):
         return ""
-    with redirect_stdout(StringIO()) as said:
+    with redirect_stdout(StringIO()) as output:
         ort.preload_dlls()
-    return next((line for line in said.getvalue().splitlines() if "load" in line), "")
+    return next((line for line in output.getvalue().splitlines() if "load" in line), "")
 
 
 def _cuda_devices() -> int:
-    """Devices that the CUDA driver sees; 0 without a driver."""
+    """Return the number of devices that the CUDA driver sees; 0 without a driver."""
     if "CUDA_VISIBLE_DEVICES" in os.environ and os.environ["CUDA_VISIBLE_DEVICES"].strip() in {"", "-1"}:
         return 0
     try:

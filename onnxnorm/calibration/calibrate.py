@@ -1,9 +1,9 @@
-"""The journey of a calibration: DATA → job → engine → increments → state → statistics.
+"""Runs a calibration: DATA → job → engine → increments → state → statistics.
 
-An engine measures the samples that a `Job` names, in any order and anywhere, and yields an `Increment` now and then:
-the local one after every batch, the one on a cluster after every chunk. They are added up here. The `State` is replaced
-as a whole after each, so that at any moment, Ctrl-C included, moments and done samples belong together; that is what
-checkpoints hold, and what an interrupted run leaves.
+An engine measures the samples of a `Job`, in any order and in any process, and yields `Increment`s: the local engine
+one after every batch, the engine on a cluster one after every chunk. They are added up here. Each increment replaces
+the whole `State`, so that at any time, even at Ctrl-C, the moments and the samples that are done are consistent.
+Checkpoints and the statistics of an interrupted run are made from this state.
 """
 
 from __future__ import annotations
@@ -38,21 +38,26 @@ _log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """Where a calibration takes place."""
+    """Measures the samples of a job, in this process or elsewhere."""
 
     @property
     def executor(self) -> Executor:
-        """What lists folders of DATA in parallel."""
+        """Lists the folders of DATA in parallel."""
 
     def measure(self, job: Job) -> Generator[Increment, None, None]:
-        """Measure a job, each of its samples once."""
+        """Measure each sample of a job once, and yield the results."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a calibration is: images measured, of how many (None: not known), and the moments so far.
+    """The progress of a calibration.
 
-    `resumed` is how many of them an earlier run had measured; `jackknife` tells how sure a forecast is.
+    Attributes:
+        done: number of images measured.
+        total: number of samples there are at most; None if it is not known.
+        values: the moments so far.
+        resumed: how many of the images an earlier run measured.
+        jackknife: estimates the standard errors of forecasts.
     """
 
     done: int
@@ -63,7 +68,7 @@ class Progress:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, after at least one image; `statistics` is what was measured until then, marked incomplete."""
+    """Ctrl-C was pressed after at least one image; `statistics` holds the results so far, marked incomplete."""
 
     def __init__(self, statistics: Statistics) -> None:
         super().__init__(f"interrupted after {statistics.images:,} images")
@@ -81,16 +86,20 @@ def calibrate_model(
 
     Args:
         model: the model.
-        data: what to measure on; a `Dataset` that is open already is used as it is.
-        options: what to measure, on how much, and where.
-        progress: called after every batch (of a cluster: after every chunk).
+        data: what to measure on: DATA, or a `Dataset` that is open already.
+        options: what to measure, on how many samples, and with which engine.
+        progress: called after every batch, or on a cluster after every chunk.
 
     Returns:
-        The statistics. Where there is a checkpoint, it is for the caller to remove once these are safe.
+        The statistics. If there is a checkpoint, the caller removes it once the statistics are saved.
 
     Raises:
-        DataError, ModelError, OptionError, ProviderError, StatisticsError: if one of those is wrong.
-        Interrupted: on Ctrl-C, once an image is measured; it carries the statistics so far.
+        DataError: if the data cannot be read, or does not fit the model.
+        ModelError: if the model cannot be run or measured.
+        OptionError: if an option is invalid.
+        ProviderError: if the execution provider, or a worker, cannot be started.
+        StatisticsError: if the checkpoint is of another run, or cannot be read or written.
+        Interrupted: on Ctrl-C, once an image is measured; it has the statistics so far.
     """
     options = options or CalibrationOptions()
     if options.resume and options.checkpoint is None:
@@ -149,7 +158,7 @@ def _run(
 
 @contextmanager
 def _engine(options: CalibrationOptions) -> Iterator[Engine]:
-    """The engine that the options name, while it is needed."""
+    """Open the engine that the options name, for the duration of a context."""
     if options.engine == "local":
         if options.workers is not None:
             raise OptionError("--workers is for --engine ray; the local engine has --threads")
@@ -162,7 +171,7 @@ def _engine(options: CalibrationOptions) -> Iterator[Engine]:
 
 
 def _resumed(job: Job, checkpoint: Checkpoint) -> tuple[Job, State]:
-    """The job that is left of a run, and what its checkpoint holds."""
+    """Return the rest of the job, and the state that the checkpoint holds."""
     if not job.dataset.identity["digest"]:
         raise OptionError("--resume needs DATA that are files: arrays in memory are not known again")
     saved = checkpoint.read()

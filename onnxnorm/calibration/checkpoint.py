@@ -1,9 +1,10 @@
-"""Checkpoints: what a run has measured so far, on disk, so that a crash costs seconds.
+"""Checkpoints: the results of a run so far, on disk, so that a crash loses only seconds of work.
 
-A checkpoint is a statistics file like any other, marked incomplete, whose `inputs` also say which samples are done and
-what the run was: the model, the data and its order, the preprocessing, the shard, the filters, the weighting. It
-replaces the one before atomically, so that at any moment the file is whole. To resume is to start with its moments and
-to leave out its samples: the sums are those of an uninterrupted run but for the order in which they are added up.
+A checkpoint is a statistics file, marked incomplete, whose `inputs` also record which samples are done and which run it
+is of: the model, the data and its order, the preprocessing, the shard, the filters, the weighting and the measures. It
+replaces the last checkpoint atomically, so the file is complete at any time. A resumed run starts with the moments of
+the checkpoint and leaves out its samples: it computes the same sums as an uninterrupted run, except for the order of
+the additions.
 """
 
 from __future__ import annotations
@@ -30,7 +31,14 @@ EVERY = 2.0
 
 @dataclass
 class Checkpoint:
-    """Where checkpoints of one run go; `run` is what the run is, in plain values; one is due every `every` seconds."""
+    """Writes and reads the checkpoint of one run.
+
+    Attributes:
+        path: the file.
+        run: what identifies the run, in plain values (`Job.run`).
+        every: seconds between two checkpoints.
+        written: time of the last checkpoint, in seconds of `time.monotonic`.
+    """
 
     path: Path
     run: Mapping[str, Any]
@@ -38,18 +46,21 @@ class Checkpoint:
     written: float = float("-inf")
 
     def due(self) -> bool:
-        """Whether it is time for the next one; the first is due at once."""
+        """Whether it is time for the next checkpoint; the first is due at once."""
         return time.monotonic() - self.written >= self.every
 
     def write(self, statistics: Statistics, done: Ranges) -> None:
-        """Replace the checkpoint."""
+        """Replace the checkpoint; `done` are places along the shard. Raises StatisticsError if it cannot be written."""
         record = {"run": dict(self.run), "done": done.spans}
         replace(statistics, complete=False, inputs={**statistics.inputs, _KEY: record}).save(self.path)
         self.written = time.monotonic()
         _log.info("checkpoint of %d images written to %s", statistics.images, self.path)
 
     def read(self) -> tuple[Statistics, Ranges] | None:
-        """What the file holds, None if there is none. Raises StatisticsError if it is of another run."""
+        """Return the statistics and the places that are done; None if there is no file.
+
+        Raises StatisticsError if the file is not a checkpoint, or is the checkpoint of another run.
+        """
         if not os.path.lexists(self.path):
             return None
         statistics, run, done = read_checkpoint(self.path)
@@ -62,7 +73,7 @@ class Checkpoint:
         return statistics, done
 
     def set_aside(self) -> Path | None:
-        """Move a checkpoint of an earlier run out of the way; returns where it is now."""
+        """Rename the checkpoint of an earlier run, and return its new path; None if there is none."""
         if not os.path.lexists(self.path):
             return None
         aside = self.path.with_name(self.path.name + ".old")
@@ -70,12 +81,12 @@ class Checkpoint:
         return aside
 
     def remove(self) -> None:
-        """The run is over."""
+        """Delete the file, once the run is over."""
         self.path.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> tuple[Statistics, dict[str, Any], Ranges]:
-    """Statistics, the run, and the places that are done. Raises StatisticsError if it is not a checkpoint."""
+    """Return the statistics, the run, and the places that are done. Raises StatisticsError if it is no checkpoint."""
     statistics = Statistics.load(path)
     inputs = dict(statistics.inputs)
     try:

@@ -1,4 +1,4 @@
-"""A job says what to measure, a state what has been measured: the two plain values between which all engines work."""
+"""A `Job` says what to measure, a `State` what has been measured: plain values, which are the same for all engines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,15 @@ __all__ = ["Job", "State"]
 
 @dataclass(frozen=True)
 class Job:
-    """What an engine is to measure, and how."""
+    """What an engine is to measure, and how.
+
+    Attributes:
+        model: the model.
+        dataset: the data.
+        selection: the samples of the data to measure.
+        batch_size: number of samples in a batch.
+        options: what to measure, and with which runtime.
+    """
 
     model: Model
     dataset: Dataset
@@ -38,19 +46,19 @@ class Job:
 
     @cached_property
     def description(self) -> str:
-        """What the data are, in a line."""
+        """A description of the data in one line."""
         return self.dataset.describe()
 
     @property
     def total(self) -> int | None:
-        """How many samples there will be at most, those that are done included."""
+        """Number of samples there are at most, including those that are done; None if it is not known."""
         if self.dataset.total is None:
             return self.options.limit
         count = self.selection.shard.size(self.dataset.total)
         return count if self.options.limit is None else min(count, self.options.limit)
 
     def run(self) -> dict[str, Any]:
-        """What must be the same for a run to be resumed, in plain values."""
+        """Return what must be the same for a run to be resumed, in plain values."""
         preprocessing = self.dataset.preprocessing
         return {
             "model": self.digest,
@@ -66,7 +74,16 @@ class Job:
 
 @dataclass(frozen=True)
 class State:
-    """What a run has measured so far; `done` are places along the shard."""
+    """What a run has measured so far.
+
+    Attributes:
+        totals: the moments.
+        images: number of images measured.
+        done: places along the shard of the samples that are done.
+        skipped: name and reason of each image that could not be used.
+        shapes: input shapes of one sample.
+        ranges: range of the numbers of each input.
+    """
 
     totals: Totals = field(default_factory=dict, repr=False)
     images: int = 0
@@ -76,7 +93,7 @@ class State:
     ranges: Mapping[str, Range] = field(default_factory=dict)
 
     def after(self, increment: Increment, selection: Selection) -> State:
-        """The state with an increment added."""
+        """Return the state with an increment added."""
         return State(
             totals=merge_totals(self.totals, increment.totals),
             images=self.images + increment.images,
@@ -94,9 +111,15 @@ class State:
         sources: bool = True,
         log_standard_errors: Mapping[float, float] | None = None,
     ) -> Statistics:
-        """As statistics; `sources` are left out of a checkpoint, for they take a look at every file.
+        """Return the state as statistics.
 
-        `log_standard_errors` say how sure a forecast is (`Jackknife.spreads`).
+        Args:
+            job: the job of the run.
+            complete: False if the run was interrupted, or is not over.
+            sources: whether to include the sources with the fingerprints of their files; a checkpoint leaves them out,
+                because fingerprints read every file.
+            log_standard_errors: standard errors of the logarithms of forecasts, by share
+                (`Jackknife.log_standard_errors`).
         """
         preprocessing = job.dataset.preprocessing
         identity = job.dataset.identity if sources else {"digest": ""}
@@ -115,7 +138,7 @@ class State:
                 "data": job.description,
                 "sources": [source] if identity["digest"] else [],
                 "preprocessing": preprocessing.to_json() if preprocessing else None,
-                "ranges": {name: vars(found) for name, found in self.ranges.items()},
+                "ranges": {name: vars(limits) for name, limits in self.ranges.items()},
                 **(
                     {FORECAST_ERRORS: {str(share): error for share, error in log_standard_errors.items()}}
                     if log_standard_errors
@@ -131,12 +154,12 @@ class State:
 
     @classmethod
     def resumed(cls, statistics: Statistics, done: Ranges) -> State:
-        """The state that a checkpoint holds."""
+        """Return the state that a checkpoint holds."""
         return cls(
             totals=statistics.values,
             images=statistics.images,
             done=done,
             skipped=statistics.skipped,
             shapes=statistics.shapes,
-            ranges={name: Range(**found) for name, found in statistics.inputs.get("ranges", {}).items()},
+            ranges={name: Range(**limits) for name, limits in statistics.inputs.get("ranges", {}).items()},
         )

@@ -1,4 +1,4 @@
-"""What a calibration can be told."""
+"""The options of a calibration."""
 
 from __future__ import annotations
 
@@ -23,21 +23,23 @@ EngineName = Literal["local", "ray"]
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuringOptions(StoppingOptions, RuntimeOptions, BatchOptions, ImageOptions):
-    """What every command that measures can be told."""
+    """The options of every command that measures."""
 
     filters: FilterKind = option("conv", "conv: convolutions. all: dense layers too.", panel=FILTERS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationOptions(MeasuringOptions):
-    """What a calibration can be told.
+    """The options of a calibration.
 
     Attributes:
-        measure: what to measure beside means and maxima, by name (`measurable`).
-        shard: "I/N" for every N-th sample from the I-th on, counted from 0; None for all.
-        checkpoint: a file that is written every few seconds, for the caller to remove once the statistics are safe.
-        resume: start from the checkpoint, if it is there.
-        workers: of the engine `ray`; None for as many as the cluster has room for.
+        weighting: the weight of an image in the means: its number of positions, or 1.
+        measure: names of statistics to measure in addition to means and maxima (`measurable`).
+        resume: whether to start from the checkpoint, if it exists.
+        shard: "I/N" for every N-th sample from the I-th on, counted from 0; None for all samples.
+        engine: where to measure: in this process, or on a Ray cluster.
+        workers: number of workers of the engine `ray`; None for as many as the cluster has room for.
+        checkpoint: a file that is written every few seconds; the caller removes it once the statistics are saved.
     """
 
     weighting: Weighting = option(

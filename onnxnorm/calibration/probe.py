@@ -1,16 +1,16 @@
-"""The probe: a throw-away copy of the model that measures inside the runtime and returns `(N, C)` numbers.
+"""The probe: a temporary copy of the model that measures inside the runtime and returns arrays `(N, C)`.
 
-At every site a mean and a maximum over positions become graph outputs; whatever no measurement needs, the classifier
-head for one, is dropped. `GlobalAveragePool` and `GlobalMaxPool` are used where they fit, since the CPU runtime runs
-them in the blocked layout of its convolutions, where ReduceMean would have to reorder each value first.
+At every site, a mean and a maximum over positions become graph outputs; nodes that no measurement needs, such as the
+classifier head, are dropped. `GlobalAveragePool` and `GlobalMaxPool` are used where possible, because the CPU runtime
+runs them in the blocked layout of its convolutions, whereas ReduceMean would have to reorder each value first.
 
-A float32 sum over 50,000 positions loses five digits. So a mean is taken in two steps: over windows of `WINDOW`
-positions along every axis, padded with zeros that count, and over the windows. What the padding adds to the divisor is
-a factor known from the shape, and multiplied out in float64. (VGG-16 on photographs: relative error 3e-5 in one step,
-1e-6 in two.)
+A float32 sum over 50,000 positions loses five digits. So a mean is computed in two steps: over windows of `WINDOW`
+positions along every axis, with zero padding that is counted, and then over the windows. The factor by which the
+padding increases the divisor is known from the shape, and is multiplied out in float64. (VGG-16 on photographs: the
+relative error is 3e-5 in one step, and 1e-6 in two.)
 
-Percentiles need all numbers. Where they are asked for, measured values themselves are outputs too, in float32, and are
-counted into histograms here, one value after the other.
+Percentiles need all activations. If they are asked for, the measured values themselves are outputs too, in float32, and
+are counted into histograms here, one value after the other.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ WINDOW = 16
 class Tap:
     """A measured site, and the outputs of the probe that hold its mean, its largest magnitude, its shape and itself.
 
-    There is a magnitude only beside the mean by which a layer is measured, a shape only where running alone tells it,
-    and the value itself only for a histogram.
+    There is a magnitude only for the mean by which a layer is measured, a shape only if it is not known before a run,
+    and the value itself only for a histogram; the other names are empty.
     """
 
     site: Site
@@ -55,7 +55,7 @@ class Tap:
     raw: str = ""
 
     def spread(self, shape: tuple[int, ...], batch: int) -> Positions:
-        """Where the numbers of a value of this shape come from."""
+        """Return the positions of a value of this shape, for a batch of `batch` samples."""
         positions = int(np.prod(shape, dtype=np.int64)) // (shape[self.site.axis] * batch)
         if not self.windowed:
             return Positions(positions, 1.0)
@@ -65,7 +65,7 @@ class Tap:
 
 @dataclass(frozen=True)
 class Positions:
-    """Positions of one sample of a value, and the factor from the probe's mean to the mean over them."""
+    """Number of positions in one sample of a value, and the factor from the probe's mean to the mean over them."""
 
     positions: int
     factor: float
@@ -73,14 +73,14 @@ class Positions:
 
 @dataclass(frozen=True)
 class Probe:
-    """The measuring copy; its external data lies in `folder`."""
+    """The model that measures; its external data is in `folder`."""
 
     proto: onnx.ModelProto = field(repr=False)
     folder: Path | None
     taps: tuple[Tap, ...]
 
     def spreads(self, shapes: Mapping[str, tuple[int, ...]], batch: int) -> tuple[Positions | None, ...]:
-        """For each tap, for values of these shapes; None where only a run tells the shape."""
+        """Return the positions of each tap for values of these shapes; None if only a run tells the shape."""
         return tuple(None if tap.shape else tap.spread(shapes[tap.site.value], batch) for tap in self.taps)
 
     def moments(
@@ -91,10 +91,16 @@ class Probe:
         spreads: Sequence[Positions | None],
         weighting: Weighting = "position",
     ) -> dict[Value, Moments]:
-        """Moments of the samples `names`, the first of a batch of `batch`.
+        """Return the moments of the samples of a batch. Raises DataError if an activation is not finite.
 
-        All values are summed up at once, as one array with their channels side by side: there may be many small ones.
-        Raises DataError if an activation is not finite.
+        Values are concatenated along their channels and summed together, because there may be many small values.
+
+        Args:
+            results: the outputs of the probe by name.
+            names: names of the samples to count, which are the first ones in the batch; the others only pad it.
+            batch: number of samples in the batch.
+            spreads: the positions of each tap, from `Probe.spreads`.
+            weighting: the weight of a sample: its number of positions, or 1.
         """
         count = len(names)
         rows = [_rows(results[tap.mean], batch, tap.site.value)[:count] for tap in self.taps]
@@ -107,13 +113,13 @@ class Probe:
         means *= np.repeat([spread.factor for spread in known], widths)
         sums, squares = means.sum(axis=0), np.einsum("nc,nc->c", means, means)
         if not np.isfinite(sums).all():
-            raise self._wild(means, widths, names)
-        found, end = {}, 0
+            raise self._not_finite(means, widths, names)
+        moments, end = {}, 0
         for tap, spread, width in zip(self.taps, known, widths, strict=True):
             here = slice(end, end := end + width)
             weight = float(spread.positions if weighting == "position" else 1)
             largest = _rows(results[tap.largest], batch, tap.site.value)[:count] if tap.largest else means[:, here]
-            found[Value(tap.site.value, tap.site.measure)] = Moments(
+            moments[Value(tap.site.value, tap.site.measure)] = Moments(
                 images=count,
                 weight=count * weight,
                 weight_squares=count * weight**2,
@@ -123,11 +129,11 @@ class Probe:
                 largest=largest.reshape(-1, width).max(axis=0).astype(np.float64),
                 histogram=_histogram(results[tap.raw], tap.site, count, batch) if tap.raw else None,
             )
-        return found
+        return moments
 
-    def _wild(self, means: NDArray[np.float64], widths: Sequence[int], names: Sequence[str]) -> DataError:
-        """The error that names the first sample with an activation that is not finite, and the first such value."""
-        sample, column = (int(found[0]) for found in np.nonzero(~np.isfinite(means)))
+    def _not_finite(self, means: NDArray[np.float64], widths: Sequence[int], names: Sequence[str]) -> DataError:
+        """Return the error that names the first sample with an activation that is not finite, and its first value."""
+        sample, column = (int(indices[0]) for indices in np.nonzero(~np.isfinite(means)))
         value = self.taps[int(np.searchsorted(np.cumsum(widths), column, side="right"))].site.value
         return DataError(
             f"{names[sample]} makes activation {value!r} infinite or not a number; check this input and its "
@@ -136,14 +142,14 @@ class Probe:
 
 
 def sites_of(layers: Iterable[Layer], measure: Iterable[str] = ()) -> tuple[Site, ...]:
-    """The distinct sites of layers, in order; then those of what is averaged for other statistics, by name."""
+    """Return the distinct sites of layers, in order, then those of the averages that the statistics `measure` need."""
     sites = dict.fromkeys(layer.site for layer in layers)
     averages = [average for name in measure if (average := measured()[name].average) is not None]
     return (*sites, *(replace(site, measure=average) for average in averages for site in sites))
 
 
 def make_probe(model: Model, graph: Graph, sites: Sequence[Site], *, histograms: bool = False) -> Probe:
-    """Build the probe for these sites. Raises ModelError if nothing can be measured."""
+    """Build the probe for these sites; with `histograms`, values are outputs too. Raises ModelError without sites."""
     if not sites:
         raise ModelError("the model has no convolutions to normalize; with --filters all, dense layers count too")
     proto, folder = model.in_place() or (model.to_proto(), None)
@@ -166,13 +172,13 @@ def make_probe(model: Model, graph: Graph, sites: Sequence[Site], *, histograms:
 
 
 def _pools(graph: Graph, site: Site) -> bool:
-    """Whether the pooling operators fit: channels on axis 1, positions behind, and a type that they are written for."""
+    """Whether pooling operators can be used: channels on axis 1, positions behind it, and a supported element type."""
     rank, dtype = _form(graph, site)
     return site.axis == 1 and rank >= 3 and dtype != onnx.TensorProto.DOUBLE
 
 
 def _form(graph: Graph, site: Site) -> tuple[int, int]:
-    """Rank and element type of a value: behind an unknown operator, those of the weight of the layer that makes it."""
+    """Return rank and element type of a value; behind an unknown operator, those of the weight of its layer."""
     if site.value in graph.shapes:
         return len(graph.shapes[site.value]), graph.types[site.value]
     layer = next(node for node in graph.nodes if site.value in node.outputs)
@@ -181,7 +187,7 @@ def _form(graph: Graph, site: Site) -> tuple[int, int]:
 
 
 def _add_raw(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, site: Site, index: int) -> str:
-    """Make a value an output in float32; returns the output's name, which is its own if it is float32 already."""
+    """Make a value an output in float32, and return the output's name: its own name if it is float32 already."""
     if _form(graph, site)[1] != onnx.TensorProto.FLOAT:
         value = _append(surgeon, "Cast", value, f"onnxnorm_raw_{index}", {"to": onnx.TensorProto.FLOAT})
     if all(output is not value for output in surgeon.outputs):
@@ -221,7 +227,7 @@ def _add_tap(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: Tap) -> Non
 
 
 def _never_negative(value: gs.Tensor, graph: Graph) -> bool:
-    """Whether the operator behind a value tells that it has no negative numbers; others need their magnitude taken."""
+    """Whether a value cannot be negative, because of the operator that makes it; other values need an Abs."""
     if not value.inputs:
         return False
     node = value.inputs[0]
@@ -234,7 +240,7 @@ def _never_negative(value: gs.Tensor, graph: Graph) -> bool:
 
 
 def _windows(axes: int) -> dict[str, Any]:
-    """Padded alike on all sides: where pads differ, ONNX Runtime before 1.25 takes a wrong one (from opset 19 on)."""
+    """Return attributes with equal pads on all sides: ONNX Runtime before 1.25 confuses unequal ones (opset 19 on)."""
     return {
         "kernel_shape": [WINDOW] * axes,
         "strides": [WINDOW] * axes,
@@ -244,7 +250,7 @@ def _windows(axes: int) -> dict[str, Any]:
 
 
 def _mean(surgeon: gs.Graph, value: gs.Tensor, name: str, axes: list[int]) -> gs.Variable:
-    """The mean over axes, one after the other, for the same reason as the windows."""
+    """Append means over one axis after the other, which is more precise, as the windows are."""
     for axis in reversed(axes[1:]):
         value = _reduce(surgeon, "ReduceMean", value, f"{name}_{axis}", [axis])
     return _reduce(surgeon, "ReduceMean", value, name, axes[:1])
@@ -270,7 +276,7 @@ def _append(
 
 
 def _rows(result: NDArray[Any], batch: int, value: str) -> NDArray[Any]:
-    """Numbers `(batch, k, channels)`: k rows of the value per sample."""
+    """Return an output as `(batch, k, channels)`: k rows for each sample. Raises ModelError if that does not fit."""
     channels = result.size // result.shape[0]
     if result.shape[0] % batch:
         raise ModelError(
@@ -280,7 +286,7 @@ def _rows(result: NDArray[Any], batch: int, value: str) -> NDArray[Any]:
 
 
 def _histogram(raw: NDArray[np.float32], site: Site, count: int, batch: int) -> Histogram:
-    """Of the first `count` samples of a batch of a value; copied only where its channels are not on axis 1."""
+    """Count the first `count` samples of a value; they are copied only if channels are not on axis 1."""
     used = raw[: len(raw) // batch * count]
     try:
         values = np.ascontiguousarray(np.moveaxis(used, site.axis, 1))

@@ -1,8 +1,8 @@
-"""One batch at a time: what every engine does with a batch, wherever it runs.
+"""Measures one batch: what every engine does with a batch, in whatever process it runs.
 
-`ProbeSession` holds a model's probe and session; `step` measures one batch and is pure but for the session. What an
-engine hands over is a `Increment`: moments of some samples, and which samples those are. Disjoint ones add up in any
-order.
+`ProbeSession` holds a model's probe and session; its `step` measures one batch, and has no state but the session. An
+engine yields `Increment`s: moments of some samples, with the indices of these samples. Increments of disjoint samples
+can be added in any order.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from onnxnorm.model.shapes import read_graph
 from onnxnorm.runtime import Feeds, Runtime, Session
 from onnxnorm.scaling import find_layers, trace
 from onnxnorm.statistics import Weighting
-from onnxnorm.statistics.measures import histograms_wanted
+from onnxnorm.statistics.measures import needs_histograms
 from onnxnorm.statistics.moments import Totals
 
 __all__ = [
@@ -44,7 +44,7 @@ Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 @dataclass(frozen=True)
 class Range:
-    """Mean and spread of an input's numbers, and the least and the largest."""
+    """Mean, standard deviation, minimum and maximum of an input's numbers."""
 
     mean: float
     std: float
@@ -54,9 +54,15 @@ class Range:
 
 @dataclass(frozen=True)
 class Increment:
-    """Moments of `images` samples; `indices` names these and the `skipped` ones, which are all that is done now.
+    """Moments of some samples.
 
-    `shapes` are the input shapes of one sample (or of the model's fixed batch), `ranges` what the inputs look like.
+    Attributes:
+        totals: the moments.
+        images: number of samples measured.
+        indices: indices of all samples that are now done, measured or skipped.
+        skipped: the samples that could not be used.
+        shapes: input shapes of one sample, or of the model's fixed batch.
+        ranges: range of the numbers of each input.
     """
 
     totals: Totals = field(repr=False)
@@ -69,7 +75,14 @@ class Increment:
 
 @dataclass(frozen=True)
 class DeviceBatch:
-    """A batch whose `feeds` lie where the session runs; `size` counts samples that only fill it, too."""
+    """A batch on the device of the session.
+
+    Attributes:
+        batch: the batch itself.
+        size: number of samples, including those that only pad the batch.
+        shapes: shapes of the feeds.
+        feeds: the feeds, padded and on the device.
+    """
 
     batch: Batch
     size: int
@@ -79,7 +92,7 @@ class DeviceBatch:
 
 @dataclass(frozen=True)
 class ProbeSession:
-    """One model's probe and session."""
+    """The probe of a model with its session; `spreads` returns the positions of each tap for shapes and batch size."""
 
     model: Model
     specs: tuple[InputSpec, ...]
@@ -89,18 +102,18 @@ class ProbeSession:
     spreads: Callable[[Shapes, int], tuple[Positions | None, ...]] = field(repr=False)
 
     def step(self, batch: Batch) -> Totals:
-        """Moments of one batch."""
+        """Return the moments of one batch."""
         return self.measure(self.place(batch))
 
     def place(self, batch: Batch) -> DeviceBatch:
-        """Bring a batch where it will be measured, filled up with its last sample if the model's batch is fixed."""
+        """Copy a batch to the device, padded with its last sample if the model's batch size is fixed."""
         size = fixed_batch(self.specs) or batch.count
         feeds = {name: pad_batch(array, size) for name, array in batch.feeds.items()}
         shapes = tuple((name, array.shape) for name, array in feeds.items())
         return DeviceBatch(batch, size, shapes, self.session.place(feeds))
 
     def measure(self, placed: DeviceBatch) -> Totals:
-        """Moments of the samples of a batch, without those that only fill it."""
+        """Return the moments of a batch that is on the device, without the samples that only pad it."""
         results = self.session.run(placed.feeds)
         spreads = self.spreads(placed.shapes, placed.size)
         return self.probe.moments(results, placed.batch.names, placed.size, spreads, self.weighting)
@@ -109,10 +122,14 @@ class ProbeSession:
 def prepare(
     model: Model, shapes: Mapping[str, tuple[int, ...]], options: CalibrationOptions, runtime: Runtime
 ) -> ProbeSession:
-    """Trace a model for inputs of these shapes, build its probe and open the session on it."""
+    """Trace a model for inputs of these shapes, build its probe and open a session on the probe.
+
+    Raises ModelError if nothing can be measured or the runtime rejects the probe, and ProviderError if the execution
+    provider cannot be started.
+    """
     graph = read_graph(model, shapes)
     sites = sites_of(find_layers(trace(graph), options.filters), options.measure)
-    probe = make_probe(model, graph, sites, histograms=histograms_wanted(options.measure))
+    probe = make_probe(model, graph, sites, histograms=needs_histograms(options.measure))
     _log.info("probe: %d values measured for inputs of %s", len(sites), dict(shapes))
 
     @lru_cache(maxsize=64)
@@ -124,20 +141,20 @@ def prepare(
 
 
 def sample_of(batch: Batch, fixed: int | None) -> dict[str, tuple[int, ...]]:
-    """The shapes of one sample of a batch, or of the model's fixed batch."""
+    """Return the input shapes of one sample of a batch, or of the model's fixed batch."""
     return {name: (fixed or 1, *array.shape[1:]) for name, array in batch.feeds.items()}
 
 
 def ranges_of(batch: Batch) -> dict[str, Range]:
-    """What the numbers of a batch look like."""
+    """Return the range of the numbers of each input in a batch."""
     arrays = {name: np.asarray(array, np.float64) for name, array in batch.feeds.items()}
     return {name: Range(float(x.mean()), float(x.std()), float(x.min()), float(x.max())) for name, x in arrays.items()}
 
 
-def merge_ranges(known: Mapping[str, Range], found: Mapping[str, Range]) -> dict[str, Range]:
-    """The known ranges with limits that take in those found."""
+def merge_ranges(known: Mapping[str, Range], added: Mapping[str, Range]) -> dict[str, Range]:
+    """Return the known ranges with limits widened to include the added ones; means and deviations do not change."""
     joined = dict(known)
-    for name, new in found.items():
+    for name, new in added.items():
         old = joined.get(name, new)
         joined[name] = Range(old.mean, old.std, min(old.low, new.low), max(old.high, new.high))
     return joined

@@ -1,4 +1,4 @@
-"""From DATA to batches: files are found and listed, images decoded and prepared, arrays read, samples selected.
+"""Turns DATA into batches: lists files, decodes and preprocesses images, reads arrays and selects samples.
 
-Nothing here knows what is measured on the batches, or where they go.
+Nothing in this package knows what is measured on the batches, or where they are sent.
 """

@@ -1,8 +1,8 @@
-"""Batches: samples of equal shape, put together.
+"""Batches: samples of equal shape, joined along their first axis.
 
-Sources hand over blocks of any size, in order: one image, or some rows of an array. `regroup` cuts and joins them into
-batches of one size. Samples of different shapes never share a batch; the shapes that are still incomplete wait in a
-buffer that is bounded, by samples and by bytes.
+Readers yield blocks of any size, in order: one image, or some rows of an array. `regroup` cuts and joins them into
+batches of one size. Samples of different shapes never share a batch; incomplete batches wait in a buffer that is
+bounded both in samples and in bytes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ _WAITING_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Batch:
-    """Some samples, ready to be fed.
+    """Samples that are ready to be fed to a model.
 
-    `feeds` maps each input name to an array `(count, *sample)`; `names` says where each sample came from, `indices`
-    which it is, counted over all of DATA.
+    Attributes:
+        feeds: an array of shape `(count, *sample)` for each input name.
+        count: number of samples.
+        names: where each sample came from, for messages.
+        indices: the index of each sample, counted over all of DATA.
     """
 
     feeds: dict[str, Array]
@@ -38,11 +41,11 @@ class Batch:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all feeds."""
+        """Size of all feeds in bytes."""
         return sum(array.nbytes for array in self.feeds.values())
 
     def split(self, at: int) -> tuple[Batch, Batch]:
-        """Return the first `at` samples and the rest, both views."""
+        """Return the first `at` samples and the rest, both as views."""
         head = {name: array[:at] for name, array in self.feeds.items()}
         tail = {name: array[at:] for name, array in self.feeds.items()}
         return (
@@ -51,31 +54,31 @@ class Batch:
         )
 
     def select(self, rows: npt.NDArray[np.int64]) -> Batch:
-        """Some of the samples, by their numbers in this batch."""
+        """Return the samples at the positions `rows` of this batch."""
         feeds = {name: array[rows] for name, array in self.feeds.items()}
         return Batch(feeds, len(rows), tuple(self.names[i] for i in rows), tuple(self.indices[i] for i in rows))
 
     def shifted(self, offset: int) -> Batch:
-        """The same, with indices counted from `offset`."""
+        """Return the same batch with `offset` added to its indices."""
         return replace(self, indices=tuple(index + offset for index in self.indices)) if offset else self
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A sample that could not be used, and why."""
+    """A sample that could not be used, and the reason."""
 
     name: str
     reason: str
     index: int = field(default=-1, compare=False)
 
     def shifted(self, offset: int) -> Skipped:
-        """The same, with the index counted from `offset`."""
+        """Return the same entry with `offset` added to its index."""
         return replace(self, index=self.index + offset) if offset else self
 
 
 @dataclass
 class _Queue:
-    """The blocks of one shape that wait for a full batch."""
+    """Blocks of one shape that wait until they fill a batch."""
 
     blocks: deque[Batch] = field(default_factory=deque)
     count: int = 0
@@ -86,18 +89,18 @@ class _Queue:
         self.count += block.count
         self.nbytes += block.nbytes
 
-    def take(self, count: int) -> Batch:
-        """Remove the oldest `count` samples, joined."""
+    def pop(self, count: int) -> Batch:
+        """Remove the oldest `count` samples and return them as one batch."""
         self.count -= count
-        select = []
+        removed = []
         while count > 0:
             block = self.blocks.popleft()
             if block.count > count:
                 block, rest = block.split(count)
                 self.blocks.appendleft(rest)
-            select.append(block)
+            removed.append(block)
             count -= block.count
-        joined = _joined(select)
+        joined = _joined(removed)
         self.nbytes -= joined.nbytes
         return joined
 
@@ -105,8 +108,8 @@ class _Queue:
 def regroup(blocks: Iterable[Batch], size: int) -> Iterator[Batch]:
     """Cut and join `blocks` into batches of `size` samples of equal shape.
 
-    Within a shape the order is kept. A shape is flushed before it is full only when too much waits, fullest first, and
-    at the end; such a batch has its true count.
+    The order of samples of one shape is kept. A batch has fewer samples than `size` only at the end, or when too many
+    samples of different shapes are waiting: then the shapes with most samples are flushed first.
     """
     queues: dict[Key, _Queue] = {}
     for block in blocks:
@@ -114,23 +117,23 @@ def regroup(blocks: Iterable[Batch], size: int) -> Iterator[Batch]:
         queue = queues.setdefault(key, _Queue())
         queue.put(block)
         while queue.count >= size:
-            yield queue.take(size)
+            yield queue.pop(size)
         if not queue.count:
             del queues[key]
-        yield from _relieved(queues, size)
+        yield from _overflow(queues, size)
     for queue in queues.values():
-        yield queue.take(queue.count)
+        yield queue.pop(queue.count)
 
 
-def _relieved(queues: dict[Key, _Queue], size: int) -> Iterator[Batch]:
-    """Flush the fullest queues until what waits is within bounds; a single shape never waits for more than a batch."""
-    while len(queues) > 1 and _is_too_much(queues, size):
+def _overflow(queues: dict[Key, _Queue], size: int) -> Iterator[Batch]:
+    """Flush the fullest queues until the rest is within bounds. A single queue never holds more than a batch."""
+    while len(queues) > 1 and _exceed_bounds(queues, size):
         fullest = max(queues, key=lambda key: queues[key].count)
         queue = queues.pop(fullest)
-        yield queue.take(queue.count)
+        yield queue.pop(queue.count)
 
 
-def _is_too_much(queues: dict[Key, _Queue], size: int) -> bool:
+def _exceed_bounds(queues: dict[Key, _Queue], size: int) -> bool:
     if sum(queue.count for queue in queues.values()) > _WAITING_BATCHES * size:
         return True
     return sum(queue.nbytes for queue in queues.values()) > _WAITING_BYTES
@@ -141,7 +144,7 @@ def _shapes(block: Batch) -> Key:
 
 
 def _joined(blocks: list[Batch]) -> Batch:
-    """Join blocks of equal shape; the arrays are contiguous."""
+    """Join blocks of equal shape into one batch of contiguous arrays."""
     first = blocks[0]
     if len(blocks) == 1:
         feeds = {name: np.ascontiguousarray(array) for name, array in first.feeds.items()}
@@ -152,6 +155,6 @@ def _joined(blocks: list[Batch]) -> Batch:
 
 
 def pad_batch(array: Array, size: int) -> Array:
-    """A batch `(n, ...)` with its last sample repeated until there are `size`."""
+    """Return an array `(n, *sample)` with its last sample repeated until there are `size` samples."""
     missing = size - len(array)
     return array if missing <= 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])

@@ -1,8 +1,8 @@
-"""What a model is calibrated on: DATA becomes a `Dataset`, a dataset becomes batches.
+"""The data that a model is calibrated on: DATA becomes a `Dataset`, and a dataset yields batches.
 
-`open_data` finds out what DATA is and whether it fits the model, reading no more than the heads of array files.
-`Dataset.batches` decodes and reads, ahead of its consumer, in a fixed order. Images that cannot be used are skipped and
-listed; everything else that is wrong is an error.
+`open_data` determines what DATA is and whether it fits the model, reading no more than the headers of array files.
+`Dataset.batches` reads and decodes ahead of its consumer, in a fixed order. Images that cannot be used are skipped and
+listed; any other fault is an error.
 """
 
 from __future__ import annotations
@@ -34,52 +34,49 @@ __all__ = ["Data", "Dataset", "open_data"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Data: TypeAlias = PathLike | ArrayItem | Iterable[PathLike] | Iterable[ArrayItem]
-"""A path or several; an array (N, *sample) or a dict of them by input name; an iterable of those, each a batch."""
+"""One or more paths; an array (N, *sample) or a dict of arrays by input name; or an iterable of those, each a batch."""
 
 _REASONS_SHOWN = 3
 
 
 class Dataset:
-    """The samples that a model is calibrated on.
-
-    `skipped` lists the images that could not be used so far, each once, however often the data is read.
-    """
+    """The samples that a model is calibrated on."""
 
     def __init__(
         self, readers: Sequence[Reader], files: DiscoveredFiles | None = None, kinds: Sequence[int] = ()
     ) -> None:
-        """`kinds` are the numbers of the sources that the readers come from, where those are `files`."""
+        """`kinds` are the source numbers of the readers, one for each, if the data are `files`."""
         self._readers = tuple(readers)
         self._kinds = tuple(kinds)
         self._files = files.files if files else FileTable.of(())
         self._skipped: dict[str, Skipped] = {}
         self.ignored = files.ignored if files else 0
-        """Number of files in folders that no source reads."""
+        """Number of files in the folders that no source reads."""
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        """How images are prepared; None where there are none."""
+        """How images become samples; None if there are no images."""
         return next((reader.preprocessing for reader in self._readers if reader.preprocessing is not None), None)
 
     @property
     def total(self) -> int | None:
-        """Number of samples known ahead, every image counted; None for an iterable."""
+        """Number of samples, unusable images included; None for an iterable, where it is not known before reading."""
         totals = [reader.total for reader in self._readers]
         return None if None in totals else sum(total or 0 for total in totals)
 
     @property
     def sample_bytes(self) -> int | None:
-        """Bytes of the largest sample; None where that is not known ahead."""
+        """Bytes of the largest sample; None if that is not known before reading."""
         sizes = [reader.sample_bytes for reader in self._readers]
         return None if None in sizes else max((size or 0 for size in sizes), default=None)
 
     @property
     def skipped(self) -> list[Skipped]:
-        """The images that could not be used, in the order in which they were met."""
+        """Images that could not be used so far, in the order of reading; each once, however often the data is read."""
         return list(self._skipped.values())
 
     def select(self, indices: Indices) -> list[tuple[int, Reader]]:
-        """Readers of these samples alone (ascending), each with the index of the first sample of what it is part of."""
+        """Return readers of these samples (ascending) only, each with the offset to add to the indices it yields."""
         readers: list[tuple[int, Reader]] = []
         start = 0
         for reader in self._readers:
@@ -91,11 +88,11 @@ class Dataset:
         return readers
 
     def skipped_after(self, count: int) -> Iterator[Skipped]:
-        """Yield what was skipped after the first `count`."""
+        """Iterate over the skipped images without the first `count`."""
         return islice(self._skipped.values(), count, None) if count < len(self._skipped) else iter(())
 
     def describe(self) -> str:
-        """What the data are, in a line."""
+        """Return a description of the data in one line."""
         parts = []
         for number, source in enumerate(sources()):
             count = int(np.count_nonzero(self._files.kinds == number))
@@ -109,17 +106,17 @@ class Dataset:
 
     @cached_property
     def identity(self) -> dict[str, int | str]:
-        """What tells this data from other: `files`, `bytes`, and a `digest` over names and sizes if there are files."""
+        """What distinguishes this data: `files`, `bytes`, and a `digest` of names and sizes (empty without files)."""
         files = self._files
         return identity(files) if len(files) else {"files": 0, "bytes": 0, "digest": ""}
 
     @cached_property
     def order(self) -> str:
-        """A digest over the order of the files."""
+        """A digest of the order of the files."""
         return order_digest(self._files)
 
     def used(self, selection: Selection, skipped: Collection[str]) -> FileTable:
-        """Return the files with samples that `selection` says are done, but for those whose names were skipped."""
+        """Return the files that have samples done in `selection`, except the files named in `skipped`."""
         files = self._files
         rows = np.concatenate([np.empty(0, np.int64), *self._done(selection)])
         done = files if len(rows) == len(files) else files.select(rows)
@@ -129,7 +126,7 @@ class Dataset:
         return done.select(np.delete(np.arange(len(done)), bad)) if bad else done
 
     def _done(self, selection: Selection) -> Iterator[Indices]:
-        """The rows of the files with samples that are done, reader by reader."""
+        """Yield the rows in the file table of the files that have samples done, reader by reader."""
         row = start = 0
         for reader in self._readers:
             stop = start + (reader.total or 0)
@@ -147,11 +144,17 @@ class Dataset:
         threads: int | None = None,
         selection: Selection | None = None,
     ) -> Generator[Batch, None, None]:
-        """Yield batches of `batch_size` samples; those before a change of shape, and the last, may have fewer.
+        """Yield batches of `batch_size` samples. Closing the generator stops all reading.
 
-        `limit` counts usable samples, with those that `selection` says are done. `threads` decode images, by default
-        one a core. The end raises DataError when no sample, or less than half of them, was usable. Closing the
-        generator stops all reading.
+        Args:
+            batch_size: samples in a batch; fewer in the last batch, and where samples of several shapes wait.
+            limit: number of usable samples to stop after, including those that `selection` counts as measured.
+            threads: threads that decode images; by default one per core.
+            selection: the samples to read; by default all of them.
+
+        Raises:
+            OptionError: if a number is less than 1.
+            DataError: at the end, if no sample, or less than half of the samples, could be used.
         """
         for option, value in (("--batch-size", batch_size), ("--limit", limit), ("--threads", threads)):
             if value is not None and value < 1:
@@ -165,7 +168,7 @@ class Dataset:
             yield from regroup(usable, batch_size)
 
     def _usable(self, size: int, limit: int | None, threads: int, selection: Selection) -> Generator[Batch, None, None]:
-        """Yield the first `limit` usable samples, in blocks, and record what is skipped on the way."""
+        """Yield the first `limit` usable samples in blocks, and record the skipped ones."""
         good = selection.measured
         bad: list[Skipped] = []
         with closing(self._blocks(size, threads, selection)) as blocks:
@@ -180,7 +183,7 @@ class Dataset:
                 kept = block if limit is None or good + block.count <= limit else block.split(limit - good)[0]
                 good += kept.count
                 yield kept
-        check_enough(good, bad, selection)
+        check_usable(good, bad, selection)
 
     def _blocks(self, size: int, threads: int, selection: Selection) -> Generator[Batch | Skipped, None, None]:
         offset = 0
@@ -196,7 +199,15 @@ def open_data(
 ) -> Dataset:
     """Return the dataset for a model with the inputs `specs`.
 
-    `options` are about images; arrays are fed as they are. `executor` lists folders, by default this process.
+    Args:
+        data: files, folders, URIs or arrays.
+        specs: the inputs of the model.
+        options: how images become samples; arrays are fed as they are.
+        executor: what lists folders; by default threads of this process.
+
+    Raises:
+        DataError: if the data cannot be read, or does not fit the model.
+        OptionError: if an option does not fit the model.
     """
     if not specs:
         raise DataError("the model has no inputs, so there is nothing to calibrate on")
@@ -215,7 +226,7 @@ def open_data(
 def _open_files(
     paths: Iterable[Any], specs: Sequence[InputSpec], options: ImageOptions, executor: Executor | None
 ) -> Dataset:
-    """Open files, those of one kind that follow each other together."""
+    """Open files; consecutive files of one kind are opened together."""
     paths = list(paths)
     for path in paths:
         if not isinstance(path, (str, os.PathLike)):
@@ -232,13 +243,13 @@ def _open_files(
 
 
 def _open_memory(items: list[Any], specs: Sequence[InputSpec]) -> Dataset:
-    """Check arrays that are all there at once, and know their number."""
+    """Check arrays that are all in memory, and count their samples."""
     total = sum(block.count for block in array_blocks(items, specs, "array"))
     return Dataset([IterableReader(items, tuple(specs), total)])
 
 
 def _peeked(data: Any) -> tuple[object, Iterable[Any]]:
-    """Return the first item and all items: `data` itself if it can be read again, else what is left of it."""
+    """Return the first item, and an iterable of all items: `data` itself if it can be iterated over again."""
     try:
         items = iter(data)
     except TypeError:
@@ -249,12 +260,12 @@ def _peeked(data: Any) -> tuple[object, Iterable[Any]]:
 
 
 def _shifted(selection: Selection, offset: int) -> RowSelector:
-    """The selection for a reader whose first sample has the index `offset`."""
+    """Return the selector for a reader whose first sample has the index `offset`."""
     return lambda start, stop: selection.among(start + offset, stop + offset) - offset
 
 
-def check_enough(good: int, bad: Sequence[Skipped], selection: Selection) -> None:
-    """Raise DataError when no sample, or less than half of them, could be used."""
+def check_usable(good: int, bad: Sequence[Skipped], selection: Selection) -> None:
+    """Raise DataError if no sample, or less than half of the samples, could be used."""
     if good >= max(len(bad) + selection.unusable, 1):
         return
     if not bad and selection.shard.count > 1:

@@ -1,6 +1,7 @@
-"""Readers: each yields the samples of a stretch of the data in order, in blocks.
+"""Readers: each yields the samples of one stretch of the data, in order and in blocks.
 
-What is in files is read by the readers of its source (`onnxnorm.data.sources`); here are those of what is in memory.
+Files are read by the readers of their sources (`onnxnorm.data.sources`); this module has the readers for data in
+memory.
 """
 
 from __future__ import annotations
@@ -24,36 +25,36 @@ __all__ = ["IterableReader", "MemoryReader", "Reader", "printable"]
 
 
 class Reader(Protocol):
-    """Reads a stretch of the data. Its samples have the indices 0, 1, 2, ... in it."""
+    """Reads one stretch of the data, in which the samples have the indices 0, 1, 2, ..."""
 
     @property
     def total(self) -> int | None:
-        """Number of samples; None when only reading will tell."""
+        """Number of samples; None if it is not known before reading."""
 
     @property
     def sample_bytes(self) -> int | None:
-        """Bytes of one sample; None when they differ, or only reading will tell."""
+        """Bytes of one sample; None if samples differ, or if it is not known before reading."""
 
     @property
     def file_count(self) -> int:
-        """How many files it reads: one, or one for each sample; 0 for what is in memory."""
+        """Number of files that are read: one, or one for each sample; 0 for data in memory."""
 
     @property
     def preprocessing(self) -> Preprocessing | None:
-        """How images become samples; None where there are no images."""
+        """How images become samples; None if there are no images."""
 
     def blocks(
         self, size: int, threads: int, selected: RowSelector = all_rows
     ) -> Generator[Batch | Skipped, None, None]:
-        """Yield the selected samples in order, in blocks of at most about `size`, and what had to be skipped."""
+        """Yield the selected samples in order, in blocks of about `size` at most, and the samples that are skipped."""
 
     def select(self, rows: Indices) -> Reader:
-        """A reader of these samples alone, under the same indices, that can be sent to another process."""
+        """Return a reader of these samples only, with the same indices, that can be sent to another process."""
 
 
 @dataclass(frozen=True)
 class IterableReader:
-    """Reads arrays in memory, or an iterable of them: each is a block."""
+    """Reads arrays in memory, or an iterable of arrays, each as one block."""
 
     items: Iterable[ArrayItem]
     specs: tuple[InputSpec, ...]
@@ -64,21 +65,21 @@ class IterableReader:
 
     def blocks(
         self,
-        size: int,  # noqa: ARG002 - no reading
+        size: int,  # noqa: ARG002 - the arrays are in memory
         threads: int,  # noqa: ARG002
         selected: RowSelector = all_rows,
     ) -> Generator[Batch | Skipped, None, None]:
-        """Yield the arrays as they come."""
+        """Yield the selected samples of each array as one block."""
         yield from array_blocks(self.items, self.specs, "array", selected)
 
     def select(self, rows: Indices) -> MemoryReader:
-        """A reader of these samples alone, under the same indices."""
+        """Return a reader of these samples only, with the same indices."""
         return MemoryReader(tuple(array_blocks(self.items, self.specs, "array", these_rows(rows))))
 
 
 @dataclass(frozen=True)
 class MemoryReader:
-    """Reads blocks that are in memory already."""
+    """Yields blocks that are in memory already."""
 
     items: tuple[Batch, ...]
     sample_bytes: int | None = None
@@ -92,19 +93,19 @@ class MemoryReader:
 
     def blocks(
         self,
-        size: int,  # noqa: ARG002 - no reading
+        size: int,  # noqa: ARG002 - the blocks are in memory
         threads: int,  # noqa: ARG002
-        selected: RowSelector = all_rows,  # noqa: ARG002 - all of them
+        selected: RowSelector = all_rows,  # noqa: ARG002 - `select` has selected already
     ) -> Generator[Batch | Skipped, None, None]:
-        """Yield the blocks."""
+        """Yield all blocks."""
         yield from self.items
 
     def select(self, rows: Indices) -> MemoryReader:
-        """A reader of these samples alone, under the same indices."""
-        numbers = (np.flatnonzero(np.isin(block.indices, rows)) for block in self.items)
-        return MemoryReader(tuple(block.select(at) for block, at in zip(self.items, numbers, strict=True) if len(at)))
+        """Return a reader of these samples only, with the same indices."""
+        positions = (np.flatnonzero(np.isin(block.indices, rows)) for block in self.items)
+        return MemoryReader(tuple(block.select(at) for block, at in zip(self.items, positions, strict=True) if len(at)))
 
 
 def printable(path: str | Path | RemoteFile) -> str:
-    """Return the path with bytes that are not UTF-8 replaced, so that it can be written anywhere."""
+    """Return the path with bytes that are not UTF-8 replaced, so that any stream can print it."""
     return os.fsencode(path).decode("utf-8", "replace")

@@ -1,6 +1,6 @@
-"""Images that lie elsewhere: URIs such as `s3://bucket/folder`, `gs://...`, `memory://...`, read through fsspec.
+"""Files in remote stores: URIs such as `s3://bucket/folder`, `gs://...` or `memory://...`, read through fsspec.
 
-A `RemoteFile` is only the URI, so it can be sent to whoever reads it.
+A `RemoteFile` holds nothing but its URI, so it can be sent to another process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["RemoteFile", "fsspec_module", "is_uri"]
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file by its URI, with as much of the interface of a path as reading a picture takes."""
+    """A file in a store, named by its URI, with the part of the interface of `Path` that reading an image needs."""
 
     uri: str
 
@@ -32,11 +32,11 @@ class RemoteFile:
 
     @property
     def suffix(self) -> str:
-        """The extension with its dot."""
+        """The file extension, with its dot."""
         return PurePosixPath(self.uri).suffix
 
-    def open(self, mode: str = "rb") -> IO[bytes]:  # noqa: ARG002 - as that of a path
-        """Read all of it. Whatever the store objects to is an OSError."""
+    def open(self, mode: str = "rb") -> IO[bytes]:  # noqa: ARG002 - the signature of Path.open
+        """Read the whole file into memory. Raises OSError for any error of the store."""
         try:
             system, path = fsspec_module().core.url_to_fs(self.uri)
             return BytesIO(system.cat_file(path))
@@ -47,12 +47,12 @@ class RemoteFile:
 
 
 def is_uri(path: str | os.PathLike[str]) -> bool:
-    """Whether this is a URI, not a path of this machine."""
+    """Whether this is a URI, and not a path on this machine."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", os.fspath(path)) is not None
 
 
 def fsspec_module() -> Any:
-    """The package `fsspec`, which only URIs need."""
+    """Import and return `fsspec`, which only URIs need. Raises OptionError if it is not installed."""
     try:
         return import_module("fsspec")
     except ImportError:

@@ -1,9 +1,9 @@
-"""Which samples: every one has an index, its place in DATA (a file, or a row of an array), counted from 0.
+"""Selects samples. Each sample has an index, its position in DATA (a file, or a row of an array), counted from 0.
 
-A shard I/N takes the indices I, I + N, I + 2N, ...: shards with one N are disjoint and together are everything,
-whatever is in the files. `Ranges` says compactly which are done, by their places along the shard: 0, 1, 2, ... A run
-that goes through its data in order has one range; what waits for a full batch, or is still out at another worker, makes
-a few gaps.
+The shard I/N has the indices I, I + N, I + 2N, ...: shards with the same N are disjoint and together hold all samples,
+whatever is in the files. `Ranges` compactly records which samples are done, by their places 0, 1, 2, ... along the
+shard. A run that reads its data in order needs one range; samples that wait for a full batch, or that a worker has not
+returned yet, leave a few gaps.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ __all__ = ["Indices", "Ranges", "RowSelector", "Selection", "Shard", "all_rows",
 Indices = NDArray[np.int64]
 
 RowSelector = Callable[[int, int], Indices]
-"""Gives the selected samples among those from start to stop, ascending."""
+"""Maps `(start, stop)` to the indices of the selected samples in `[start, stop)`, ascending."""
 
-# Row numbers are made for a stretch of this many rows at a time.
+# Indices are computed for a stretch of this many rows at a time.
 _STRETCH = 65536
 
 
 def all_rows(start: int, stop: int) -> Indices:
-    """Select all samples."""
+    """Select every sample in `[start, stop)`."""
     return np.arange(start, stop, dtype=np.int64)
 
 
 def these_rows(rows: Indices) -> RowSelector:
-    """Select these samples."""
+    """Return a selector of the samples `rows`, which must be ascending."""
     return lambda start, stop: rows[np.searchsorted(rows, start) : np.searchsorted(rows, stop)]
 
 
 def stretches(total: int, selected: RowSelector) -> Iterator[Indices]:
-    """The selected samples of `total`, a stretch at a time."""
+    """Yield the indices of the selected samples among `total`, one stretch at a time."""
     for start in range(0, total, _STRETCH):
         yield selected(start, min(start + _STRETCH, total))
 
 
 @dataclass(frozen=True)
 class Shard:
-    """The part `index` of `count` parts."""
+    """One of `count` disjoint parts of the samples: the one numbered `index`, from 0."""
 
     index: int = 0
     count: int = 1
@@ -62,20 +62,20 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Return the shard that `"I/N"` names."""
-        found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
-        if not found:
+        """Return the shard that `"I/N"` names. Raises OptionError if there is no such shard."""
+        match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+        if not match:
             raise OptionError(f"--shard {text!r} is not of the form I/N, such as 0/4 for the first of four")
-        return cls(int(found[1]), int(found[2]))
+        return cls(int(match[1]), int(match[2]))
 
     def size(self, total: int) -> int:
-        """How many of `total` samples belong to it."""
+        """Number of samples in this shard, of `total` in all."""
         return len(range(self.index, total, self.count))
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """A set of integers as disjoint ranges `(start, stop)`, ascending and not touching."""
+    """A set of integers, stored as ranges `(start, stop)` that are ascending, disjoint and not adjacent."""
 
     spans: tuple[tuple[int, int], ...] = ()
 
@@ -89,7 +89,7 @@ class Ranges:
         return at >= 0 and place < self.spans[at][1]
 
     def with_spans(self, spans: Iterable[tuple[int, int]]) -> Ranges:
-        """The union with other ranges. Those that are there already are not looked through: there may be many."""
+        """Return the union with other ranges, found by bisection because there may be many ranges already."""
         joined = list(self.spans)
         for span in _united(spans):
             low = bisect_left(joined, span[0], key=itemgetter(1))
@@ -99,11 +99,11 @@ class Ranges:
         return Ranges(tuple(joined))
 
     def with_places(self, places: Iterable[int]) -> Ranges:
-        """The union with single integers."""
+        """Return the union with single integers."""
         return self.with_spans((place, place + 1) for place in places)
 
     def gaps(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Ranges of `[start, stop)` that are not in this set, ascending."""
+        """Yield the ranges of `[start, stop)` that are not in this set, ascending."""
         for begin, end in self.spans[max(0, bisect_right(self.spans, (start, start)) - 1) :]:
             if begin >= stop:
                 break
@@ -115,7 +115,7 @@ class Ranges:
 
 
 def _united(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The union as ranges that are ascending, do not touch, and are not empty."""
+    """Return the union as ranges that are ascending, disjoint, not adjacent and not empty."""
     united: list[tuple[int, int]] = []
     for start, stop in sorted(spans):
         if united and start <= united[-1][1]:
@@ -129,7 +129,11 @@ def _united(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 class Selection:
     """The samples of a shard that are not done yet.
 
-    `done` are places along the shard. `measured` and `unusable` count the samples that are done, and bear on `--limit`.
+    Attributes:
+        shard: the shard.
+        done: places along the shard of the samples that are done.
+        measured: how many of these were measured; they count towards `--limit`.
+        unusable: how many of these could not be used.
     """
 
     shard: Shard = Shard()
@@ -138,28 +142,28 @@ class Selection:
     unusable: int = 0
 
     def among(self, start: int, stop: int) -> Indices:
-        """The indices of the shard in `[start, stop)` that are not done, ascending."""
+        """Return the indices of the shard in `[start, stop)` that are not done, ascending."""
         parts = [np.arange(a, b, dtype=np.int64) for a, b in self.done.gaps(*self._places(start, stop))]
         return np.concatenate([np.empty(0, np.int64), *parts]) * self.shard.count + self.shard.index
 
     def place(self, index: int) -> int:
-        """Where along the shard an index is."""
+        """Return the place along the shard of a sample, by its index."""
         return (index - self.shard.index) // self.shard.count
 
     def has_done(self, start: int, stop: int) -> bool:
-        """Whether a sample of the shard in `[start, stop)` is done."""
+        """Whether any sample of the shard in `[start, stop)` is done."""
         low, high = self._places(start, stop)
         return sum(end - begin for begin, end in self.done.gaps(low, high)) < high - low
 
     def done_among(self, start: int, stop: int) -> Indices:
-        """The indices of the shard in `[start, stop)` that are done, ascending."""
+        """Return the indices of the shard in `[start, stop)` that are done, ascending."""
         low, high = self._places(start, stop)
-        found = np.ones(high - low, np.bool_)
+        is_done = np.ones(high - low, np.bool_)
         for begin, end in self.done.gaps(low, high):
-            found[begin - low : end - low] = False
-        return (np.flatnonzero(found) + low) * self.shard.count + self.shard.index
+            is_done[begin - low : end - low] = False
+        return (np.flatnonzero(is_done) + low) * self.shard.count + self.shard.index
 
     def _places(self, start: int, stop: int) -> tuple[int, int]:
-        """The places along the shard of the indices in `[start, stop)`."""
+        """Return the range of places along the shard of the indices in `[start, stop)`."""
         low, high = (max(0, -(-(edge - self.shard.index) // self.shard.count)) for edge in (start, stop))
         return low, high

@@ -1,8 +1,7 @@
-"""Sources of samples: which kinds of files there are, and who reads them.
+"""Sources of samples: the kinds of files that can be read, and what reads them.
 
-A kind of file is added here alone: a class that reads it (`onnxnorm.data.readers.Reader`), and one call of `register`.
-Discovery, listing and the dataset speak of sources in general. Files are kept in tables by the number of their source
-in `sources()`.
+To add a kind of file, write a class that reads it (`onnxnorm.data.readers.Reader`) and call `register` once. Discovery,
+listing and the dataset work with any source. Tables of files store the source of a file as its number in `sources()`.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ class Source:
     """One kind of file.
 
     Attributes:
-        kind: its name, such as "image".
-        one: what a single file is called in messages, such as "a .npy or .npz file".
-        files: what several are called, such as ".npy or .npz files".
-        endings: gives the endings of file names that belong to it, in lower case and with the dot.
-        remote: whether its files are read from stores (URIs) too, or only from the file system.
-        open: makes readers of files of this kind that follow each other in DATA, for the inputs of a model.
-        describe: says in a few words what so many files are, given their readers.
+        kind: name of the source, such as "image".
+        one: what messages call a single file, such as "a .npy or .npz file".
+        files: what messages call several files, such as ".npy or .npz files".
+        endings: returns the file extensions of this source, in lower case and with the dot.
+        remote: whether files are also read from stores (URIs), and not only from the file system.
+        open: makes readers for consecutive files of this kind, given the inputs of the model and the image options.
+        describe: describes the files in a few words, given their number and their readers.
     """
 
     kind: str
@@ -53,7 +52,7 @@ _registered: list[Source] = []
 
 
 def register(source: Source) -> None:
-    """Add a source. Raises ValueError if there is one of its kind, or one of its endings belongs to another."""
+    """Add a source. Raises ValueError if its kind or one of its endings belongs to another source."""
     for other in sources():
         if other.kind == source.kind or other.endings() & source.endings():
             raise ValueError(f"source {source.kind!r} has the kind or an ending of source {other.kind!r}")
@@ -62,7 +61,10 @@ def register(source: Source) -> None:
 
 
 def unregister(kind: str) -> None:
-    """Take away the source that was registered last, which must be of this kind: the numbers of others stay."""
+    """Remove the source that was registered last, so that the numbers of the others stay the same.
+
+    Raises ValueError if that source is not of this kind.
+    """
     if not _registered or _registered[-1].kind != kind:
         raise ValueError(f"the source registered last is not {kind!r}")
     _registered.pop()
@@ -70,23 +72,23 @@ def unregister(kind: str) -> None:
 
 
 def sources() -> Sequence[Source]:
-    """All sources: those of onnxnorm, then others in order of registration."""
+    """Return all sources: those of onnxnorm, then the others in order of registration."""
     return [*_built_in(), *_registered]
 
 
 @cache
 def _built_in() -> tuple[Source, ...]:
-    """The `SOURCE` of every reader of our own; loaded when it is asked for, since readers know this module."""
+    """Return the `SOURCE` of each built-in reader; imported late, because readers import this module."""
     return tuple(import_module(module).SOURCE for module in _BUILT_IN)
 
 
 def source_number(kind: str) -> int:
-    """The number of a source, by its kind."""
+    """Return the number of the source of this kind."""
     return next(number for number, source in enumerate(sources()) if source.kind == kind)
 
 
 def kind_of(name: str) -> str | None:
-    """What kind of file has this name; None if no source has its ending."""
+    """Return the kind of the file with this name; None if its ending belongs to no source."""
     stem, dot, ending = name.rpartition(".")
     return _kinds().get((dot + ending).lower()) if stem else None
 

@@ -1,1 +1,1 @@
-"""What people look at: tables in the terminal, and a page with plots."""
+"""Reports for people: tables in the terminal, and a page with plots."""

@@ -1,4 +1,4 @@
-"""What a page is about: the statistics of a model, the scales of its filters, and what verification found."""
+"""The data of a report: the statistics of a model, the scales of its filters, and the result of the verification."""
 
 from __future__ import annotations
 
@@ -26,11 +26,22 @@ __all__ = ["ReportData", "report_data"]
 
 @dataclass(frozen=True)
 class ReportData:
-    """A model (name and digest), what was measured on it and, in `rewrite`, what was done to it; None: nothing yet.
+    """All that a report shows.
 
-    `layers` hold the statistic called `statistic` and scales: those of the rewrite, else those that `onnxnorm rewrite`
-    would choose by itself. `tied` says of each layer which filters share their scale. `verified_on` says what the
-    verification ran on.
+    Attributes:
+        name: name of the model.
+        digest: SHA-256 digest of the model.
+        statistics: what was measured on the model.
+        plan: what can be scaled, and why other filters are pinned.
+        layers: for each layer, the statistic and the scales: those of the rewrite, or, if there is none, those that
+            `onnxnorm rewrite` would choose by default.
+        tied: for each layer, which filters share their scale, shape `(channels,)`.
+        statistic: name of the statistic in `layers`.
+        rewritten_name: name of the rewritten model; None if there is none.
+        rewrite: how the model was rewritten; None if it was not.
+        verification: the result of the verification; None if there is none.
+        verified_on: what the verification ran on, for the text of the verdict.
+        statistics_name: name of the statistics file.
     """
 
     name: str
@@ -53,7 +64,7 @@ class ReportData:
 
     @property
     def settings(self) -> Mapping[str, str]:
-        """How the model was rewritten, or would be."""
+        """The settings with which the model was rewritten, or would be by default."""
         usual = {"statistic": "mean", "strength": "1.0", "target": "1.0", "power_of_two": "false"}
         return usual | dict(self.rewrite.entries) if self.rewrite else usual
 
@@ -67,22 +78,25 @@ def report_data(
     verified_on: str = "",
     statistics_name: str = "STATS",
 ) -> ReportData:
-    """Put together what is known. Raises StatisticsError or ModelError if the three do not belong together."""
+    """Collect the data of a report; see `ReportData` for the arguments.
+
+    Raises StatisticsError or ModelError if the model, the statistics and the rewritten model do not belong together.
+    """
     digest = model.digest()
     statistics.check_model(digest)
     rewrite = None if rewritten is None else read_back(model, rewritten, statistics.shapes)
-    found = rewrite.trace if rewrite else trace(read_graph(model, statistics.shapes))
+    traced = rewrite.trace if rewrite else trace(read_graph(model, statistics.shapes))
     recorded = rewrite.entries.get("filters", statistics.filters) if rewrite else statistics.filters
     kind: FilterKind = "all" if recorded == "all" else "conv"
-    layers = find_layers(found, kind)
-    statistic, scaled = _scaled(model, found, layers, statistics, rewrite)
+    layers = find_layers(traced, kind)
+    statistic, scaled = _scaled(model, traced, layers, statistics, rewrite)
     return ReportData(
         name=_name(model, "the model"),
         digest=digest,
         statistics=statistics,
-        plan=make_plan(found, layers, sum(int(layer.dead.sum()) for layer in scaled)),
+        plan=make_plan(traced, layers, sum(int(layer.dead.sum()) for layer in scaled)),
         layers=scaled,
-        tied=tuple(tied_filters(found, layers)),
+        tied=tuple(tied_filters(traced, layers)),
         statistic=statistic,
         rewritten_name=None if rewritten is None else _name(rewritten, "the rewritten model"),
         rewrite=rewrite,
@@ -94,19 +108,19 @@ def report_data(
 
 def _scaled(
     model: Model,
-    found: Trace,
+    traced: Trace,
     layers: tuple[Layer, ...],
     statistics: Statistics,
     rewrite: ReadBack | None,
 ) -> tuple[str, tuple[LayerScales, ...]]:
-    """The statistic that was brought to the target if these statistics hold it, else the mean; and the layers."""
+    """Return the statistic to show, with the layers: the one of the rewrite if `statistics` has it, else the mean."""
     statistic = rewrite.entries.get("statistic", "mean") if rewrite else "mean"
     try:
         statistic = statistic if needs_images(statistic) else "mean"
-        measured = measure(statistic, model, found, layers, statistics)
+        measured = measure(statistic, model, traced, layers, statistics)
     except (StatisticsError, OptionError):
-        statistic, measured = "mean", measure("mean", model, found, layers, statistics)
-    scales = choose_scales(found, layers, measured)
+        statistic, measured = "mean", measure("mean", model, traced, layers, statistics)
+    scales = choose_scales(traced, layers, measured)
     if rewrite:
         scales = scales.at(rewrite.of_slot, np.zeros(rewrite.of_slot.size, np.bool_))
     return statistic, scales.layers

@@ -1,6 +1,6 @@
-"""The headroom of two models in float16, in words: what the page and the terminal both say.
+"""The headroom of two models in float16, as text that the page and the terminal share.
 
-Made from plain data: what `verify --fp16 --json` prints under "fp16", where infinity is null.
+It is made from plain data: the value of "fp16" in the output of `verify --fp16 --json`, where infinity is null.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ SIDES = ("original", "rewritten")
 Json = Mapping[str, Any]
 
 
-def summary_rows(found: Json) -> list[tuple[str, ...]]:
-    """What is said about both models as a whole: the name of a row, and its text for each side."""
+def summary_rows(fp16: Json) -> list[tuple[str, ...]]:
+    """Return the summary of both models as rows: the name of the row, and its text for each of `SIDES`."""
     rows: dict[str, Callable[[Json], str]] = {
         "largest activation": lambda side: f"{or_infinite(side['largest_activation']):.4g}",
-        "headroom: 65504 over that": lambda side: _headroom(found["largest"], or_infinite(side["largest_activation"])),
+        "headroom: 65504 over that": lambda side: _headroom(fp16["largest"], or_infinite(side["largest_activation"])),
         "values that overflow": lambda side: f"{len(side['overflowing_values']):,} of {side['values']:,}",
         "values below 6.1e-5 as a whole": lambda side: f"{len(side['subnormal_values']):,}",
         "weights beyond 65504": lambda side: f"{side['overflowing_elements']:,} of {side['elements']:,}",
@@ -30,11 +30,11 @@ def summary_rows(found: Json) -> list[tuple[str, ...]]:
         "outputs not finite": lambda side: _worst_output(side, "not_finite", ".1%"),
         "outputs' rms error against float32": lambda side: _worst_output(side, "relative_rms_error", ".2e"),
     }
-    return [(name, *(text(found[side]) for side in SIDES)) for name, text in rows.items()]
+    return [(name, *(text(fp16[side]) for side in SIDES)) for name, text in rows.items()]
 
 
 def or_infinite(value: float | None) -> float:
-    """A number as JSON has it: null is infinity."""
+    """Return a number that was read from JSON, where null is infinity."""
     return float("inf") if value is None else value
 
 
@@ -43,7 +43,7 @@ def _headroom(limit: float, largest: float) -> str:
 
 
 def _worst_output(side: Json, key: str, digits: str) -> str:
-    found = [or_infinite(output[key]) for output in side["outputs"].values()]
-    if not found:
+    errors = [or_infinite(output[key]) for output in side["outputs"].values()]
+    if not errors:
         return "-"
-    return f"{max(found):{digits}}" if np.isfinite(max(found)) else "infinite"
+    return f"{max(errors):{digits}}" if np.isfinite(max(errors)) else "infinite"

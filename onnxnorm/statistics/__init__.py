@@ -1,4 +1,4 @@
-"""What calibration hands to rewriting: moments of every measured value, what they are of, and how precise they are."""
+"""Statistics pass from calibration to rewriting: moments of every measured value, their provenance and precision."""
 
 from onnxnorm.statistics.histograms import Histogram
 from onnxnorm.statistics.moments import Moments, Value

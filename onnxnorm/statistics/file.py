@@ -1,7 +1,7 @@
-"""The statistics file: one safetensors file with the arrays of all moments, and the rest as JSON in its metadata.
+"""The statistics file: a safetensors file with the arrays of all moments, and everything else as JSON in its metadata.
 
-Moments are written part by part as `INDEX.PART`, in float64; the counts of a histogram as `INDEX.histogram`, in the
-smallest unsigned type that holds them, and no more bins than are in use.
+Each field of `Moments` is written in float64 as `INDEX.FIELD`. The counts of a histogram are written as
+`INDEX.histogram`, in the smallest unsigned type that holds them, and only for the bins in use.
 """
 
 from __future__ import annotations
@@ -34,14 +34,20 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Content:
-    """What a statistics file holds: plain values by name, moments, and arrays of fingerprints by digest."""
+    """The content of a statistics file.
+
+    Attributes:
+        header: plain values by name.
+        values: the moments of every measured value.
+        files: fingerprints of files, shape `(files, 2)`, by the digest of their source.
+    """
 
     header: Mapping[str, Any]
     values: Mapping[Value, Moments]
     files: Mapping[str, NDArray[Any]]
 
     def to_bytes(self) -> bytes:
-        """As a file."""
+        """Return the bytes of the file."""
         arrays: dict[str, NDArray[Any]] = {f"files.{i}": prints for i, prints in enumerate(self.files.values())}
         table = []
         for index, (value, moments) in enumerate(self.values.items()):
@@ -53,20 +59,23 @@ class Content:
                 else:
                     row[part.name] = item
             if moments.histogram is not None:
-                found = moments.histogram
-                row["histogram"] = {"bits": BITS, "positions": found.positions, "start": found.start}
-                arrays[f"{index}.histogram"] = found.narrow()
+                histogram = moments.histogram
+                row["histogram"] = {"bits": BITS, "positions": histogram.positions, "start": histogram.start}
+                arrays[f"{index}.histogram"] = histogram.narrow()
             table.append(row)
         header = {"format": FORMAT} | dict(self.header) | {"values": table, "files": list(self.files)}
         return save(arrays, {"onnxnorm": json.dumps(header)})
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file, atomically. Raises StatisticsError if it cannot be written."""
+        """Write the file atomically. Raises StatisticsError if it cannot be written."""
         write_atomically(Path(path), self.to_bytes(), StatisticsError, "statistics ")
 
 
 def read_content(path: str | os.PathLike[str], build: Callable[[Content], T]) -> T:
-    """What `build` makes of the content of a file. Raises StatisticsError if it is missing or not one of ours."""
+    """Read a file and return `build(content)`.
+
+    Raises StatisticsError if the file does not exist, or if it is not a statistics file that `build` accepts.
+    """
     try:
         with safe_open(path, framework="numpy") as stream:
             header = json.loads((stream.metadata() or {})["onnxnorm"])
@@ -88,28 +97,28 @@ def read_content(path: str | os.PathLike[str], build: Callable[[Content], T]) ->
 
 
 def _moments(row: Mapping[str, Any], arrays: Arrays, index: int) -> Moments:
-    """The moments of one row of the table. Raises ValueError, TypeError or KeyError if they make no sense."""
+    """Return the moments of one row of the table. Raises ValueError, TypeError or KeyError if they are invalid."""
     parts: dict[str, Any] = {}
-    found: list[NDArray[Any]] = []
+    sums: list[NDArray[Any]] = []
     for part in _SUMS:
         key = f"{index}.{part.name}"
         if key in arrays:
             parts[part.name] = arrays[key]
-            found.append(arrays[key])
+            sums.append(arrays[key])
         else:
             parts[part.name] = row[part.name]
-    wanted = sum(part.type == "Floats" for part in _SUMS)
-    kinds = {(array.ndim, len(array), array.dtype.str) for array in found if array.ndim}
-    if len(found) != wanted or len(kinds) != 1 or found[0].ndim != 1 or found[0].dtype != np.float64:
+    expected = sum(part.type == "Floats" for part in _SUMS)
+    kinds = {(array.ndim, len(array), array.dtype.str) for array in sums if array.ndim}
+    if len(sums) != expected or len(kinds) != 1 or sums[0].ndim != 1 or sums[0].dtype != np.float64:
         raise ValueError(f"the arrays of {row['name']!r} do not fit each other")
-    moments = Moments(**parts, histogram=_histogram(row, arrays, index, len(found[0])))
-    if not (moments.images >= 1 and moments.weight > 0 and all(np.isfinite(array).all() for array in found)):
+    moments = Moments(**parts, histogram=_histogram(row, arrays, index, len(sums[0])))
+    if not (moments.images >= 1 and moments.weight > 0 and all(np.isfinite(array).all() for array in sums)):
         raise ValueError(f"the moments of {row['name']!r} are not those of any images")
     return moments
 
 
 def _histogram(row: Mapping[str, Any], arrays: Arrays, index: int, channels: int) -> Histogram | None:
-    """The histogram of a row, None without one; files written before there were any have none."""
+    """Return the histogram of a row; None if it has none, as in files older than histograms."""
     entry = row.get("histogram")
     if entry is None:
         return None

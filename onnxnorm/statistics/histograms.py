@@ -1,13 +1,14 @@
-"""Histograms of magnitudes: how often each size of activation was seen, per channel, and percentiles of that.
+"""Histograms of the magnitudes of activations per channel, and percentiles computed from them.
 
-The bins are the leading bits of float32 numbers themselves, the exponent and the first `BITS` bits of the mantissa,
-taken with a shift: octaves, each cut into `2**BITS` bins of one width. So there are no logarithms, and no range to be
-chosen beforehand; a number falls into the same bin on every machine, and counts are integers, which add up in any order
-to the same bits. A bin is at most `WIDTH` = 1/32 of its lower edge wide.
+The bin of a number is given by the leading bits of its float32 representation: the exponent and the first `BITS` bits
+of the mantissa, extracted with a shift. So every octave is cut into `2**BITS` bins of equal width. This needs neither
+logarithms nor a range to be set beforehand; a number falls into the same bin on every machine, and counts are integers,
+whose sums do not depend on the order. A bin is at most `WIDTH` = 1/32 of its lower edge wide.
 
-A percentile is the smallest magnitude that at least that share of all does not exceed, an order statistic (NumPy's
-`inverted_cdf`). It lies in the bin in which the count reaches its rank, so what is read off, by linear interpolation
-there, is off by less than `WIDTH`; where many numbers lie in a bin, by far less. Numbers below `SMALLEST` count as 0.
+A percentile is an order statistic: the smallest magnitude such that at least the given share of all magnitudes do not
+exceed it (NumPy's `inverted_cdf`). It lies in the bin in which the cumulative count reaches its rank, so the value,
+which is interpolated linearly in that bin, has a relative error below `WIDTH`, and a far smaller one where the bin
+holds many numbers. Numbers below `SMALLEST` count as 0.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SMALLEST = 2.0**-64
 _BIAS, _MANTISSA = 127, 23  # of float32
 _FIRST = (_BIAS - 64) << BITS  # the bin that starts at SMALLEST
 _INFINITE = (2 * _BIAS + 1) << BITS  # the bins of infinities and NaN start here
-_BLOCK = 1 << 16  # numbers that are counted at once: they and their bins stay in the processor's cache
+_BLOCK = 1 << 16  # how many numbers are counted at once: they and their bins fit into the processor's cache
 _FEW, _MOST = 1 << 32, 1 << 62
 
 Floats = NDArray[np.float64]
@@ -39,10 +40,14 @@ Floats = NDArray[np.float64]
 class Histogram:
     """Counts of the magnitudes of one value.
 
-    `positions` is how many numbers of each channel were counted, `counts`, shape `(channels, bins)`, how many of them
-    fell into the bins `start`, `start + 1`, ...; the rest was 0. The bins are those from the first to the last one in
-    which any channel has a number, and the type of the counts is uint32 below 2^32 positions, then uint64, so that
-    equal data make equal histograms, however they came together.
+    The bins run from the first to the last one in which any channel has a number, and counts are uint32 for fewer than
+    2^32 positions, else uint64. So equal data make equal histograms, in whatever order they were added.
+
+    Attributes:
+        positions: how many numbers of each channel were counted.
+        start: the number of the first bin.
+        counts: how many of these numbers fell into the bins `start`, `start + 1`, ..., shape `(channels, bins)`; the
+            rest were 0.
     """
 
     positions: int
@@ -51,7 +56,7 @@ class Histogram:
 
     @classmethod
     def of(cls, values: NDArray[np.float32]) -> Histogram:
-        """Of values `(rows, channels, positions)`. Raises OverflowError if one is not finite."""
+        """Count values of shape `(rows, channels, positions)`. Raises OverflowError if one is not finite."""
         rows, channels, positions = values.shape
         bits = values.view(np.uint32)
         step = max(1, _BLOCK // max(1, rows * positions))
@@ -63,7 +68,7 @@ class Histogram:
 
     @classmethod
     def _trimmed(cls, positions: int, start: int, counts: NDArray[Any]) -> Histogram:
-        """Without the empty bins at both ends."""
+        """Return the histogram without empty bins at its ends."""
         used = np.flatnonzero(counts.any(axis=0))
         if not used.size:
             return cls(positions, _FIRST, counts[:, :0].copy())
@@ -71,7 +76,7 @@ class Histogram:
         return cls(positions, start + first, counts[:, first : last + 1].copy())
 
     def __add__(self, other: Histogram) -> Histogram:
-        """Counts of both together."""
+        """Return the histogram of the numbers of both."""
         positions = self.positions + other.positions
         parts = [part for part in (self, other) if part.counts.size] or [self]
         start = min(part.start for part in parts)
@@ -92,24 +97,28 @@ class Histogram:
         return np.asarray(self.positions - self.counts.sum(axis=1, dtype=np.int64), np.int64)
 
     def percentile(self, percent: str | int) -> Floats:
-        """The magnitude that this many per cent of the numbers of each channel do not exceed, shape `(channels,)`.
+        """Return the magnitude that this many per cent of the numbers of each channel do not exceed.
 
-        `percent` is a whole number or a decimal fraction as text, such as "99.9", so that the rank is exact.
+        Args:
+            percent: a whole number, or a decimal fraction as text such as "99.9", so that the rank is exact.
+
+        Returns:
+            The percentiles, shape `(channels,)`.
         """
         rank = max(1, math.ceil(self.positions * Fraction(percent) / 100))
         reached = np.cumsum(self.counts, axis=1, dtype=np.int64) + self.zeros[:, np.newaxis]
         index = (reached < rank).sum(axis=1)
-        found = np.flatnonzero(rank > self.zeros)
+        nonzero = np.flatnonzero(rank > self.zeros)
         result = np.zeros(self.channels)
-        at = index[found]
-        count = self.counts[found, at].astype(np.float64)
-        before = reached[found, at] - self.counts[found, at].astype(np.int64)
+        at = index[nonzero]
+        count = self.counts[nonzero, at].astype(np.float64)
+        before = reached[nonzero, at] - self.counts[nonzero, at].astype(np.int64)
         low, high = _edges(self.start + at), _edges(self.start + at + 1)
-        result[found] = low + (high - low) * (rank - before - 0.5) / count
+        result[nonzero] = low + (high - low) * (rank - before - 0.5) / count
         return result
 
     def check(self) -> None:
-        """Raise ValueError if these are not counts of anything."""
+        """Raise ValueError if the counts are not possible for any numbers."""
         stop = self.start + self.counts.shape[1] if self.counts.ndim == 2 else -1
         if not (self.counts.dtype.kind == "u" and _FIRST <= self.start <= stop <= _INFINITE):
             raise ValueError("the bins of a histogram are not those of float32 numbers")
@@ -117,20 +126,19 @@ class Histogram:
             raise ValueError("the counts of a histogram do not add up")
 
     def narrow(self) -> NDArray[Any]:
-        """The counts in the smallest type that holds them all, for a file."""
+        """Return the counts in the smallest unsigned type that holds them all, for a file."""
         return self.counts.astype(np.min_scalar_type(int(self.counts.max(initial=0))))
 
     @classmethod
     def widened(cls, positions: int, start: int, counts: NDArray[Any]) -> Histogram:
-        """The opposite of `narrow`. Raises ValueError if these are not counts of anything."""
-        found = cls(positions, start, counts)
-        found.check()
+        """Return the histogram of counts from `narrow`. Raises ValueError if they are not possible for any numbers."""
+        cls(positions, start, counts).check()
         return cls(positions, start, counts.astype(_counter(positions)))
 
 
 def _counted(bits: NDArray[np.uint32]) -> NDArray[np.intp]:
-    """Counts `(channels, 1 + bins)` of numbers `(rows, channels, positions)`, the first for what counts as 0."""
-    keys = np.left_shift(bits, np.uint32(1), order="C")  # without the sign
+    """Count numbers `(rows, channels, positions)`; in the result `(channels, 1 + bins)`, column 0 counts zeros."""
+    keys = np.left_shift(bits, np.uint32(1), order="C")  # drops the sign
     keys >>= np.uint32(_MANTISSA - BITS + 1)
     np.maximum(keys, np.uint32(_FIRST - 1), out=keys)
     keys -= np.uint32(_FIRST - 1)
@@ -142,11 +150,11 @@ def _counted(bits: NDArray[np.uint32]) -> NDArray[np.intp]:
 
 
 def _counter(positions: int) -> type[np.uint32] | type[np.uint64]:
-    """The type of counts up to this many."""
+    """Return the dtype for counts up to `positions`."""
     return np.uint32 if positions < _FEW else np.uint64
 
 
 def _edges(bins: NDArray[np.intp]) -> Floats:
-    """The lower edges of bins."""
+    """Return the lower edges of bins, by their numbers."""
     octave, part = np.divmod(bins, 1 << BITS)
     return np.asarray(np.ldexp(1.0 + part * WIDTH, octave - _BIAS), np.float64)

@@ -1,13 +1,16 @@
-"""How sure a forecast is: what it would have been without this or that part of the run.
+"""The standard error of a forecast, estimated from forecasts without one part of the run each.
 
-A forecast is about a quantile over filters that err together, so nothing that takes them for independent says how sure
-it is. The run itself does. It is cut into blocks of consecutive images; the forecast is made again without each of
-them; and from how much these differ follows the standard error of its logarithm (the delete-a-group jackknife, for
-groups of different size: Busing, Meijer, van der Leeden, Statistics and Computing 9, 1999). Images whose order matters,
-a folder a subject, make blocks differ more, and forecasts less sure, as they are.
+A forecast is based on a quantile over filters whose errors are correlated, so a method that assumes independent filters
+cannot tell how uncertain it is. The run itself can: it is cut into blocks of consecutive images, and the forecast is
+repeated without each block. The spread of these forecasts gives the standard error of the logarithm of the forecast.
+If the order of the images matters, for example with one folder for each subject, blocks differ more and the standard
+error is larger, as it should be.
 
-Blocks are differences of sums, so what is kept is what the sums were at some moments of the run: `BLOCKS` to twice as
-many, every other one of which is forgotten when there are more.
+A block is the difference of two cumulative sums, so the sums are recorded at some points of the run: `BLOCKS` to twice
+as many. When there would be more, every other point is dropped.
+
+Source: the delete-a-group jackknife for groups of unequal size; Busing, Meijer, van der Leeden, Statistics and
+Computing 9, 1999.
 """
 
 from __future__ import annotations
@@ -24,19 +27,19 @@ from onnxnorm.statistics.precision import SHARES, RelativeErrors, image_count
 __all__ = ["BLOCKS", "Jackknife"]
 
 BLOCKS = 10
-_LEAST = 5  # blocks that tell something
+_LEAST = 5  # fewer blocks give no usable estimate
 _STEP = 8
 
 
 @dataclass
 class Jackknife:
-    """The sums of a run at some moments, at least `step` images apart."""
+    """The sums of a run, recorded at points that are at least `step` images apart."""
 
     step: int = _STEP
     points: list[tuple[int, Totals]] = field(default_factory=list)
 
     def watch(self, totals: Totals) -> None:
-        """Take note of the sums by now, if it is time."""
+        """Record the current sums if at least `step` images were measured since the last point."""
         images = image_count(totals)
         if images - (self.points[-1][0] if self.points else 0) < self.step:
             return
@@ -45,7 +48,10 @@ class Jackknife:
             self.points, self.step = self.points[1::2], 2 * self.step
 
     def log_standard_errors(self, totals: Totals) -> dict[float, float]:
-        """By share: the standard error of the logarithm of a forecast from these sums; none from too few blocks."""
+        """Return the standard error of the logarithm of a forecast from these sums, by share of filters.
+
+        The result is empty if there are too few blocks.
+        """
         images = image_count(totals)
         edges = [point for point in self.points if point[0] < images]
         if len(edges) + 1 < _LEAST:
@@ -54,22 +60,22 @@ class Jackknife:
         for (start, before), (stop, after) in zip([(0, {}), *edges], [*edges, (images, _sums(totals))], strict=True):
             sizes.append(stop - start)
             without.append(_variations(_without(totals, before, after)))
-        found = _jackknife(_variations(totals), np.array(without), images / np.array(sizes, np.float64))
-        return {share: float(error) for share, error in zip(SHARES, found, strict=True) if np.isfinite(error)}
+        errors = _jackknife(_variations(totals), np.array(without), images / np.array(sizes, np.float64))
+        return {share: float(error) for share, error in zip(SHARES, errors, strict=True) if np.isfinite(error)}
 
 
 def _sums(totals: Totals) -> Totals:
-    """What errors rest on, without the histograms, each of which is larger than all the rest."""
+    """Return the moments that errors depend on, without histograms, which would take most of the memory."""
     return {value: replace(moments, histogram=None) for value, moments in totals.items() if value.measure in MEANS}
 
 
 def _without(totals: Totals, before: Totals, after: Totals) -> Totals:
-    """The sums without the images that came between two moments."""
+    """Return the sums without the images that were measured between two points."""
     return {value: totals[value].without(before.get(value), moments) for value, moments in after.items()}
 
 
 def _variations(totals: Totals) -> NDArray[np.float64]:
-    """By share: the logarithm of the images that an error of 1 takes, which is all that a forecast rests on."""
+    """Return the logarithm of the number of images for an error of 1, shape `(shares,)`; forecasts are proportional."""
     errors = RelativeErrors.of(totals)
     if not errors.relative.size:
         return np.full(len(SHARES), np.nan)
@@ -78,7 +84,13 @@ def _variations(totals: Totals) -> NDArray[np.float64]:
 
 
 def _jackknife(whole: NDArray[np.float64], without: NDArray[np.float64], h: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standard errors `(k,)` of estimates `(k,)`, from those without each block `(blocks, k)`; h = n / block size."""
+    """Return standard errors `(k,)` of the estimates `whole` `(k,)`.
+
+    Args:
+        whole: the estimates from all images.
+        without: the estimates without each block, shape `(blocks, k)`.
+        h: number of all images over the images in each block, shape `(blocks,)`.
+    """
     blocks, h = len(h), h[:, np.newaxis]
     with np.errstate(invalid="ignore"):
         pseudo = h * whole - (h - 1) * without

@@ -1,8 +1,8 @@
-"""What is measured on images, one entry for each statistic of a filter.
+"""The statistics of a filter that are measured on images, one entry for each.
 
-An entry says what the probe must average for it, whether that takes a histogram, and how the statistic is read off the
-moments. From here the probe, the statistics, the rewrite and the command line take everything they know of it, so that
-a statistic is added by one call of `register`.
+An entry says what the probe must average, whether a histogram is needed, and how the statistic is computed from the
+moments. The probe, the statistics, the rewrite and the command line use these entries only, so one call of `register`
+adds a statistic everywhere.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from onnxnorm.statistics.moments import Moments
 __all__ = [
     "MEANS",
     "MeasuredStatistic",
-    "histograms_wanted",
     "measurable",
     "measured",
+    "needs_histograms",
     "operators_of",
     "register",
     "unregister",
@@ -30,7 +30,10 @@ __all__ = [
 Floats: TypeAlias = NDArray[np.float64]
 
 MEANS = {"mean": (), "mean_abs": ("Abs",)}
-"""By what a layer is measured anyway, behind its non-linearity or without one, and what is applied before averaging."""
+"""The measures that every calibration has, by name: the operators that are applied before averaging.
+
+A layer is measured by the mean behind its non-linearity, or by the mean absolute value if there is none.
+"""
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,14 @@ class MeasuredStatistic:
     """A statistic of filters that is measured on images.
 
     Attributes:
-        name: as `--statistic` and `--measure` have it.
-        help: what it is, for people.
-        read: gives the statistic and its standard errors (NaN where not known), both `(channels,)`, from moments.
-        average: the name in the statistics file of what is averaged for it; None for the mean that is measured anyway.
-        operators: the ONNX operators that are applied to an activation before averaging, one after the other; "Mul"
-            multiplies it by itself.
-        histogram: whether all magnitudes are counted for it.
-        missing: what statistics lack that were measured without it.
+        name: its name for `--statistic` and `--measure`.
+        help: a description for the help text.
+        read: computes the statistic and its standard errors (NaN if not known), both `(channels,)`, from moments.
+        average: name in the statistics file of the average that it needs; None if the usual mean is enough.
+        operators: the ONNX operators that are applied to an activation before averaging, in order; "Mul" multiplies
+            the activation by itself.
+        histogram: whether it needs a histogram of all magnitudes.
+        missing: what statistics that were measured without it lack, for messages.
     """
 
     name: str
@@ -58,27 +61,27 @@ class MeasuredStatistic:
 
     @property
     def optional(self) -> bool:
-        """Whether it is only measured if it is asked for."""
+        """Whether it is measured only on request."""
         return self.histogram or self.average is not None
 
 
 def measured() -> dict[str, MeasuredStatistic]:
-    """All statistics that are measured on images, by name."""
+    """Return all statistics that are measured on images, by name."""
     return {entry.name: entry for entry in _entries}
 
 
 def measurable() -> tuple[str, ...]:
-    """The names of those that are only measured if they are asked for."""
+    """Return the names of the statistics that are measured only on request."""
     return tuple(entry.name for entry in _entries if entry.optional)
 
 
 def operators_of(average: str) -> tuple[str, ...]:
-    """The operators that are applied before averaging what has this name in the statistics file."""
+    """Return the operators that are applied before averaging, for an average by its name in the statistics file."""
     return MEANS[average] if average in MEANS else next(e.operators for e in _entries if e.average == average)
 
 
 def register(entry: MeasuredStatistic) -> None:
-    """Add a statistic. Raises ValueError if its name, or that of what it averages, is taken."""
+    """Add a statistic. Raises ValueError if its name, or the name of its average, is in use."""
     averages = {*MEANS, *(other.average for other in _entries)} - {None}
     if entry.name in measured() or entry.average in averages:
         raise ValueError(f"statistic {entry.name!r} has the name or the average of another one")
@@ -86,7 +89,7 @@ def register(entry: MeasuredStatistic) -> None:
 
 
 def unregister(name: str) -> None:
-    """Take a statistic away again."""
+    """Remove a statistic by its name. Raises KeyError if there is none."""
     _entries.remove(measured()[name])
 
 
@@ -95,7 +98,7 @@ def _unknown(values: Floats) -> Floats:
 
 
 def _root_mean_square(moments: Moments) -> tuple[Floats, Floats]:
-    """`rms = sqrt(m)`, so by the delta method its standard error is that of m over `2 * rms`."""
+    """Return `rms = sqrt(m)` and, by the delta method, its standard error: the standard error of m over `2 * rms`."""
     rms = np.sqrt(np.maximum(moments.mean, 0.0))
     return rms, np.divide(moments.standard_error, 2 * rms, out=_unknown(rms), where=rms > 0)
 
@@ -129,6 +132,6 @@ _entries: list[MeasuredStatistic] = [
 ]
 
 
-def histograms_wanted(names: Sequence[str]) -> bool:
-    """Whether one of these statistics takes a histogram."""
+def needs_histograms(names: Sequence[str]) -> bool:
+    """Whether any of these statistics needs a histogram."""
     return any(measured()[name].histogram for name in names)

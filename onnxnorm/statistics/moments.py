@@ -2,11 +2,12 @@
 
 For channel c of a measured value, image i contributes its mean `m[i, c]` over the positions of that image, with a
 weight `w[i]`: the number of positions, so that the weighted mean is the mean over all images *and positions* (or 1, so
-that all images count the same). Kept are sums only, in float64, so that batches, shards and runs add up in any order::
+that all images count the same). Only sums are stored, in float64, so batches, shards and runs can be added in any
+order::
 
     mean = Σ w m / Σ w          variance of the mean = n / (n - 1) * Σ w² (m - mean)² / (Σ w)²
 
-The standard error is that of a ratio of sums over independent images (Cochran, Sampling Techniques, 1977, section 6.4).
+Source: the standard error of a ratio of sums over independent images; Cochran, Sampling Techniques, 1977, section 6.4.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ _SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 def stand_out(values: Floats) -> NDArray[np.bool_]:
-    """Which of a layer's numbers `(channels,)` stand out from the rounding noise of the largest one, and from 0.
+    """Return which of a layer's numbers `(channels,)` stand out from 0 and from the rounding noise of the largest one.
 
-    Filters whose statistic does not are *dead*: it is too small to divide by. NaN does not stand out.
+    A filter whose statistic does not stand out is *dead*: it is too small to divide by. NaN does not stand out.
     """
     magnitudes = np.nan_to_num(np.abs(values))
     return np.asarray(magnitudes > max(_NOISE * magnitudes.max(initial=0.0), _SMALLEST))
@@ -42,9 +43,15 @@ def stand_out(values: Floats) -> NDArray[np.bool_]:
 class Moments:
     """Sums over images for one measured value; arrays have shape `(channels,)`.
 
-    `images` counts images, `weight` is Σ w (with positions as weights: how many positions), `weight_squares` Σ w²,
-    `total` Σ w m, `square_total` Σ w² m, `squares` Σ w² m², and `largest` the largest single activation seen.
-    `histogram` counts the magnitudes of all activations, where that was asked for.
+    Attributes:
+        images: number of images.
+        weight: Σ w; the number of positions, if positions are the weights.
+        weight_squares: Σ w².
+        total: Σ w m.
+        square_total: Σ w² m.
+        squares: Σ w² m².
+        largest: the largest magnitude of a single activation.
+        histogram: counts of the magnitudes of all activations; None if they were not measured.
     """
 
     images: int
@@ -58,7 +65,13 @@ class Moments:
 
     @classmethod
     def of(cls, means: NDArray[Any], largest: NDArray[Any], weights: NDArray[Any]) -> Moments:
-        """Moments of a batch: per-image means and maxima `(n, channels)`, weights `(n,)`."""
+        """Return the moments of a batch.
+
+        Args:
+            means: mean of each image, shape `(n, channels)`.
+            largest: largest magnitude of each image, shape `(n, channels)`.
+            weights: weight of each image, shape `(n,)`.
+        """
         m, w = means.astype(np.float64), weights.astype(np.float64)[:, np.newaxis]
         squares = w * w
         return cls(
@@ -72,7 +85,7 @@ class Moments:
         )
 
     def __add__(self, other: Moments) -> Moments:
-        """Moments of both together."""
+        """Return the moments of the images of both. Raises StatisticsError if only one has a histogram."""
         return Moments(
             images=self.images + other.images,
             weight=self.weight + other.weight,
@@ -85,9 +98,14 @@ class Moments:
         )
 
     def without(self, before: Moments | None, after: Moments) -> Moments:
-        """These, without the images that came in between two earlier moments of one run; None is its beginning.
+        """Return the moments without the images that were measured between two points of the same run.
 
-        `largest` stays that of all, and there is no histogram.
+        Args:
+            before: the moments at the first point; None for the start of the run.
+            after: the moments at the second point.
+
+        Returns:
+            Moments without a histogram, whose `largest` is still that of all images.
         """
         sums = ("images", "weight", "weight_squares", "total", "square_total", "squares")
         left = {name: getattr(self, name) - getattr(after, name) for name in sums}
@@ -96,7 +114,7 @@ class Moments:
         return Moments(**left, largest=self.largest)
 
     def _joined(self, other: Moments) -> Histogram | None:
-        """The histogram of both. Raises StatisticsError if only one has one."""
+        """Return the histogram of both. Raises StatisticsError if only one of them has a histogram."""
         if self.histogram is None and other.histogram is None:
             return None
         if self.histogram is None or other.histogram is None:
@@ -110,29 +128,32 @@ class Moments:
 
     @property
     def mean(self) -> Floats:
-        """Mean activation per channel."""
+        """Mean activation of each channel, shape `(channels,)`."""
         return self.total / self.weight
 
     def percentile(self, percent: str | int) -> Floats:
-        """The magnitude that this many per cent of a channel's activations do not exceed; NaN without a histogram."""
+        """Return the magnitude that this many per cent of a channel's activations do not exceed, shape `(channels,)`.
+
+        It is NaN without a histogram. `percent` is a whole number, or a decimal fraction as text such as "99.9".
+        """
         if self.histogram is None:
             return np.full(self.channels, np.nan)
         return np.minimum(self.histogram.percentile(percent), self.largest)
 
     @property
     def live(self) -> NDArray[np.bool_]:
-        """Which channels have a mean that stands out (`stand_out`)."""
+        """Which channels have a mean that stands out (`stand_out`), shape `(channels,)`."""
         return stand_out(self.mean)
 
     @property
     def relative_error(self) -> Floats:
-        """Standard error over the magnitude of the mean, `(channels,)`; NaN where channels are not live."""
+        """Standard error over the magnitude of the mean, shape `(channels,)`; NaN for channels that are not live."""
         mean = np.where(self.live, np.abs(self.mean), np.nan)
         return np.asarray(self.standard_error / mean, np.float64)
 
     @property
     def standard_error(self) -> Floats:
-        """Standard error of the mean per channel; NaN for a single image."""
+        """Standard error of the mean of each channel, shape `(channels,)`; NaN for a single image."""
         if self.images < 2:
             return np.full(self.channels, np.nan)
         mean = self.mean
@@ -143,7 +164,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Value:
-    """A measured value: its name in the graph, and what was averaged (`mean`, `mean_abs`, or what `measures` names)."""
+    """A measured value: its name in the graph, and the name of the average (`mean`, `mean_abs`, or see `measures`)."""
 
     name: str
     measure: str
@@ -153,8 +174,8 @@ Totals = Mapping[Value, Moments]
 """The moments of every measured value."""
 
 
-def merge_totals(totals: Totals, found: Totals) -> Totals:
-    """Moments of both together; either may have measured nothing."""
-    if not totals or not found:
-        return totals or found
-    return {value: totals[value] + moments for value, moments in found.items()}
+def merge_totals(totals: Totals, other: Totals) -> Totals:
+    """Return the moments of the images of both; either may be empty."""
+    if not totals or not other:
+        return totals or other
+    return {value: totals[value] + moments for value, moments in other.items()}

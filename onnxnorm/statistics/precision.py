@@ -1,13 +1,15 @@
 """How precise the means are, and how many images a given precision takes.
 
-**How exact.** The relative standard error of a filter is the standard error of its mean over the mean (`Moments`).
+**How precise.** The relative standard error of a filter is the standard error of its mean over the magnitude of the
+mean (`Moments`).
 
 **How many.** A standard error falls with the square root of the number of images, so a filter whose relative standard
-error is e after n images needs about n (e / R)² for R: a quantile of that over live filters is the forecast. It is
-relative to a mean that is itself known up to e, and that alone moves its square by about 2e: from e > 0.2 on a forecast
-is called rough, for it may be off by more than half as much again. So it is where filters have means near 0 because
-positive and negative activations cancel, behind a LeakyRelu or a PRelu. How sure it is beyond that, a run knows
-(`jackknife.py`): a forecast then comes with a range, and is called rough where that is wider than half as much again.
+error is e after n images needs about n (e / R)² images for the error R. The forecast is a quantile of that number over
+live filters. The error e is relative to a mean that is itself only known up to e, which alone changes e² by a factor of
+about 1 + 2e. So if e > 0.2, a forecast may be wrong by a factor of about 1.5 and is called rough. That happens where
+means are near 0 because positive and negative activations cancel, behind a LeakyRelu or a PRelu. The run itself
+provides the rest of the uncertainty (`jackknife.py`): a forecast then has a range, and is called rough where the range
+is wider than a factor of 1.5 to either side.
 """
 
 from __future__ import annotations
@@ -30,12 +32,18 @@ TOLERANCES = (0.05, 0.01)
 SHARES = (0.5, 0.95)
 FACTOR = 1.5
 ROUGH = 0.2  # 1 + 2e is then 1.4, and exp(2e) 1.5
-_NORMAL = 2.2  # half of a 95 % interval in standard errors, known from 10 to 20 blocks (Student's t: 2.26 to 2.09)
+_NORMAL = 2.2  # half a 95 % interval in standard errors that 10 to 20 blocks give (Student's t: 2.26 to 2.09)
 
 
 @dataclass(frozen=True)
 class RelativeErrors:
-    """Relative standard errors of the live filters, `(live,)`, and to which value and channel each belongs."""
+    """Relative standard errors of the live filters.
+
+    Attributes:
+        images: number of images measured.
+        relative: relative standard errors, shape `(live,)`.
+        places: for each measured value, its live channels; in order, they are the filters of `relative`.
+    """
 
     images: int
     relative: Floats = field(repr=False)
@@ -43,7 +51,7 @@ class RelativeErrors:
 
     @classmethod
     def of(cls, values: Mapping[Value, Moments]) -> RelativeErrors:
-        """The errors of these moments; none for a single image."""
+        """Return the errors of these moments; none for a single image."""
         errors, places = [np.empty(0)], []
         for value, moments in values.items():
             if value.measure not in MEANS:
@@ -54,11 +62,11 @@ class RelativeErrors:
         return cls(image_count(values), np.concatenate(errors), tuple(places))
 
     def quantile(self, share: float) -> float:
-        """The error that this share of live filters does not exceed; NaN where nothing is known."""
+        """Return the error that this share of live filters does not exceed; NaN if no error is known."""
         return float(np.quantile(self.relative, share)) if self.relative.size else float("nan")
 
     def worst(self, count: int) -> list[tuple[Value, int, float]]:
-        """The least certain filters: value, channel, relative standard error."""
+        """Return the `count` least certain filters: value, channel, relative standard error; the worst first."""
         owners = [(value, int(channel)) for value, live in self.places for channel in live]
         order = np.argsort(-self.relative, kind="stable")[:count]
         return [(*owners[index], float(self.relative[index])) for index in order]
@@ -72,10 +80,16 @@ class RelativeErrors:
 
 @dataclass(frozen=True)
 class Forecast:
-    """About how many `images` bring the relative standard error to `tolerance` for this share of live filters.
+    """About how many images a given precision needs.
 
-    `low` and `high` are the ends of a 95 % confidence interval, where the run can tell. `rough`: that is wider than a
-    factor of 1.5 to either side, or the means are not exact enough yet for less.
+    Attributes:
+        tolerance: the relative standard error to reach.
+        share: the share of live filters that are to reach it.
+        images: about how many images are needed.
+        rough: whether the confidence interval is wider than a factor of 1.5 to either side, or the means are not yet
+            precise enough for a better forecast.
+        low: lower end of a 95 % confidence interval, in images; None if it is not known.
+        high: upper end of the same interval.
     """
 
     tolerance: float
@@ -86,7 +100,7 @@ class Forecast:
     high: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the fields as plain values."""
         return asdict(self)
 
 
@@ -96,9 +110,14 @@ def forecast(
     shares: tuple[float, ...] = SHARES,
     log_standard_errors: Mapping[float, float] | None = None,
 ) -> tuple[Forecast, ...]:
-    """Forecasts for each tolerance and share; none where no error is known.
+    """Return a forecast for each tolerance and share; none if no error is known.
 
-    `log_standard_errors` are the standard errors of their logarithms, by share (`Jackknife.spreads`).
+    Args:
+        errors: the errors so far.
+        tolerances: the relative standard errors to reach.
+        shares: the shares of live filters that are to reach them.
+        log_standard_errors: standard errors of the logarithms of the forecasts, by share
+            (`Jackknife.log_standard_errors`).
     """
     if not errors.relative.size:
         return ()
@@ -122,5 +141,5 @@ def _whole(images: float) -> int:
 
 
 def image_count(values: Mapping[Value, Moments]) -> int:
-    """How many images these moments are of."""
+    """Return the number of images that every value was measured on."""
     return min((moments.images for moments in values.values()), default=0)

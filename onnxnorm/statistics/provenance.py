@@ -1,13 +1,15 @@
-"""Which images statistics were measured on, so that none is counted twice when statistics are merged.
+"""Records which images were measured, so that none is counted twice when statistics are merged.
 
 A source is one DATA: the digest of its files' names and sizes, their order, and the shards of it that were measured.
-Two shards of one source are disjoint if their strides say so: I/N and J/M share no index unless I = J modulo gcd(N, M).
+The shards I/N and J/M of one source have no index in common unless I = J modulo gcd(N, M).
 
-Different sources can still share files. For that each source carries the fingerprints of its files, two hashes a file:
-of its name and size, and of some of its content. A source of more than `KEPT` files carries those with the smallest
-first hash. They are a random sample, and the same one wherever a file appears (a bottom-k sketch): if two equally large
-sources have a share p of their files in common, so have their fingerprints, and none is seen with probability
-(1 - p)^`KEPT`.
+Different sources can share files too. Therefore each source has the fingerprints of its files, two hashes for each
+file: one of its name and size, one of parts of its content. A source of more than `KEPT` files has only the
+fingerprints with the smallest first hashes (a bottom-k sketch). These are a random sample that selects the same files
+in every source: if two equally large sources have a share p of their files in common, so do their fingerprints, and the
+probability that no common file is noticed is (1 - p)^`KEPT`.
+
+Source: bottom-k sketches; Cohen and Kaplan, Summarizing Data using Bottom-k Sketches, PODC 2007.
 """
 
 from __future__ import annotations
@@ -26,16 +28,26 @@ __all__ = ["KEPT", "Prints", "Source", "joined_prints", "joined_sources"]
 KEPT = 16384
 
 Prints = NDArray[np.uint64]
-"""Fingerprints `(files, 2)`, ascending by the first hash."""
+"""Fingerprints of files, shape `(files, 2)`, ascending by the first hash."""
 
 Source = Mapping[str, Any]
-"""`files`, `bytes`, `digest`, `order` and `shards`, a list of `"I/N"`."""
+"""The keys are `files`, `bytes`, `digest`, `order`, and `shards`, a list of `"I/N"`."""
 
 
 def joined_sources(
     mine: Sequence[Source], theirs: Sequence[Source], my_prints: Mapping[str, Prints], prints: Mapping[str, Prints]
 ) -> list[Source]:
-    """The sources of both, one entry a DATA. Raises StatisticsError if an image is in both."""
+    """Return the sources of two statistics together, one entry for each DATA.
+
+    Args:
+        mine: the sources of the first statistics.
+        theirs: the sources of the second statistics.
+        my_prints: fingerprints of the first statistics, by the digest of their source.
+        prints: fingerprints of the second statistics, by the digest of their source.
+
+    Raises:
+        StatisticsError: if an image may be in both.
+    """
     joined = list(mine)
     for source in theirs:
         for index, known in enumerate(mine):
@@ -55,7 +67,7 @@ def joined_sources(
 
 
 def joined_prints(mine: Mapping[str, Prints], theirs: Mapping[str, Prints]) -> dict[str, Prints]:
-    """The fingerprints of both."""
+    """Return the fingerprints of both, by the digest of their source, at most `KEPT` for each."""
     joined = dict(mine)
     for digest, prints in theirs.items():
         both = np.concatenate([joined[digest], prints]) if digest in joined else prints
@@ -77,7 +89,7 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _may_share(one: Source, other: Source, first: Mapping[str, Prints], second: Mapping[str, Prints]) -> bool:
-    """Whether a file is in both, by the fingerprints; where there are none, by the digest."""
+    """Whether the sources may have a file in common, by their fingerprints, or by their digests if there are none."""
     mine, theirs = first.get(other.get("digest", "")), second.get(one.get("digest", ""))
     if mine is None or theirs is None:
         return bool(one.get("digest") == other.get("digest"))

@@ -1,6 +1,6 @@
-"""What calibration hands to rewriting: the moments of every measured value, as plain data, and what they are of.
+"""The result of a calibration: the moments of every measured value, as plain data, and their provenance.
 
-The moments themselves are in `moments.py`, their file in `statistics_file.py`.
+The moments themselves are in `moments.py`, the file format is in `file.py`.
 """
 
 from __future__ import annotations
@@ -22,17 +22,24 @@ from onnxnorm.statistics.provenance import Prints, joined_prints, joined_sources
 __all__ = ["FORECAST_ERRORS", "Histogram", "Moments", "Statistics", "Value", "Weighting"]
 
 Weighting = Literal["position", "image"]
-FORECAST_ERRORS = "forecast_spreads"  # in `inputs`: how sure a forecast is, which only the run knows that measured
+FORECAST_ERRORS = "forecast_spreads"  # key in `inputs` of the standard errors of forecasts, which only a run can tell
 
 
 @dataclass(frozen=True)
 class Statistics:
     """Moments of every measured value of one model over one set of images.
 
-    `model` is the digest of the model, `shapes` the input shapes of one sample, `filters` which layers were measured,
-    `inputs` describes where the images came from and how they were preprocessed, `skipped` lists name and reason.
-    `weighting` says what each image counts for: its positions, or one. `complete` is False after an interruption.
-    `files` are fingerprints of the files by the digest of their source.
+    Attributes:
+        model: SHA-256 digest of the model.
+        version: version of onnxnorm that measured.
+        filters: which layers were measured.
+        shapes: input shapes of one sample.
+        inputs: where the images came from and how they were preprocessed, in plain values.
+        skipped: name and reason of each image that could not be used.
+        values: the moments of every measured value.
+        weighting: the weight of an image in the means: its number of positions, or 1.
+        complete: False if the run was interrupted.
+        files: fingerprints of the files, shape `(files, 2)`, by the digest of their source.
     """
 
     model: str
@@ -54,18 +61,18 @@ class Statistics:
 
     @property
     def means(self) -> dict[Value, Moments]:
-        """The values without what was measured beside their means."""
+        """The moments of the means, without other averages."""
         return {value: moments for value, moments in self.values.items() if value.measure in MEANS}
 
     @property
     def histograms(self) -> dict[Value, Histogram]:
-        """The histograms of magnitudes, of the values that have one: of all whose means were measured, or of none."""
+        """The histograms of magnitudes by value: one for each value in `means`, or none at all."""
         pairs = ((value, moments.histogram) for value, moments in self.values.items())
         return {value: histogram for value, histogram in pairs if histogram is not None}
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """What was measured beside the means, by name."""
+        """Names of the statistics that were measured in addition to means and maxima."""
         averages = {value.measure for value in self.values}
         return tuple(
             entry.name
@@ -80,11 +87,11 @@ class Statistics:
 
     @property
     def log_standard_errors(self) -> dict[float, float]:
-        """By share of filters: the standard error of the logarithm of a forecast; nothing where it is not known."""
+        """Standard error of the logarithm of a forecast, by share of filters; empty if it is not known."""
         return {float(share): float(error) for share, error in self.inputs.get(FORECAST_ERRORS, {}).items()}
 
     def __add__(self, other: Statistics) -> Statistics:
-        """Statistics over the images of both. Raises StatisticsError if they do not belong together."""
+        """Return statistics over the images of both. Raises StatisticsError if they cannot be merged."""
         for name, mine, theirs in (
             ("model", self.model, other.model),
             ("preprocessing", self.inputs.get("preprocessing"), other.inputs.get("preprocessing")),
@@ -100,7 +107,7 @@ class Statistics:
         )
         return replace(
             self,
-            inputs={name: found for name, found in self.inputs.items() if name != FORECAST_ERRORS}
+            inputs={name: entry for name, entry in self.inputs.items() if name != FORECAST_ERRORS}
             | {"sources": sources},
             skipped=self.skipped + other.skipped,
             complete=self.complete and other.complete,
@@ -118,7 +125,7 @@ class Statistics:
 
     @classmethod
     def merged(cls, parts: Iterable[Statistics]) -> Statistics:
-        """All of these together."""
+        """Return the sum of these statistics. Raises StatisticsError if they cannot be merged."""
         return reduce(lambda left, right: left + right, parts)
 
     def _content(self) -> Content:
@@ -152,14 +159,14 @@ class Statistics:
         )
 
     def to_bytes(self) -> bytes:
-        """The contents of a statistics file (safetensors)."""
+        """Return the bytes of a statistics file (safetensors)."""
         return self._content().to_bytes()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a statistics file, atomically. Raises StatisticsError if it cannot be written."""
+        """Write a statistics file atomically. Raises StatisticsError if it cannot be written."""
         self._content().save(path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Statistics:
-        """Read a statistics file. Raises StatisticsError if it is missing or not one."""
+        """Read a statistics file. Raises StatisticsError if it does not exist or is not a statistics file."""
         return read_content(path, cls._built)

@@ -1,10 +1,11 @@
-"""When to stop measuring: as soon as the means are precise enough.
+"""Stops a calibration as soon as the means are precise enough.
 
-A run stops as soon as the errors of the share Q of live filters are at most R. Looking again and again and
-stopping at the first good look favours moments when the errors are underestimated by chance: images on which rare
-filters respond are then still to come. Three things keep that small: there is a least number of images; looks are rare,
-each at a tenth more images than the one before; and two looks in a row must be good. What remains is measured in
-`docs/tolerance.md` and `tests/calibration/test_enough.py`: how often `mean ± 2 standard errors` covers the mean of all.
+A run stops as soon as the relative standard errors of the share Q of live filters are at most R. Checking repeatedly
+and stopping at the first success favours moments at which the errors are underestimated by chance, because images on
+which rare filters respond have not been seen yet. Three rules keep this bias small: there is a least number of images;
+checks are rare, each at 10 % more images than the last; and two checks in a row must succeed. The remaining bias is
+measured in `docs/tolerance.md` and `tests/statistics/test_precision.py`: how often `mean ± 2 standard errors` covers
+the mean over all images.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ GROWTH = 1.1
 
 @dataclass(frozen=True, kw_only=True)
 class StoppingOptions(Options):
-    """When a calibration has seen enough; without a tolerance it sees everything."""
+    """When a calibration stops; without a tolerance it measures all samples."""
 
     tolerance: float | None = option(
         None, "Stop when the relative standard error of the mean is at most R.", panel=RUNNING, metavar="R"
@@ -36,13 +37,16 @@ class StoppingOptions(Options):
 
     @property
     def rule(self) -> StoppingRule | None:
-        """The rule that these options describe, None without a tolerance. Raises OptionError if there is no such."""
+        """The rule that these options describe; None without a tolerance. Raises OptionError if they are invalid."""
         return None if self.tolerance is None else StoppingRule(self.tolerance, self.tolerance_share)
 
 
 @dataclass(frozen=True)
 class StoppingRule:
-    """Stop when the relative standard error is at most `tolerance` for the share `share` of live filters."""
+    """Stops when the relative standard error is at most `tolerance` for the share `share` of live filters.
+
+    It never stops before `at_least` images.
+    """
 
     tolerance: float
     share: float = 0.95
@@ -55,7 +59,7 @@ class StoppingRule:
             raise OptionError(f"--tolerance-share {self.share:g} must lie in (0, 1]")
 
     def reached(self, values: Mapping[Value, Moments]) -> bool:
-        """Whether these moments are exact enough."""
+        """Whether these moments are precise enough."""
         if image_count(values) < self.at_least:
             return False
         relative = RelativeErrors.of(values).relative
@@ -64,14 +68,14 @@ class StoppingRule:
 
 @dataclass
 class StoppingMonitor:
-    """When to ask `StoppingRule`: at growing intervals; `enough` is true at the second good answer in a row."""
+    """Checks a `StoppingRule` at growing intervals, until two checks in a row succeed."""
 
     rule: StoppingRule
     next: int = 0
     good: int = 0
 
     def enough(self, values: Mapping[Value, Moments]) -> bool:
-        """Whether to stop with these moments."""
+        """Whether to stop with these moments: whether this and the last check succeeded."""
         images = image_count(values)
         if images < max(self.next, self.rule.at_least):
             return False

@@ -1,1 +1,1 @@
-"""Where a calibration takes place: in this process (`local`), or on a cluster (`ray`)."""
+"""Engines run a calibration in this process (`local`) or on a cluster (`ray`)."""

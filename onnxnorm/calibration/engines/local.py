@@ -1,4 +1,4 @@
-"""The local engine: images → batches → session → moments, decoding beside inference."""
+"""The local engine: images → batches → session → moments, with decoding and inference in parallel."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from onnxnorm.threads import map_ahead
 
 __all__ = ["LocalEngine"]
 
-# A verification without images only needs to know roughly what inputs look like.
+# Ranges of inputs need only few images: a verification without images makes inputs that are roughly similar.
 _SAMPLED = 64
 
 
 @dataclass(frozen=True)
 class LocalEngine:
-    """Threads of this process."""
+    """Measures in threads of this process."""
 
     executor: Executor = field(default_factory=LocalExecutor)
 
     def measure(self, job: Job) -> Generator[Increment, None, None]:
-        """Yield what was measured after every batch."""
-        told = images = 0
+        """Yield an increment after every batch."""
+        reported = images = 0
         options = job.options
         fixed = fixed_batch(input_specs(job.model))
         concurrency = job.options.runtime.concurrency(job.batch_size, fixed, job.dataset.sample_bytes)
@@ -40,8 +40,8 @@ class LocalEngine:
             closing(_steps(job, concurrency, fixed, batches)) as steps,
         ):
             for batch, totals in steps:
-                skipped = tuple(job.dataset.skipped_after(told))
-                told += len(skipped)
+                skipped = tuple(job.dataset.skipped_after(reported))
+                reported += len(skipped)
                 yield Increment(
                     totals=totals,
                     images=batch.count,
@@ -51,7 +51,7 @@ class LocalEngine:
                     ranges=ranges_of(batch) if images < _SAMPLED else {},
                 )
                 images += batch.count
-        skipped = tuple(job.dataset.skipped_after(told))
+        skipped = tuple(job.dataset.skipped_after(reported))
         if skipped:
             yield Increment({}, 0, tuple(item.index for item in skipped), skipped)
 
@@ -59,7 +59,7 @@ class LocalEngine:
 def _steps(
     job: Job, concurrency: RunConcurrency, fixed: int | None, batches: Generator[Batch, None, None]
 ) -> Generator[tuple[Batch, Totals], None, None]:
-    """Measure batches, in order, some at a time; where a device measures, the next one is copied there meanwhile."""
+    """Measure batches, several at a time, and yield them in order; the next batch is copied to a device ahead."""
     first = next(batches, None)
     if first is None:
         return

@@ -1,1 +1,1 @@
-"""Arrays on disk (`.npy`, `.npz`), and whether arrays fit the inputs of a model."""
+"""Reads arrays on disk (`.npy`, `.npz`), and checks whether arrays fit the inputs of a model."""

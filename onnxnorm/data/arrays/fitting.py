@@ -1,6 +1,6 @@
-"""Whether arrays that already hold preprocessed inputs fit the inputs of a model.
+"""Checks whether arrays of preprocessed samples fit the inputs of a model.
 
-An array has the shape (N, *input shape without batch), in the model's own layout and dtype: it is fed as it is.
+An array has the shape (N, *input shape without batch), in the model's own layout and dtype, and is fed unchanged.
 """
 
 from __future__ import annotations
@@ -19,15 +19,22 @@ from onnxnorm.model.inputs import InputSpec
 __all__ = ["ArrayItem", "array_blocks", "check_fit", "equal_length", "quoted_names"]
 
 ArrayItem = npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]]
-"""A batch in memory: (n, *sample) for a model with one input, else input name -> (n, *sample)."""
+"""A batch in memory: an array (n, *sample) for a model with one input, else a dict of them by input name."""
 
 
 def array_blocks(
     items: Iterable[ArrayItem], specs: Sequence[InputSpec], what: str, selected: RowSelector = all_rows
 ) -> Generator[Batch, None, None]:
-    """Yield the selected samples of arrays that are in memory, or come from an iterable, one block each.
+    """Yield the selected samples of arrays in memory or from an iterable, one block for each array.
 
-    `what` names them in errors and as the samples' origin.
+    Args:
+        items: the arrays.
+        specs: the inputs of the model.
+        what: a name for the arrays, for errors and for the names of the samples.
+        selected: which samples to yield.
+
+    Raises:
+        DataError: if an array does not fit the model.
     """
     start = 0
     for index, item in enumerate(items):
@@ -41,17 +48,17 @@ def array_blocks(
 
 
 def check_fit(spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> None:
-    """Refuse an array that the input `spec` does not take as it is."""
+    """Raise DataError if an array of this shape and dtype cannot be fed unchanged to the input `spec`."""
     expected = spec.shape[1:]
     if not spec.shape:
         raise DataError(f"input {spec} has no batch axis, so it cannot be fed from an array of samples")
     fits = len(shape) == len(spec.shape) and all(
-        want in {None, have} for want, have in zip(expected, shape[1:], strict=True)
+        side in {None, actual} for side, actual in zip(expected, shape[1:], strict=True)
     )
     if not fits:
-        wanted = ", ".join("any" if side is None else str(side) for side in expected)
+        sample = ", ".join("any" if side is None else str(side) for side in expected)
         raise DataError(
-            f"{where}: its shape is {shape}, but input {spec.name!r} takes (N, {wanted}); "
+            f"{where}: its shape is {shape}, but input {spec.name!r} takes (N, {sample}); "
             "arrays hold N preprocessed samples in the model's own layout"
         )
     if 0 in shape:
@@ -63,11 +70,11 @@ def check_fit(spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype[Any], whe
         )
 
 
-def _same_dtype(found: np.dtype[Any], expected: np.dtype[Any]) -> bool:
-    """Byte order aside. NumPy stores bfloat16 and its kin as void bytes of that length."""
-    if found.kind == expected.kind == "V" and found.names is None:
-        return found == expected or (found.type is np.void and found.itemsize == expected.itemsize)
-    return found.newbyteorder("=") == expected
+def _same_dtype(actual: np.dtype[Any], expected: np.dtype[Any]) -> bool:
+    """Compare dtypes without byte order. NumPy stores bfloat16 and similar types as void bytes of the same length."""
+    if actual.kind == expected.kind == "V" and actual.names is None:
+        return actual == expected or (actual.type is np.void and actual.itemsize == expected.itemsize)
+    return actual.newbyteorder("=") == expected
 
 
 def _block(item: ArrayItem, specs: Sequence[InputSpec], where: str, origin: tuple[str, int]) -> Batch:
@@ -93,12 +100,12 @@ def _as_array(value: object, where: str) -> npt.NDArray[Any]:
 
 
 def equal_length(lengths: Mapping[str, int], where: str) -> int:
-    """The number of samples, which all arrays must have. Raises DataError if they do not."""
+    """Return the number of samples. Raises DataError unless all arrays have the same."""
     if len(set(lengths.values())) != 1:
         raise DataError(f"{where}: its arrays differ in the number of samples ({dict(lengths)}); they must be equal")
     return next(iter(lengths.values()))
 
 
 def quoted_names(specs: Sequence[InputSpec]) -> str:
-    """The names of inputs, for messages."""
+    """Return the names of inputs, quoted for messages."""
     return ", ".join(repr(spec.name) for spec in specs)

@@ -1,12 +1,13 @@
-"""Arrays on disk in NumPy's format, read a few rows at a time.
+"""Reads arrays on disk in NumPy's format, a few rows at a time.
 
-Three ways, chosen by how the bytes lie:
+How an array is read depends on how it is stored:
 
-1. a `.npy` file, or a stored member of a `.npz`: memory-mapped where it lies;
-2. a compressed member of a `.npz`: decompressed from front to back, one block of rows after the other;
-3. the same in Fortran order, where a row is spread over the whole member: decompressed to a temporary file, and mapped.
+1. A `.npy` file, or an uncompressed member of a `.npz`, is memory-mapped in place.
+2. A compressed member of a `.npz` is decompressed from start to end, one block of rows after the other.
+3. A compressed member in Fortran order, where each row is spread over the whole member, is decompressed to a temporary
+   file, which is memory-mapped.
 
-Pickled objects are never loaded.
+Pickled objects are never loaded. Source: NumPy Enhancement Proposal 1, "A Simple File Format for NumPy Arrays".
 """
 
 from __future__ import annotations
@@ -35,23 +36,23 @@ _ENCRYPTED = 1
 
 
 class Rows(Protocol):
-    """An array on disk. Its first axis counts samples."""
+    """An array on disk whose first axis is the samples."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the whole array, (N, *sample)."""
+        """Shape of the whole array, `(N, *sample)`."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Dtype as stored: the byte order is the file's, and bfloat16 is 2 void bytes."""
+        """Dtype as stored: with the byte order of the file, and with bfloat16 as 2 void bytes."""
 
-    def blocks(self, chosen: Iterable[Indices], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
-        """Yield a copy (n, *sample) for each block of n row numbers, which ascend from block to block, as `dtype`."""
+    def blocks(self, row_blocks: Iterable[Indices], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
+        """Yield a copy `(n, *sample)` in `dtype` for each block of n row numbers; all numbers must be ascending."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """The head of an array in NumPy's format; `length` is the number of bytes before its data."""
+    """The header of an array in NumPy's format; `length` is the number of bytes before the data."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -60,13 +61,13 @@ class Header:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the data."""
+        """Size of the data in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
 class MappedRows:
-    """Rows that lie in a file as they are, from byte `offset` on."""
+    """Rows that are stored uncompressed in a file, from byte `offset` on."""
 
     path: Path
     header: Header
@@ -82,10 +83,10 @@ class MappedRows:
         """Dtype as stored."""
         return self.header.dtype
 
-    def blocks(self, chosen: Iterable[Indices], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
+    def blocks(self, row_blocks: Iterable[Indices], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
         """Yield copies of the rows."""
-        for rows in chosen:  # mapped anew for each: pages that were read count as this process's while they are mapped
-            yield _native(_taken(self.mapped(), rows), dtype)
+        for rows in row_blocks:  # mapped again for each: pages count as memory of this process while they are mapped
+            yield _native(_select_rows(self.mapped(), rows), dtype)
 
     def mapped(self) -> np.memmap[Any, np.dtype[Any]]:
         """Return the memory map of the whole array, read-only."""
@@ -111,24 +112,24 @@ class StreamedRows:
         """Dtype as stored."""
         return self.header.dtype
 
-    def blocks(self, chosen: Iterable[Indices], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
+    def blocks(self, row_blocks: Iterable[Indices], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
         """Yield copies of the rows."""
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
                 stream.read(self.header.length)
-                blocks = self._read_rows(stream, chosen) if self.header.order == "C" else self._spilled(stream, chosen)
-                for block in blocks:
+                read = self._read_rows if self.header.order == "C" else self._read_spilled
+                for block in read(stream, row_blocks):
                     yield _native(block, dtype)
         except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
             raise DataError(f"{self.path}: array {self.member!r} is damaged ({error}); write it again") from error
-        except Exception as error:  # Each compression has an error of its own: zlib.error, lzma.LZMAError.
+        except Exception as error:  # Each compression method has its own error: zlib.error, lzma.LZMAError.
             raise DataError(f"{self.path}: array {self.member!r} cannot be decompressed ({error})") from error
 
-    def _read_rows(self, stream: IO[bytes], chosen: Iterable[Indices]) -> Iterator[npt.NDArray[Any]]:
+    def _read_rows(self, stream: IO[bytes], row_blocks: Iterable[Indices]) -> Iterator[npt.NDArray[Any]]:
         sample = self.header.shape[1:]
         row = math.prod(sample) * self.header.dtype.itemsize
         at = 0
-        for rows in chosen:
+        for rows in row_blocks:
             pieces = []
             for start, stop in _runs(rows):
                 _skip(stream, (start - at) * row)
@@ -136,17 +137,17 @@ class StreamedRows:
                 at = stop
             yield np.frombuffer(b"".join(pieces), self.header.dtype).reshape(len(rows), *sample)
 
-    def _spilled(self, stream: IO[bytes], chosen: Iterable[Indices]) -> Iterator[npt.NDArray[Any]]:
+    def _read_spilled(self, stream: IO[bytes], row_blocks: Iterable[Indices]) -> Iterator[npt.NDArray[Any]]:
         with tempfile.TemporaryFile() as file:
             shutil.copyfileobj(stream, file, 2**20)
             file.flush()
             array = np.memmap(file, self.header.dtype, "r", 0, self.header.shape, "F")
-            for rows in chosen:
-                yield _taken(array, rows)
+            for rows in row_blocks:
+                yield _select_rows(array, rows)
 
 
 def open_npy(path: Path) -> Rows:
-    """Return the rows of a `.npy` file; only its head is read."""
+    """Open a `.npy` file; only its header is read. Raises DataError if it cannot be read."""
     try:
         with path.open("rb") as file:
             header = _read_header(file, str(path))
@@ -158,7 +159,7 @@ def open_npy(path: Path) -> Rows:
 
 
 def open_npz(path: Path) -> dict[str, Rows]:
-    """Return the rows of each array in a `.npz` file by name; only their heads are read."""
+    """Open each array in a `.npz` file, by name; only headers are read. Raises DataError if one cannot be read."""
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
@@ -186,7 +187,7 @@ def _open_member(archive: zipfile.ZipFile, file: IO[bytes], info: zipfile.ZipInf
 
 
 def _data_start(file: IO[bytes], info: zipfile.ZipInfo, where: str) -> int:
-    """Return where a member's bytes begin: behind its local header, whose length the directory does not know."""
+    """Return the offset of a member's bytes, after its local header, whose length is not in the zip directory."""
     file.seek(info.header_offset)
     head = file.read(_LOCAL_HEADER.size)
     if len(head) < _LOCAL_HEADER.size or not head.startswith(b"PK\x03\x04"):
@@ -199,9 +200,9 @@ def _read_header(stream: IO[bytes], where: str) -> Header:
     start = stream.tell()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # NumPy remarks on files that Python 2 wrote.
+            warnings.simplefilter("ignore")  # NumPy warns about files written by Python 2.
             shape, fortran, dtype = _parsed_header(stream)
-    except Exception as error:  # A damaged head is parsed as Python source, and fails in as many ways.
+    except Exception as error:  # The header is parsed as Python source, so a damaged one can raise nearly anything.
         raise DataError(f"{where} is not a readable NumPy array ({error}); write it again with numpy.save") from error
     if dtype.hasobject:
         raise DataError(f"{where} holds pickled Python objects, which are never loaded; save an array of numbers")
@@ -228,20 +229,20 @@ def _check_length(header: Header, available: int, where: str) -> None:
 
 
 def _native(rows: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Return a contiguous copy in the native dtype. NumPy stores bfloat16 and its kin as void bytes."""
+    """Return a contiguous copy in the native dtype. NumPy stores bfloat16 and similar types as void bytes."""
     if rows.dtype.kind == "V":
         return np.array(rows, order="C", subok=False).view(dtype)
     return np.array(rows, dtype, order="C", subok=False)
 
 
-def _taken(array: npt.NDArray[Any], rows: Indices) -> npt.NDArray[Any]:
-    """Those rows of an array, as a view where they are consecutive."""
+def _select_rows(array: npt.NDArray[Any], rows: Indices) -> npt.NDArray[Any]:
+    """Select rows of an array, as a view if they are consecutive."""
     start, stop = int(rows[0]), int(rows[-1]) + 1
     return array[start:stop] if stop - start == len(rows) else array[rows]
 
 
 def _runs(rows: Indices) -> Iterator[tuple[int, int]]:
-    """The stretches `(start, stop)` of consecutive numbers."""
+    """Yield the stretches `(start, stop)` of consecutive numbers."""
     edges = np.flatnonzero(np.diff(rows) != 1) + 1
     for run in np.split(rows, edges):
         yield int(run[0]), int(run[-1]) + 1

@@ -30,34 +30,43 @@ _BLOCKS_AHEAD = 2
 
 @dataclass(frozen=True)
 class ArrayReader:
-    """A `.npy` or `.npz` file whose rows are samples; `rows` are by input name, of equal length `total`."""
+    """Reads a `.npy` or `.npz` file whose rows are samples.
+
+    Attributes:
+        path: the file.
+        rows: the array of each input name, with `total` rows each.
+        dtypes: the dtype of each input.
+        total: number of samples in the file.
+        selected: the rows to read; None for all.
+        file_count: one file.
+        preprocessing: None, because arrays are fed unchanged.
+    """
 
     path: Path
     rows: Mapping[str, Rows]
     dtypes: Mapping[str, np.dtype[Any]]
     total: int
     selected: Indices | None = None
-    """The rows to read; None: all."""
     file_count: int = 1
     preprocessing: None = None
 
     @property
     def sample_bytes(self) -> int:
-        """Bytes of one sample, all its inputs together."""
+        """Bytes of one sample, over all inputs."""
         return sum(math.prod(rows.shape[1:]) * self.dtypes[name].itemsize for name, rows in self.rows.items())
 
     def blocks(
         self,
         size: int,
-        threads: int,  # noqa: ARG002 - one reader is enough
+        threads: int,  # noqa: ARG002 - one thread reads
         selected: RowSelector = all_rows,
     ) -> Generator[Batch, None, None]:
-        """Yield the selected samples in order, `size` at a time; the next blocks are read meanwhile."""
+        """Yield the selected samples in order, in blocks of at most `size`, and read the next blocks ahead."""
         rows = selected if self.selected is None else these_rows(self.selected)
         return run_ahead(self._read(size, rows), ahead=_BLOCKS_AHEAD)
 
     def select(self, rows: Indices) -> ArrayReader:
-        """A reader of these rows alone, under the same indices."""
+        """Return a reader of these rows only, with the same indices."""
         return replace(self, selected=rows)
 
     def _read(self, size: int, selected: RowSelector) -> Generator[Batch, None, None]:
@@ -73,7 +82,7 @@ class ArrayReader:
 
 
 def open_arrays(path: Path, specs: Sequence[InputSpec]) -> ArrayReader:
-    """Open an array file. Raises DataError unless it can be read and fits the model's inputs; only heads are read."""
+    """Open an array file; only headers are read. Raises DataError unless it is readable and fits the model's inputs."""
     rows = {specs[0].name: open_npy(path)} if path.suffix.lower() == ".npy" else _by_input(path, open_npz(path), specs)
     if len(rows) != len(specs):
         raise DataError(f"{path} holds one array, but the model has the inputs {quoted_names(specs)}; give a .npz file")
@@ -85,14 +94,14 @@ def open_arrays(path: Path, specs: Sequence[InputSpec]) -> ArrayReader:
 
 
 def _row_blocks(total: int, size: int, selected: RowSelector) -> Iterator[Indices]:
-    """Blocks of `size` selected rows; blocks end where a stretch does."""
+    """Yield blocks of at most `size` selected rows; a block ends where a stretch ends."""
     for rows in stretches(total, selected):
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
 
 
 def _by_input(path: Path, arrays: dict[str, Rows], specs: Sequence[InputSpec]) -> dict[str, Rows]:
-    """Return the array of each input; a lone array of any name will do for a lone input."""
+    """Return the array of each input. A single array is used for a single input, whatever its name."""
     if len(specs) == len(arrays) == 1:
         return {specs[0].name: next(iter(arrays.values()))}
     missing = [spec for spec in specs if spec.name not in arrays]
@@ -116,7 +125,7 @@ SOURCE = Source(
     one="a .npy or .npz file",
     files=".npy or .npz files",
     endings=lambda: frozenset({".npy", ".npz"}),
-    remote=False,  # they are memory-mapped
+    remote=False,  # array files are memory-mapped, which needs local files
     open=_open,
     describe=_describe,
 )

@@ -1,1 +1,1 @@
-"""Finding files: which there are below a folder or a URI, in which order, and what identifies them."""
+"""Finds the files below a folder or a URI, puts them in order, and identifies them."""

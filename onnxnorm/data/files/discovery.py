@@ -1,7 +1,7 @@
-"""Finding calibration files of all sources, given one by one or as folders.
+"""Finds the files to calibrate on, of all sources, given one by one or as folders.
 
-Folders are searched recursively in an order that does not depend on the machine. Hidden files and folders are left
-alone; links to folders are followed, each folder once. A file that is reached twice counts once.
+Folders are searched recursively, in an order that does not depend on the machine. Hidden files and folders are ignored.
+Links to folders are followed, but each folder is listed once. A file that is reached twice counts once.
 """
 
 from __future__ import annotations
@@ -28,14 +28,22 @@ _SORTED_AT_ONCE = 1 << 18
 
 @dataclass(frozen=True)
 class DiscoveredFiles:
-    """The files in order, and how many others in the folders were ignored."""
+    """The files in order, and the number of other files in the folders, which are ignored."""
 
     files: FileTable
     ignored: int
 
 
 def discover(data: Iterable[str | os.PathLike[str]], executor: Executor | None = None) -> DiscoveredFiles:
-    """All files that `data` (files, folders and URIs) leads to; without an executor, this process lists them."""
+    """Return all files that `data` leads to.
+
+    Args:
+        data: files, folders and URIs.
+        executor: what lists folders; by default threads of this process.
+
+    Raises:
+        DataError: if something does not exist, cannot be read, or holds no file of any source.
+    """
     tables: list[FileTable] = []
     loose = FileTableBuilder()
     ignored = singles = 0
@@ -58,9 +66,9 @@ def discover(data: Iterable[str | os.PathLike[str]], executor: Executor | None =
 
 
 def identity(files: Sequence[DataFile]) -> dict[str, int | str]:
-    """Return what tells this data from other data, for provenance: count, bytes, a digest over names and sizes.
+    """Return what distinguishes this data from other data, for provenance: count, bytes, a digest of names and sizes.
 
-    No file is looked at. The order and the place of the folder do not matter.
+    No file is opened. The order of the files and the location of their folder do not matter.
     """
     table = FileTable.of(files)
     blocks = [_sorted(table[low : low + _SORTED_AT_ONCE]) for low in range(0, len(table), _SORTED_AT_ONCE)]
@@ -75,7 +83,7 @@ def identity(files: Sequence[DataFile]) -> dict[str, int | str]:
 
 
 def order_digest(files: Sequence[DataFile]) -> str:
-    """Return a digest over the names in their order, on which the indices of samples rest."""
+    """Return a digest of the names in their order, which determines the indices of the samples."""
     digest = sha256()
     for name in FileTable.of(files).names():
         digest.update(name + b"\n")
@@ -83,13 +91,13 @@ def order_digest(files: Sequence[DataFile]) -> str:
 
 
 def _sorted(table: FileTable) -> FileTable:
-    """Sort by names and sizes."""
+    """Sort by name and size."""
     named = list(zip(table.names(), table.sizes.tolist(), strict=True))
     return table.select(sorted(range(len(table)), key=named.__getitem__))
 
 
 def _nested(tables: Sequence[FileTable]) -> bool:
-    """Whether a place of one table is, or lies in, that of another, so that a file may be there twice."""
+    """Whether a place of one table is the same as, or inside, a place of another, so that files may occur twice."""
     places = sorted(chain.from_iterable({_absolute(place) for place in table.places} for table in tables))
     return any(second.startswith(first) for first, second in pairwise(places))
 
@@ -99,7 +107,7 @@ def _absolute(place: Place) -> str:
 
 
 def _once(table: FileTable) -> FileTable:
-    """Keep the first of the rows that are one file."""
+    """Return the table without repeated files: the first row of each is kept."""
     first: dict[str, int] = {}
     for row, entry in enumerate(table.entries()):
         first.setdefault(entry.where if entry.place.remote else os.path.abspath(entry.where), row)
@@ -120,7 +128,7 @@ def _add_single(table: FileTableBuilder, path: Path) -> None:
 
 
 def _below(given: str | os.PathLike[str], executor: Executor) -> Listing:
-    """What lies below a folder or a URI. Raises DataError if no source reads anything of it."""
+    """List what lies below a folder or a URI. Raises DataError if no source reads any of it."""
     if not is_uri(given):
         listing = listed_folder(given, kind_of, executor)
         if not listing.files:

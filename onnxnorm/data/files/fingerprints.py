@@ -1,8 +1,8 @@
-"""Fingerprints of files: two hashes of 64 bits, of name and size, and of size and three pieces of the content.
+"""Fingerprints of files: two hashes of 64 bits, one of name and size, the other of size and three pieces of content.
 
-Hashing all of a file would read it twice; hashing its name alone would take two files of one name for the same. The
-three pieces are 4 KiB each: the first, the middle and the last. A file that cannot be read any more, and one that lies
-elsewhere, has 0 for the second; the name of the latter is its whole URI.
+Hashing a whole file would read it twice; hashing its name only would confuse files of the same name. The three pieces
+are 4 KiB each, from the start, the middle and the end. The second hash is 0 for a file that can no longer be read and
+for a remote file, whose name is its whole URI.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ _PIECE = 4096
 
 
 def fingerprints(files: Iterable[DataFile], most: int) -> NDArray[np.uint64]:
-    """The fingerprints of these files, or of the `most` with the smallest hashes of name and size, shape `(n, 2)`."""
+    """Return the fingerprints of at most `most` files, those with the smallest first hashes, shape `(n, 2)`.
+
+    Rows are ascending: the hash of name and size, then the hash of the content.
+    """
     table = FileTable.of(files)
     smallest = heapq.nsmallest(most, _named(table))
     rows = sorted({(name, _content(table.entry(row), size)) for name, row, size in smallest})
@@ -31,7 +34,7 @@ def fingerprints(files: Iterable[DataFile], most: int) -> NDArray[np.uint64]:
 
 
 def _named(table: FileTable) -> Iterator[tuple[int, int, int]]:
-    """The hash of name and size, the row and the size of every file."""
+    """Yield the hash of name and size, the row, and the size in bytes of every file."""
     for row, entry in enumerate(table.entries()):
         name = entry.where if entry.place.remote else entry.raw.rsplit("/", 1)[-1]
         yield _hash(os.fsencode(name), entry.size), row, entry.size

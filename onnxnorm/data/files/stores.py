@@ -1,6 +1,6 @@
-"""What it takes to list one folder, on a file system or in a store that fsspec reaches.
+"""Lists one folder, on a file system or in a store that fsspec reaches.
 
-Hidden files and folders are left alone. Links to folders are followed. Sizes come with the names.
+Hidden files and folders are ignored. Links to folders are followed. Sizes are listed together with names.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from onnxnorm.errors import DataError, OptionError
 
 __all__ = ["LocalFolders", "RemoteFolders", "listed_folder", "listed_uri"]
 
-THREADS = 32  # stores are slow to answer
+THREADS = 32  # remote stores are slow to respond
 
 KindOf: TypeAlias = Callable[[str], str | None]
 
 
 class _UnusualError(Exception):
-    """A folder has entries that do not lie directly in it, so that they may turn up twice or out of order."""
+    """A listing has entries that are not directly in the folder, so they might occur twice or out of order."""
 
 
 def listed_folder(folder: str | os.PathLike[str], kind_of: KindOf, executor: Executor) -> Listing:
-    """Return the images and arrays below a folder of a file system. Raises DataError naming what cannot be read."""
+    """Return the files below a folder of a file system. Raises DataError naming what cannot be read."""
     return listing(LocalFolders(Place.folder(folder), kind_of), os.path.realpath(folder), executor)
 
 
 def listed_uri(uri: str, kind_of: KindOf, executor: Executor) -> Listing:
-    """Return the images below a URI, or the image that it is. Raises DataError naming what cannot be listed."""
+    """Return the files below a URI, or the file that it names. Raises DataError naming what cannot be listed."""
     try:
         system, root = _opened(uri)
         store = RemoteFolders(system, kind_of, THREADS)
@@ -46,7 +46,7 @@ def listed_uri(uri: str, kind_of: KindOf, executor: Executor) -> Listing:
         try:
             return listing(store, root.rstrip("/") or root, executor)
         except _UnusualError:
-            return next(iter(executor.map(store.everything, [root], 1))).found
+            return next(iter(executor.map(store.everything, [root], 1))).listing
     except (DataError, OptionError):
         raise
     except Exception as error:
@@ -55,15 +55,15 @@ def listed_uri(uri: str, kind_of: KindOf, executor: Executor) -> Listing:
 
 @dataclass(frozen=True)
 class LocalFolders:
-    """Folders of a file system, by their real paths; `place` is where the one that was given lies."""
+    """Folders of a file system, listed by their real paths; `place` is the folder as the user gave it."""
 
     place: Place
     kind_of: KindOf
     flat: bool = False
-    threads: int = 1  # what takes time is Python's own work
+    threads: int = 1  # most of the time is spent in Python code, which threads do not speed up
 
     def opened(self, folder: str) -> Opened:
-        """List a folder."""
+        """List what is directly in a folder."""
         files: list[tuple[str, str, int]] = []
         folders: list[tuple[str, str]] = []
         others = 0
@@ -72,7 +72,7 @@ class LocalFolders:
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
-                    if _is(entry.is_dir):
+                    if _is_true(entry.is_dir):
                         folders.append((entry.name, os.path.realpath(entry) if entry.is_symlink() else entry.path))
                     elif (kind := self.kind_of(entry.name)) and (size := _size(entry)) is not None:
                         files.append((entry.name, kind, size))
@@ -86,17 +86,17 @@ class LocalFolders:
         return Opened(Listing(builder.table(), others), tuple(sorted(folders)))
 
     def everything(self, folder: str) -> Opened:
-        """There is no way but the other."""
+        """List a folder as `opened` does, since a file system cannot list all levels at once."""
         return self.opened(folder)
 
     def placed(self, files: FileTable, inside: str) -> FileTable:
-        """Their paths begin as the user gave them."""
+        """Return the files with names relative to the root, and with paths that begin as the user gave them."""
         return files.moved(inside, [self.place] * len(files.places))
 
 
 @dataclass(frozen=True)
 class RemoteFolders:
-    """A file system of fsspec."""
+    """Folders of a file system of fsspec, listed by their paths in it."""
 
     system: Any
     kind_of: KindOf
@@ -104,13 +104,13 @@ class RemoteFolders:
 
     @cached_property
     def flat(self) -> bool:
-        """Whether it lists everything below a folder in a way of its own, and not folder by folder."""
+        """Whether its class overrides how everything below a folder is listed, instead of going folder by folder."""
         spec, asyn = import_module("fsspec.spec").AbstractFileSystem, import_module("fsspec.asyn").AsyncFileSystem
         kind = type(self.system)
         return kind.find is not spec.find or getattr(kind, "_find", asyn._find) is not asyn._find
 
     def opened(self, folder: str) -> Opened:
-        """List a folder."""
+        """List what is directly in a folder."""
         files, folders = [], []
         with self._named(folder):
             for info in self.system.ls(folder, detail=True):
@@ -126,18 +126,21 @@ class RemoteFolders:
             return Opened(self.compact(files, folder.rstrip("/")), tuple(sorted(folders)))
 
     def everything(self, folder: str) -> Opened:
-        """List all that is below a folder."""
+        """List all files below a folder."""
         with self._named(folder):
             return Opened(self.compact(self.system.find(folder, detail=True).items(), folder.rstrip("/")))
 
     def placed(self, files: FileTable, inside: str) -> FileTable:
-        """Their URIs stay what they are."""
+        """Return the files with names relative to the root; their URIs do not change."""
         return files.moved(inside, [replace(at, prefix=at.prefix.removesuffix(inside)) for at in files.places])
 
-    def compact(self, found: Iterable[tuple[str, dict[str, Any]]], folder: str) -> Listing:
-        """Sort files by the parts of their names in the folder, leave out what is hidden, keep what stores can give."""
+    def compact(self, entries: Iterable[tuple[str, dict[str, Any]]], folder: str) -> Listing:
+        """Make a listing of `entries`, pairs of path and info of fsspec, sorted by the parts of their relative names.
+
+        Hidden files are ignored, and files of sources that cannot be remote are only counted.
+        """
         rows = []
-        for path, info in found:
+        for path, info in entries:
             raw = _below(path, folder)
             parts = parts_of(raw)
             if "/." not in f"/{raw}" or not any(part.startswith(".") for part in parts):
@@ -157,7 +160,7 @@ class RemoteFolders:
 
     @contextmanager
     def _named(self, folder: str) -> Iterator[None]:
-        """Make errors of the store errors of this folder."""
+        """Turn any error of the store into a DataError that names this folder."""
         try:
             yield
         except (DataError, OptionError, _UnusualError):
@@ -167,13 +170,13 @@ class RemoteFolders:
 
 
 def _opened(uri: str) -> tuple[Any, str]:
-    """The file system, and the path in it. It keeps no listings, where that is its choice: they may be very large."""
+    """Return the file system of a URI and the path in it, without its cache of listings, if that can be turned off."""
     url_to_fs = fsspec_module().core.url_to_fs
     try:
-        found: tuple[Any, str] = url_to_fs(uri, use_listings_cache=False)
+        system_path: tuple[Any, str] = url_to_fs(uri, use_listings_cache=False)
     except TypeError:
-        found = url_to_fs(uri)
-    return found
+        system_path = url_to_fs(uri)
+    return system_path
 
 
 def _not_listed(uri: str, error: Exception) -> DataError:
@@ -182,23 +185,23 @@ def _not_listed(uri: str, error: Exception) -> DataError:
 
 
 def _below(path: str, folder: str) -> str:
-    """The path relative to a folder that it lies in."""
+    """Return the path relative to its folder. Raises ValueError if it is not in the folder."""
     rest = path[len(folder) :]
     if not path.startswith(folder) or (folder and rest and not rest.startswith("/")):
         raise ValueError(f"{path} does not lie in {folder}")
     return rest.removeprefix("/")
 
 
-def _is(asked: Callable[[], bool]) -> bool:
-    """What cannot be asked is not."""
+def _is_true(test: Callable[[], bool]) -> bool:
+    """Return the result of a test of a file; False if the test fails with an OSError."""
     try:
-        return asked()
+        return test()
     except OSError:
         return False
 
 
 def _size(entry: os.DirEntry[str]) -> int | None:
-    """The size in bytes; None for what is not a file, or cannot be asked."""
+    """Return the size in bytes; None for anything but a readable file."""
     try:
         return entry.stat().st_size if entry.is_file() else None
     except OSError:

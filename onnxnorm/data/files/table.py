@@ -1,10 +1,10 @@
-"""Many files in little memory: a sequence of `DataFile` that makes each of them when it is asked for.
+"""Many files in little memory: a sequence of `DataFile` that makes each file when it is accessed.
 
-All names lie one after another in one string of bytes; offsets, sizes and kinds are arrays. What the names have in
-common, the folder or the URI that was given, is kept once. So a file costs its relative name and 17 bytes. Some of the
-files are again such a table, which takes along their names only, so that it can be sent to another process.
+All names are concatenated in one byte string; offsets, sizes and kinds are arrays. What names have in common, the
+folder or the URI that was given, is stored once. So a file costs its relative name and 17 bytes. A selection of files
+is a table too, which holds no names but its own, so that it is small enough to send to another process.
 
-Names are kept in UTF-8; what is not UTF-8 in the name of a local file passes through as Python's surrogates do.
+Names are stored in UTF-8. Bytes of a local file name that are not UTF-8 are stored as Python's surrogates.
 """
 
 from __future__ import annotations
@@ -33,9 +33,13 @@ _UTF8 = sys.getfilesystemencoding() == "utf-8"
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file to calibrate on; `name` is relative to the folder that was given, so it is the same on all machines.
+    """A file to calibrate on.
 
-    `size` is what it was when it was listed, in bytes.
+    Attributes:
+        path: where it is.
+        name: its name relative to the folder that was given, so that it is the same on all machines.
+        kind: the kind of its source.
+        size: its size in bytes at the time of listing.
     """
 
     path: Path | RemoteFile
@@ -46,9 +50,9 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Place:
-    """Where files lie: what stands before their names in a path or a URI, the last separator included.
+    """The location of files: what precedes their names in a path or a URI, including the last separator.
 
-    `tidy`: what follows it is the name. Stores may have empty parts in theirs, which do not count.
+    `tidy` is true if exactly the name follows. In stores, what follows may have empty parts, which are not in the name.
     """
 
     prefix: str
@@ -57,12 +61,12 @@ class Place:
 
     @classmethod
     def folder(cls, path: str | os.PathLike[str]) -> Place:
-        """A local folder."""
+        """Return the place of the files in a local folder."""
         return cls("" if os.fspath(path) == os.curdir else os.path.join(path, ""))
 
 
 class Entry(NamedTuple):
-    """A file as a table keeps it: `raw` is what follows the prefix."""
+    """A file as a table stores it: `raw` follows the prefix of its place, `kind` is the number of its source."""
 
     place: Place
     raw: str
@@ -71,23 +75,32 @@ class Entry(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name relative to what was given."""
+        """The name relative to the folder or the URI that was given."""
         return self.raw if self.place.tidy else "/".join(parts_of(self.raw)) or "."
 
     @property
     def where(self) -> str:
-        """The path or the URI."""
+        """The whole path or URI."""
         return self.place.prefix + (self.raw if self.place.remote else self.raw.replace("/", os.sep))
 
     def file(self) -> DataFile:
-        """As it is worked with."""
+        """Return the file as a `DataFile`."""
         path = RemoteFile(self.where) if self.place.remote else Path(self.where)
         return DataFile(path, self.name, sources()[self.kind].kind, self.size)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FileTable(Sequence[DataFile]):
-    """Files in order. `starts` are the rows from which on the `places` hold."""
+    """Files in order.
+
+    Attributes:
+        text: all names, concatenated.
+        offsets: where each name starts in `text`, and where the last one ends, shape `(files + 1,)`.
+        sizes: sizes in bytes, shape `(files,)`.
+        kinds: numbers of the sources, shape `(files,)`.
+        places: the places of the files, one for each stretch of rows.
+        starts: the first row of each place, shape `(places,)`.
+    """
 
     text: bytes
     offsets: Indices
@@ -101,13 +114,13 @@ class FileTable(Sequence[DataFile]):
             column.flags.writeable = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Sent as bytes: arrays that come through shared memory would hold on to it."""
+        """Pickle the columns as bytes: arrays received through shared memory would keep that memory in use."""
         columns = (self.offsets.tobytes(), self.sizes.tobytes(), self.kinds.tobytes())
         return _received, (self.text, *columns, self.places, self.starts.tobytes())
 
     @classmethod
     def of(cls, files: Iterable[DataFile]) -> FileTable:
-        """The table of these files, whose paths end with their names; a table is its own."""
+        """Return the table of these files, whose paths must end with their names; a table is returned as it is."""
         if isinstance(files, FileTable):
             return files
         builder = FileTableBuilder()
@@ -121,7 +134,7 @@ class FileTable(Sequence[DataFile]):
 
     @classmethod
     def joined(cls, tables: Sequence[FileTable]) -> FileTable:
-        """The files of all tables, in order."""
+        """Return the files of all tables as one table, in order."""
         if len(tables) == 1:
             return tables[0]
         ends, rows = (np.cumsum([0, *some]) for some in ([len(t.text) for t in tables], [len(t) for t in tables]))
@@ -162,30 +175,30 @@ class FileTable(Sequence[DataFile]):
         return (entry.file() for entry in self.entries())
 
     def entry(self, row: int) -> Entry:
-        """One row, counted from 0."""
+        """Return one row, counted from 0."""
         place = self.places[0 if len(self.places) == 1 else int(np.searchsorted(self.starts, row, "right")) - 1]
         raw = self.text[int(self.offsets[row]) : int(self.offsets[row + 1])]
         return Entry(place, raw.decode("utf-8", "surrogatepass"), int(self.kinds[row]), int(self.sizes[row]))
 
     def entries(self) -> Iterator[Entry]:
-        """All rows."""
+        """Iterate over all rows."""
         for place, rows in self._blocks():
             columns = zip(self._raw(rows), self.kinds[rows].tolist(), self.sizes[rows].tolist(), strict=True)
             for raw, kind, size in columns:
                 yield Entry(place, raw.decode("utf-8", "surrogatepass"), kind, size)
 
     def names(self) -> Iterator[bytes]:
-        """All names, encoded as those of files are."""
+        """Iterate over all names, in the encoding of the file system."""
         for place, rows in self._blocks():
-            plain = b"\xed" not in self.text[self.offsets[rows.start] : self.offsets[rows.stop]]  # so no surrogates
+            plain = b"\xed" not in self.text[self.offsets[rows.start] : self.offsets[rows.stop]]  # no surrogates then
             if place.tidy and plain and _UTF8:
                 yield from self._raw(rows)
             else:
-                found = (raw.decode("utf-8", "surrogatepass") for raw in self._raw(rows))
-                yield from (os.fsencode(Entry(place, raw, 0, 0).name) for raw in found)
+                decoded = (raw.decode("utf-8", "surrogatepass") for raw in self._raw(rows))
+                yield from (os.fsencode(Entry(place, raw, 0, 0).name) for raw in decoded)
 
     def _blocks(self) -> Iterator[tuple[Place, slice]]:
-        """Stretches of rows at one place that are not too long."""
+        """Yield stretches of rows, each at one place and of at most `_BLOCK` rows."""
         for place, (first, last) in zip(self.places, pairwise([*self.starts.tolist(), len(self)]), strict=True):
             for low in range(first, last, _BLOCK):
                 yield place, slice(low, min(low + _BLOCK, last))
@@ -195,7 +208,7 @@ class FileTable(Sequence[DataFile]):
         return (self.text[start:stop] for start, stop in spans)
 
     def select(self, rows: ArrayLike) -> FileTable:
-        """Only these rows, in this order."""
+        """Return the table of these rows, in this order."""
         rows = np.asarray(rows, np.int64)
         lengths = self.offsets[rows + 1] - self.offsets[rows]
         where = np.searchsorted(self.starts, rows, "right") - 1
@@ -210,7 +223,7 @@ class FileTable(Sequence[DataFile]):
         )
 
     def moved(self, inside: str, places: Sequence[Place]) -> FileTable:
-        """All files with names that begin with `inside`, at other `places`, one for each that there was."""
+        """Return all files with `inside` put before their names, and with each place replaced by one of `places`."""
         if not len(self):
             return self
         before = inside.encode("utf-8", "surrogatepass")
@@ -222,7 +235,7 @@ class FileTable(Sequence[DataFile]):
         )
 
     def _texts(self, rows: Indices) -> Iterator[bytes]:
-        """The names of some rows, in pieces: at once where rows follow each other."""
+        """Yield the concatenated names of some rows in pieces; consecutive rows are copied at once."""
         edge = np.diff(rows) != 1
         firsts, lasts = rows[np.r_[True, edge][: len(rows)]], rows[np.r_[edge, True][: len(rows)]]
         for low in range(0, len(firsts), _BLOCK):
@@ -257,7 +270,7 @@ class FileTableBuilder:
         self._kinds.append(source_number(kind))
 
     def table(self) -> FileTable:
-        """What was added."""
+        """Return the table of the files that were added."""
         return FileTable(
             bytes(self._text),
             np.array(self._offsets, np.int64),
@@ -274,6 +287,6 @@ def _received(text: bytes, offsets: bytes, sizes: bytes, kinds: bytes, places: t
 
 
 def parts_of(raw: str) -> list[str]:
-    """The parts of a path in a store, as pathlib has them: without empty ones and dots."""
+    """Return the parts of a path in a store, without empty parts and dots, as pathlib does."""
     parts = raw.split("/")
     return parts if "" not in parts and "." not in parts else [part for part in parts if part not in {"", "."}]

@@ -1,1 +1,1 @@
-"""Images: decoding, resizing, and preprocessing into samples of a model's input."""
+"""Decodes, resizes and preprocesses images into samples of a model's input."""

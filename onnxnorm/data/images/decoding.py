@@ -1,17 +1,17 @@
-"""Reading pictures: a file of any kind that Pillow knows becomes an upright 8-bit `RGB` or `L` image.
+"""Reads images: a file in any format that Pillow supports becomes an upright 8-bit image of mode `RGB` or `L`.
 
-What happens to pictures that are not 8-bit RGB:
+Images that are not 8-bit RGB are treated as follows:
 
-1. palette, CMYK, YCbCr, HSV, bilevel: converted by Pillow. Colour profiles are not applied.
-2. alpha (RGBA, LA, transparent palettes): dropped, not composited, because that is what training pipelines do
-   (`convert("RGB")`), and there is no right background.
-3. 16-bit gray: scaled to 8 bit, rounded. (Pillow's own `convert` clips at 255.)
-4. 32-bit integers and floats: refused, for nobody knows which value is white.
-5. several frames: the first.
-6. a rotation in EXIF: applied. Unreadable EXIF data is ignored.
+1. Palette, CMYK, YCbCr, HSV and bilevel images are converted by Pillow. Colour profiles are not applied.
+2. Alpha (RGBA, LA, transparent palettes) is dropped, not composited, because training pipelines do the same
+   (`convert("RGB")`), and no background would be right.
+3. 16-bit gray is scaled to 8 bits and rounded. (Pillow's own `convert` clips at 255.)
+4. 32-bit integers and floats are refused, because it is not defined which value is white.
+5. Of several frames, the first is used.
+6. A rotation in EXIF is applied. Unreadable EXIF data is ignored.
 
-Who needs only a small version of a picture says so (`read_picture`), and a JPEG is then decoded at a half, a quarter or
-an eighth of its size, which takes a fraction of the time.
+A caller that needs only a small version of an image says so to `read_picture`. A JPEG is then decoded at a half, a
+quarter or an eighth of its size, which takes a fraction of the time.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ __all__ = [
     "read_picture",
 ]
 
-# Formats that Pillow registers but hands to other programs (EPS runs Ghostscript) or only identifies.
-_NOT_PICTURES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+# Formats that Pillow registers, but passes to other programs (EPS runs Ghostscript) or only identifies.
+_NOT_IMAGES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 _USUAL = ("JPEG", "PNG", "WEBP")
 _SIXTEEN_BIT = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
-# Plugins that use the 32-bit mode for pixels of 0..65535.
+# Formats for which Pillow uses the 32-bit mode, although pixels are 0..65535.
 _SIXTEEN_IN_THIRTY_TWO = frozenset({"PNG", "PPM"})
 _HAS_ALPHA_OR_PALETTE = frozenset({"P", "PA"})
-# Formats that can be decoded at a fraction of their size; EXIF comes before the pixels.
+# Formats that can be decoded at a fraction of their size; their EXIF data comes before the pixels.
 _REDUCIBLE = frozenset({"JPEG", "MPO"})
 
 AnyPath = Path | RemoteFile
 Size = tuple[int, int]
-"""(width, height) in pixels, as Pillow has it."""
+"""(width, height) in pixels, in Pillow's order."""
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixels."""
 Least = Callable[[Size], Size | None]
-"""From the size of an upright picture to the least size that it may be decoded at; None: its own."""
+"""Maps the full size of an upright image to the least size at which it may be decoded; None for the full size."""
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -71,7 +71,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# The same as steps: are the sides swapped, is the result then mirrored left to right, and top to bottom?
+# Each turn as steps: whether the sides are swapped, then whether it is mirrored left to right, and top to bottom.
 _STEPS = {
     Image.Transpose.FLIP_LEFT_RIGHT: (False, True, False),
     Image.Transpose.ROTATE_180: (False, True, True),
@@ -84,7 +84,7 @@ _STEPS = {
 
 
 class ImageError(DataError):
-    """One picture that cannot be used: `reason` says why, the message says which too."""
+    """An image cannot be used: `reason` says why, and the message also says which image."""
 
     def __init__(self, path: AnyPath, reason: str) -> None:
         super().__init__(path, reason)
@@ -97,10 +97,13 @@ class ImageError(DataError):
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture, perhaps decoded at a fraction of its size.
+    """A decoded image, perhaps at a fraction of its size.
 
-    `size` is the size of the full picture, and `box` is where it lies within `image`, in pixels of `image`. These count
-    parts of pixels: 1001 columns at a quarter are 250.25, decoded as 251, of which the last is a quarter picture.
+    Attributes:
+        image: the decoded pixels.
+        size: the size of the full image.
+        box: where the full image lies within `image`, in pixels of `image`. It has fractions of pixels: 1001 columns at
+            a quarter are 250.25, decoded as 251, of which only a quarter of the last one belongs to the image.
     """
 
     image: Image.Image
@@ -109,11 +112,11 @@ class Picture:
 
     @classmethod
     def whole(cls, image: Image.Image) -> Picture:
-        """Return the picture that is all of the image, at its full size."""
+        """Return the picture of an image that was decoded at its full size."""
         return cls(image, image.size, (0, 0, *image.size))
 
     def turned(self, turn: Image.Transpose) -> Picture:
-        """Return the picture turned, and its box with it."""
+        """Return the picture with its image and its box turned."""
         swaps, across, down = _STEPS[turn]
         image = self.image.transpose(turn)
         left, top, right, bottom = self.box
@@ -127,24 +130,25 @@ class Picture:
 
 
 def image_extensions() -> frozenset[str]:
-    """Return the file extensions, lower case with the dot, that count as pictures."""
-    pictures = set(_picture_formats())
-    return frozenset(extension for extension, kind in Image.registered_extensions().items() if kind in pictures)
+    """Return the file extensions of images, in lower case and with the dot."""
+    formats = set(_image_formats())
+    return frozenset(extension for extension, kind in Image.registered_extensions().items() if kind in formats)
 
 
 def read_image(path: AnyPath) -> Image.Image:
-    """Return the picture at its full size, upright, in mode `RGB` or `L`.
-
-    Whatever is wrong with the file raises `ImageError`.
-    """
+    """Return the image at its full size, upright, in mode `RGB` or `L`. Raises ImageError if it cannot be used."""
     return read_picture(path).image
 
 
 def read_picture(path: AnyPath, least: Least | None = None) -> Picture:
-    """Return the picture, upright, in mode `RGB` or `L`, at its full size or at least at the size `least`.
+    """Return the image, upright, in mode `RGB` or `L`, perhaps reduced. Only JPEGs are ever reduced.
 
-    `least` gets the size of the full picture. Only JPEGs are reduced; others come whole.
-    Whatever is wrong with the file raises `ImageError`.
+    Args:
+        path: the file.
+        least: returns the least size of the result for the full size of the image; None for the full size.
+
+    Raises:
+        ImageError: if the image cannot be used.
     """
     picture, turn = _decoded(path, least)
     if min(picture.image.size) < 1:
@@ -157,7 +161,7 @@ def read_picture(path: AnyPath, least: Least | None = None) -> Picture:
 
 
 def eight_bit(image: Image.Image) -> Image.Image:
-    """Return the picture in mode `RGB` or `L`; a mode without a defined white is a ValueError."""
+    """Return the image in mode `RGB` or `L`. Raises ValueError for a mode that does not define which value is white."""
     if image.mode in {"RGB", "L"}:
         return image
     if image.mode in _SIXTEEN_BIT or (image.mode == "I" and image.format in _SIXTEEN_IN_THIRTY_TWO):
@@ -174,10 +178,10 @@ def eight_bit(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """Silence what Pillow warns about damaged metadata and large pictures, in every thread.
+    """Silence Pillow's warnings about damaged metadata and large images, in every thread.
 
-    `warnings.catch_warnings` is no use here: it restores a snapshot, and would undo what other threads did meanwhile.
-    One entry is added to the filters, and that one is removed.
+    `warnings.catch_warnings` does not work here: it restores a snapshot, and would undo changes that other threads made
+    in the meantime. Instead one entry is added to the filters, and the same entry is removed.
     """
     entry = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
     cast("list[Any]", warnings.filters).insert(0, entry)
@@ -189,21 +193,21 @@ def quiet_pillow() -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def _picture_formats() -> tuple[str, ...]:
-    """In the order in which they are tried: the usual ones first, for some plugins only know after a long look."""
+def _image_formats() -> tuple[str, ...]:
+    """Return the formats in the order of trying them: common ones first, because some plugins are slow to decide."""
     Image.init()
-    kinds = [kind for kind in (*_USUAL, *Image.OPEN) if kind in Image.OPEN and kind not in _NOT_PICTURES]
+    kinds = [kind for kind in (*_USUAL, *Image.OPEN) if kind in Image.OPEN and kind not in _NOT_IMAGES]
     return tuple(dict.fromkeys(kinds))
 
 
 def _decoded(path: AnyPath, least: Least | None) -> tuple[Picture, Image.Transpose | None]:
-    """Return the decoded first frame, and how to turn it upright; the file is closed.
+    """Return the decoded first frame, and how to turn it upright; the file is closed again.
 
-    Pillow gets a file, not its name: what it opens by name it may memory-map, and it garbles a mapped TIFF that is
-    stored on its side (seen with Pillow 13.0).
+    Pillow is given an open file, not a name: it may memory-map a file that it opens by name, and it garbles a mapped
+    TIFF that is stored on its side (seen with Pillow 13.0).
     """
     try:
-        with path.open("rb") as file, Image.open(file, formats=_picture_formats()) as image:
+        with path.open("rb") as file, Image.open(file, formats=_image_formats()) as image:
             if image.format in _REDUCIBLE:
                 turn = _turn(image)
                 return _reduced(image, turn, least), turn
@@ -214,21 +218,21 @@ def _decoded(path: AnyPath, least: Least | None) -> tuple[Picture, Image.Transpo
         raise ImageError(path, "it is empty" if empty else "it is not a picture that Pillow can read") from error
     except Image.DecompressionBombError as error:
         raise ImageError(path, f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from error
-    except Exception as error:  # Damaged bytes make decoders raise nearly anything.
+    except Exception as error:  # Damaged files make decoders raise nearly any exception.
         raise ImageError(path, _one_line(error)) from error
 
 
 def _reduced(image: Image.Image, turn: Image.Transpose | None, least: Least | None) -> Picture:
-    """Decode a JPEG, as it is stored, at 1, 1/2, 1/4 or 1/8 of its size: the smallest that is at least `least`."""
+    """Decode a JPEG, not turned yet, at 1, 1/2, 1/4 or 1/8 of its size: the smallest that is not below `least`."""
     size = image.size
-    wanted = None if least is None else least(_swapped(size, turn))
-    drafted = None if wanted is None else image.draft(None, _swapped(wanted, turn))
+    needed = None if least is None else least(_swapped(size, turn))
+    drafted = None if needed is None else image.draft(None, _swapped(needed, turn))
     image.load()
     return Picture.whole(image) if drafted is None else Picture(image, size, drafted[1])
 
 
 def _swapped(size: Size, turn: Image.Transpose | None) -> Size:
-    """Return the size after the turn, or before: either way the sides are swapped or they are not."""
+    """Return the size after the turn for the size before it, or the other way round: a turn may swap the sides."""
     return size[::-1] if turn is not None and _STEPS[turn][0] else size
 
 
@@ -238,10 +242,10 @@ def _one_line(error: Exception) -> str:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Return how EXIF says that the picture must be turned. Pillow turns TIFF by itself, and drops the tag."""
+    """Return the turn that EXIF asks for. Pillow turns TIFF images itself, and removes the tag."""
     try:
         return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # noqa: BLE001 - damaged metadata is no reason to lose a picture
+    except Exception:  # noqa: BLE001 - damaged metadata is no reason to skip an image
         return None
 
 

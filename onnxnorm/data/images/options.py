@@ -1,7 +1,7 @@
-"""Which preprocessing: a preset, parts of it by themselves, and what the model's input allows.
+"""Chooses the preprocessing from a preset, options that override parts of it, and the model's input.
 
-Presets name their mean and std per colour, in units after the division; asking for another channel order takes them
-along. Numbers that the user gives are in the order of the channels that the model sees.
+A preset has its mean and std per colour, in the units after the division, so they follow the colours if another channel
+order is selected. Numbers that the user gives are in the order of the channels that the model sees.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LARGEST_SIDE = 32768
 
 @dataclass(frozen=True)
 class Preset:
-    """A well-known preprocessing; `mean` and `std` are for red, green, blue, or one number for all."""
+    """A common preprocessing; `mean` and `std` have three numbers, for red, green and blue, or one for all."""
 
     channels: Channels
     divisor: float
@@ -51,7 +51,7 @@ PRESETS = {
 
 @dataclass(frozen=True, kw_only=True)
 class SizeOptions(Options):
-    """The size of inputs that leave theirs open: "HxW", the side of a square, or (height, width) in pixels."""
+    """The size of inputs whose size is not fixed: "HxW", the side of a square, or (height, width), in pixels."""
 
     size: Size | None = option(
         None, "Default: the model's own size, else 224x224.", panel=IMAGES, metavar="HxW", kind=str
@@ -60,15 +60,15 @@ class SizeOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions(SizeOptions):
-    """How images become samples; None, or `auto`, leaves a part to the preset and to the model.
+    """How images become samples; where an option is None or "auto", the preset and the model decide.
 
     Attributes:
         preset: a name in `PRESETS`.
-        resize: how an image is brought to the size.
-        mean: a number, one number per channel, or text such as "1,2,3"; subtracted after the preset's division.
-        std: the same; what remains is divided by it.
+        resize: how an image is brought to the size of the input.
+        mean: one number, one number per channel, or text such as "1,2,3"; subtracted after the preset's division.
+        std: the same; the difference is divided by it.
         channels: the order of the channels that the model sees.
-        layout: of the model's input.
+        layout: the order of the axes of the model's input.
     """
 
     preset: str | None = option(
@@ -86,9 +86,13 @@ class ImageOptions(SizeOptions):
 
 
 def preprocessing_for(spec: InputSpec, options: ImageOptions) -> Preprocessing:
-    """Return the preprocessing that turns pictures into samples of the input `spec`.
+    """Return the preprocessing that turns images into samples of the input `spec`.
 
-    Without a preset: imagenet for three channels, unit for one, raw for an input of bytes.
+    The default preset is `raw` for an input of dtype uint8, else `imagenet` for three channels and `unit` for one.
+
+    Raises:
+        DataError: if the input cannot be fed with images.
+        OptionError: if an option does not fit the input or another option.
     """
     layout = _layout(spec, options)
     if spec.dtype not in IMAGE_DTYPES:
@@ -153,46 +157,46 @@ def _channels(spec: InputSpec, count: int, channels: Channels) -> Channels:
 
 
 def _per_channel(
-    option: str, asked: Numbers | None, usual: tuple[float, ...], channels: Channels, preset: str
+    option: str, given: Numbers | None, usual: tuple[float, ...], channels: Channels, preset: str
 ) -> tuple[float, ...]:
-    """Return one number per channel, from the user's numbers or else the preset's."""
-    values = usual if asked is None else _parse_numbers(option, asked)
+    """Return one number per channel: the user's numbers if there are any, else the preset's."""
+    values = usual if given is None else _parse_numbers(option, given)
     count = channel_count(channels)
     if len(values) == 1:
         return values * count
     if len(values) != count:
-        source = f"preset {preset} has" if asked is None else "that is"
+        source = f"preset {preset} has" if given is None else "that is"
         raise OptionError(
             f"{option}: {source} {len(values)} numbers, but the model's input has {count} channel(s) ({channels}); "
             + (f"give {option} one number, or use --preset unit, tf or raw" if count == 1 else f"give 1 or {count}")
         )
-    return values[::-1] if asked is None and channels == "bgr" else values
+    return values[::-1] if given is None and channels == "bgr" else values
 
 
-def _parse_numbers(option: str, asked: Numbers) -> tuple[float, ...]:
+def _parse_numbers(option: str, given: Numbers) -> tuple[float, ...]:
     try:
-        if isinstance(asked, str):
-            values = tuple(float(part) for part in re.split(r"[,\s]+", asked.strip()))
+        if isinstance(given, str):
+            values = tuple(float(part) for part in re.split(r"[,\s]+", given.strip()))
         else:
-            values = (float(asked),) if isinstance(asked, (int, float)) else tuple(float(value) for value in asked)
+            values = (float(given),) if isinstance(given, (int, float)) else tuple(float(value) for value in given)
     except (TypeError, ValueError):
         values = ()
     if not values or not all(map(math.isfinite, values)):
-        raise OptionError(f"{option} {asked!r} is not a number, or one per channel; write it like 0.5 or 0.4,0.5,0.6")
+        raise OptionError(f"{option} {given!r} is not a number, or one per channel; write it like 0.5 or 0.4,0.5,0.6")
     return values
 
 
 def _size(spec: InputSpec, layout: Layout, options: ImageOptions) -> tuple[int, int] | None:
-    """Return (height, width): the model's own where it is fixed, else what was asked for, else 224."""
+    """Return (height, width): the model's own where they are fixed, else those of the options, else 224."""
     fixed = spec.shape[2:4] if layout == "nchw" else spec.shape[1:3]
     if options.resize == "none":
         _check_unsized(spec, fixed, options)
         return None
-    asked = (None, None) if options.size is None else parsed_size(options.size)
-    for have, want in zip(fixed, asked, strict=True):
-        if have is not None and want is not None and have != want:
+    given = (None, None) if options.size is None else parsed_size(options.size)
+    for own, side in zip(fixed, given, strict=True):
+        if own is not None and side is not None and own != side:
             raise OptionError(f"--size {options.size} contradicts input {spec}, whose size is fixed; leave it out")
-    height, width = (have or want or _DEFAULT_SIDE for have, want in zip(fixed, asked, strict=True))
+    height, width = (own or side or _DEFAULT_SIDE for own, side in zip(fixed, given, strict=True))
     return height, width
 
 
@@ -204,7 +208,7 @@ def _check_unsized(spec: InputSpec, fixed: tuple[int | None, ...], options: Imag
 
 
 def parsed_size(size: Size) -> tuple[int, int]:
-    """(height, width) of a size in any of its forms. Raises OptionError."""
+    """Return (height, width) of a size in any of its forms. Raises OptionError if it is not a size."""
     sides: tuple[int, ...]
     if isinstance(size, str):
         match = re.fullmatch(r"\s*(\d{1,9})(?:\s*[xX]\s*(\d{1,9}))?\s*", size)

@@ -1,7 +1,7 @@
-"""From a picture to one sample of a model's input.
+"""Turns an image into one sample of a model's input.
 
-`Preprocessing` is the recipe, complete and explicit: nothing in it is left to a default, so that its record in the
-statistics file says exactly what the network saw. `image_options` makes it from a preset, options and the model.
+`Preprocessing` is the complete recipe: nothing in it is left to a default, so that its record in the statistics file
+says precisely what the network saw. `preprocessing_for` makes it from a preset, options and the model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ Channels = Literal["rgb", "bgr", "gray"]
 Layout = Literal["nchw", "nhwc"]
 
 DRAFT_GAP = 3
-"""The usual `Preprocessing.draft`. Pillow calls a gap of 3 indistinguishable in most cases from scaling in one step."""
+"""The usual `Preprocessing.draft`. Source: Pillow documentation, `Image.resize`, `reducing_gap`: with a gap of 3 the
+result is in most cases indistinguishable from scaling in one step."""
 
 IMAGE_DTYPES: tuple[np.dtype[Any], ...] = (
     np.dtype(np.float32),
@@ -37,18 +38,26 @@ IMAGE_DTYPES: tuple[np.dtype[Any], ...] = (
 
 
 def channel_count(channels: Channels) -> int:
-    """Return 1 for gray, else 3."""
+    """Return the number of channels: 1 for gray, else 3."""
     return 1 if channels == "gray" else 3
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to a picture before the model sees it: `(pixel / divisor - mean) / std`.
+    """How an image becomes a sample: it is resized, then `(pixel / divisor - mean) / std` is computed.
 
-    `mean` and `std` have one number per channel, in the order of `channels`. `size` is (height, width), or None for
-    pictures that keep their own. `draft` is how many times the size that it is scaled to a JPEG must keep, in both
-    directions, when it is decoded at a fraction of its size; 0: it is decoded whole. `preset` is only the name that it
-    started from.
+    Attributes:
+        preset: name of the preset that the recipe started from; for information only.
+        channels: the order of the channels.
+        divisor: divides pixels of 0..255.
+        mean: one number per channel, in the order of `channels`.
+        std: one number per channel, in the order of `channels`.
+        size: (height, width) in pixels; None if images keep their own size.
+        resize: how an image is brought to the size.
+        layout: the order of the axes of the sample.
+        dtype: the dtype of the sample.
+        draft: a JPEG may be decoded at a fraction of its size that is at least `draft` times, in both directions, the
+            size that it is then scaled to; 0: it is decoded at its full size.
     """
 
     preset: str
@@ -76,9 +85,9 @@ class Preprocessing:
             )
 
     def __call__(self, picture: Picture | Image.Image) -> npt.NDArray[np.generic]:
-        """Return one sample without batch axis, (C, H, W) or (H, W, C), contiguous, in the model's dtype.
+        """Return one sample without batch axis, shape `(C, H, W)` or `(H, W, C)`, contiguous, in the model's dtype.
 
-        A picture of a mode without a defined white (32-bit integers, floats) is a ValueError.
+        Raises ValueError for a mode that does not define which value is white (32-bit integers, floats).
         """
         if isinstance(picture, Image.Image):
             picture = Picture.whole(eight_bit(picture))
@@ -86,19 +95,19 @@ class Preprocessing:
         return self._normalized(pixels).astype(self.dtype, copy=False)
 
     def least(self, full: Size) -> Size | None:
-        """Return the least size at which a picture of the size `full` may be decoded; None: no less than full."""
+        """Return the least size at which an image of the size `full` may be decoded; None for its full size."""
         scaled = scaled_size(full, self.size, self.resize)
         return None if scaled is None or not self.draft else (self.draft * scaled[0], self.draft * scaled[1])
 
     @property
     def sample_bytes(self) -> int | None:
-        """Bytes of one sample; None where pictures keep their own size."""
+        """Bytes of one sample; None if images keep their own size."""
         if self.size is None:
             return None
         return self.size[0] * self.size[1] * channel_count(self.channels) * self.dtype.itemsize
 
     def describe(self) -> str:
-        """Return one line for people."""
+        """Return a description in one line."""
         unit = f"{self.channels.upper()}/{self.divisor:g}" if self.divisor != 1 else f"{self.channels.upper()} 0..255"
         parts = [unit]
         if any(self.mean):
@@ -109,7 +118,7 @@ class Preprocessing:
         return f"{self.preset}: {', '.join(parts)}, {self.layout.upper()} {self.dtype}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the recipe as plain values. No `draft` means 0, as in records from before there was one."""
+        """Return the recipe as plain values. A `draft` of 0 is left out, as in records older than that field."""
         draft = {"draft": self.draft} if self.draft else {}
         return {
             "preset": self.preset,
@@ -125,7 +134,7 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Preprocessing:
-        """Return the recipe that `to_json` wrote."""
+        """Return the recipe that `to_json` wrote. Raises StatisticsError if the record is damaged."""
         try:
             size = record["size"]
             return cls(
@@ -147,7 +156,7 @@ class Preprocessing:
         return self.divisor == 1 and not any(self.mean) and all(value == 1 for value in self.std)
 
     def _pixels(self, image: Image.Image) -> npt.NDArray[np.uint8]:
-        """Return the pixels in the order of `channels` and `layout`, contiguous."""
+        """Return the pixels in the order of `channels` and `layout`, in a contiguous array."""
         mode = "L" if self.channels == "gray" else "RGB"
         pixels = np.asarray(image if image.mode == mode else image.convert(mode))
         pixels = pixels.reshape(image.height, image.width, channel_count(self.channels))
@@ -156,13 +165,13 @@ class Preprocessing:
         return np.ascontiguousarray(pixels.transpose(2, 0, 1) if self.layout == "nchw" else pixels)
 
     def _normalized(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        """Return `(pixels / divisor - mean) / std` in float32; bytes stay bytes where nothing is to be done.
+        """Return `(pixels / divisor - mean) / std` in float32, or the pixels themselves if that changes nothing.
 
         Steps that would change nothing are left out.
         """
         if self._keeps_pixels():
             return pixels
-        # Channels last: whole rows, against numbers repeated along them. Three at a time would be five times slower.
+        # With channels last, whole rows are computed with repeated numbers; three at a time would be five times slower.
         values = pixels.astype(np.float32).reshape(len(pixels), -1)
         if self.divisor != 1:
             values /= np.float32(self.divisor)
@@ -173,7 +182,7 @@ class Preprocessing:
         return values.reshape(pixels.shape)
 
     def _repeated(self, numbers: tuple[float, ...], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """Return numbers per channel such that they broadcast to (C, H * W) or to (H, W * C)."""
+        """Return numbers per channel in a shape that broadcasts to `(C, H * W)` or to `(H, W * C)`."""
         values = np.asarray(numbers, np.float32)
         return values[:, None] if self.layout == "nchw" else np.tile(values, shape[1] // len(numbers))
 

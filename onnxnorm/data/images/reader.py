@@ -1,4 +1,4 @@
-"""Reads image files, one sample each."""
+"""Reads image files, each of which is one sample."""
 
 from __future__ import annotations
 
@@ -21,49 +21,55 @@ from onnxnorm.threads import map_ahead
 
 __all__ = ["SOURCE", "ImageReader"]
 
-# Where an image takes a millisecond, handing it from thread to thread is a good part of that.
+# Small images take about a millisecond each, so several are passed between threads together to save overhead.
 _SMALL, _TOGETHER = 1 << 16, 4
 
 
 @dataclass(frozen=True)
 class ImageReader:
-    """Reads consecutive image files: one sample each."""
+    """Reads consecutive image files, each of which is one sample.
+
+    Attributes:
+        files: the files.
+        input_name: the model's input that is fed.
+        preprocessing: how images become samples.
+        numbers: the indices of the files; None for 0, 1, 2, ...
+    """
 
     files: FileTable
     input_name: str
     preprocessing: Preprocessing
     numbers: Indices | None = None
-    """The indices of the files; None: 0, 1, 2, ..."""
 
     @property
     def total(self) -> int:
-        """Number of images, those that will turn out to be unusable included."""
+        """Number of images, including those that will turn out to be unusable."""
         return len(self.files)
 
     @property
     def file_count(self) -> int:
-        """Number of files, which is that of images."""
+        """Number of files, one for each image."""
         return len(self.files)
 
     @property
     def sample_bytes(self) -> int | None:
-        """Bytes of one sample, if all are resized alike."""
+        """Bytes of one sample; None if images keep their own size."""
         return self.preprocessing.sample_bytes
 
     def blocks(
         self, size: int, threads: int, selected: RowSelector = all_rows
     ) -> Generator[Batch | Skipped, None, None]:
-        """Yield one block a selected image, decoded ahead by `threads` threads, small ones some at a time."""
-        indices = (int(index) for some in stretches(len(self.files), selected) for index in some)
+        """Yield one block for each selected image, decoded ahead by `threads` threads."""
+        indices = (int(index) for stretch in stretches(len(self.files), selected) for index in stretch)
         each = _TOGETHER if self.sample_bytes is not None and self.sample_bytes <= _SMALL else 1
         groups = iter(lambda: tuple(islice(indices, each)), ())
         ahead = max(size, 2 * threads) if each == 1 else 2 * threads
-        with quiet_pillow(), closing(map_ahead(self._samples, groups, threads=threads, ahead=ahead)) as found:
-            for some in found:
-                yield from some
+        with quiet_pillow(), closing(map_ahead(self._samples, groups, threads=threads, ahead=ahead)) as results:
+            for blocks in results:
+                yield from blocks
 
     def select(self, rows: Indices) -> ImageReader:
-        """A reader of these files alone, under the same indices."""
+        """Return a reader of these files only, with the same indices."""
         return replace(self, files=self.files.select(rows), numbers=rows)
 
     def _samples(self, positions: tuple[int, ...]) -> list[Batch | Skipped]:

@@ -1,4 +1,4 @@
-"""Bringing a picture to the height and width of the model's input."""
+"""Resizes images to the height and width of the model's input."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LARGEST_DETOUR = 16
 
 
 def resized(picture: Picture, size: tuple[int, int] | None, resize: Resize) -> Image.Image:
-    """Return the picture with `size` (height, width).
+    """Return the image resized to `size`, (height, width) in pixels.
 
-    `shortest` keeps the aspect: the picture is scaled until it just covers the size, then its centre is cropped.
-    `squash` does not keep it. `none`, or no size, leaves the picture as it is.
+    With `shortest` the aspect ratio is kept: the image is scaled until it just covers the size, and its centre is
+    cropped. With `squash` the aspect ratio is not kept. With `none`, or without a size, the image is not resized.
     """
     if size is None or resize == "none":
         return picture.image
@@ -31,7 +31,7 @@ def resized(picture: Picture, size: tuple[int, int] | None, resize: Resize) -> I
 
 
 def scaled_size(full: Size, size: tuple[int, int] | None, resize: Resize) -> Size | None:
-    """Return the size that `resized` scales a picture of the size `full` to, before it crops; None: it does not."""
+    """Return the size to which `resized` scales an image of the size `full`, before cropping; None if it does not."""
     if size is None or resize == "none":
         return None
     height, width = size
@@ -39,12 +39,12 @@ def scaled_size(full: Size, size: tuple[int, int] | None, resize: Resize) -> Siz
 
 
 def _covering(picture: Picture, height: int, width: int) -> Image.Image:
-    """Scale to the smallest picture that covers (height, width), and crop its centre."""
+    """Scale to the smallest image that covers (height, width), and crop its centre."""
     full_width, full_height = _covering_size(picture.size, height, width)
     left = round((full_width - width) / 2)
     top = round((full_height - height) / 2)
     if full_width * full_height > _LARGEST_DETOUR * width * height:
-        # A very long strip: compute the crop alone (equal up to one grey level), the whole would not fit in memory.
+        # A very long strip: only the crop is computed (equal up to one gray level); the whole might not fit in memory.
         x, y, right, bottom = picture.box
         across, down = (right - x) / full_width, (bottom - y) / full_height
         box = (x + left * across, y + top * down, x + (left + width) * across, y + (top + height) * down)
@@ -54,7 +54,7 @@ def _covering(picture: Picture, height: int, width: int) -> Image.Image:
 
 
 def _covering_size(size: Size, height: int, width: int) -> Size:
-    """Return (width, height) of the scaled picture: one side fits exactly, the other is rounded down."""
+    """Return (width, height) of the scaled image: one side fits exactly, the other is rounded down."""
     image_width, image_height = size
     if image_width * height >= image_height * width:
         return max(width, height * image_width // image_height), height

@@ -1,4 +1,4 @@
-"""Two plots of their own: how many images it takes, and how near values come to the ends of float16."""
+"""Two plots: the number of images that a precision needs, and how near values come to the limits of float16."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from onnxnorm.statistics.precision import TOLERANCES, Forecast, RelativeErrors
 __all__ = ["forecast_plot", "headroom_plot"]
 
 Floats = NDArray[np.float64]
-_WHO = ((0.95, "95% of filters", "before"), (0.5, "median filter", "after"))
+_LINES = ((0.95, "95% of filters", "before"), (0.5, "median filter", "after"))
 
 
-def forecast_plot(errors: RelativeErrors, found: Sequence[Forecast]) -> str:
-    """The relative standard error against the number of images, measured so far and from there on."""
+def forecast_plot(errors: RelativeErrors, forecasts: Sequence[Forecast]) -> str:
+    """Plot the relative standard error against the number of images: the measured error, and the forecasts.
+
+    Returns an SVG element.
+    """
     drawing = Drawing(520, 300)
     axes = drawing.axes(46, 16, 366, 234)
-    now, most = errors.images, max(item.images for item in found)
-    lines = {share: errors.quantile(share) * 100 for share, _, _ in _WHO}
-    start, end = min(now, *(item.images for item in found)), max(most, 2 * now)
+    now, most = errors.images, max(item.images for item in forecasts)
+    lines = {share: errors.quantile(share) * 100 for share, _, _ in _LINES}
+    start, end = min(now, *(item.images for item in forecasts)), max(most, 2 * now)
     axes.grid(visible=True, axis="y", color=COLOURS["grid"], linewidth=0.8)
     log_axis(axes, start, end)
     ends = [lines[0.95] * (now / start) ** 0.5, lines[0.5] * (now / end) ** 0.5, *(100 * t for t in TOLERANCES)]
@@ -32,11 +35,11 @@ def forecast_plot(errors: RelativeErrors, found: Sequence[Forecast]) -> str:
     axes.set_xlabel("images", fontsize=11, color=COLOURS["muted"])
     for tolerance in TOLERANCES:
         _level(axes, 100 * tolerance)
-    for share, who, colour in _WHO:
+    for share, label, colour in _LINES:
         _falling(axes, now, end, lines[share], COLOURS[colour])
         at = lines[share] * (now / end) ** 0.5
-        axes.annotate(who, (end, at), xytext=(4, 7), textcoords="offset points", fontsize=11, color=COLOURS[colour])
-        reached = [item for item in found if item.share == share and item.images > now]
+        axes.annotate(label, (end, at), xytext=(4, 7), textcoords="offset points", fontsize=11, color=COLOURS[colour])
+        reached = [item for item in forecasts if item.share == share and item.images > now]
         for item in reached:
             axes.plot([item.images], [100 * item.tolerance], "o", markersize=6, color=COLOURS[colour], zorder=5)
     return drawing.svg("forecast", "Relative standard error against the number of images")
@@ -61,7 +64,16 @@ def _level(axes: Axes, at: float, label: str = "", colour: str = "warn") -> None
 
 
 def headroom_plot(sides: Mapping[str, Floats], largest: float, smallest: float) -> str:
-    """The largest magnitude of every value, in the order of the graph, between the ends of float16."""
+    """Plot the largest magnitude of every value, in the order of the graph, and the limits of float16.
+
+    Args:
+        sides: the magnitudes of each model, shape `(values,)`; NaN where a model does not have the value.
+        largest: the largest finite number of float16.
+        smallest: the smallest normal number of float16.
+
+    Returns:
+        An SVG element.
+    """
     drawing = Drawing(1080, 340)
     axes = drawing.axes(64, 36, 996, 262)
     numbers = np.concatenate([values[np.isfinite(values) & (values > 0)] for values in sides.values()])

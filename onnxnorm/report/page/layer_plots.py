@@ -1,4 +1,4 @@
-"""Plots with one row a layer: every filter is a dot, in as many pieces as a long network needs."""
+"""Plots with one row for each layer, in which every filter is a dot. A plot of many layers has several pieces."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ROOMY, _HIGH, _LOW = 20, 30, 20
 
 @dataclass(frozen=True)
 class Row:
-    """A layer: its name, a note at the end of the row, and for each panel the numbers of its filters."""
+    """A layer: its name, a note at the end of the row, and for each panel the numbers of its filters `(filters,)`."""
 
     name: str
     note: str
@@ -35,7 +35,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Panel:
-    """A column of the plot: `lines` are marked, with their labels; `spread` draws quantiles instead of dots."""
+    """A column of the plot.
+
+    Attributes:
+        title: text above the column.
+        colour: name of the colour in `COLOURS`.
+        lines: numbers to mark with a line, each with its label.
+        share: whether numbers are per cents.
+        spread: whether quantiles are drawn instead of dots.
+        group: panels of the same group have the same axis; empty for an axis of its own.
+    """
 
     title: str
     colour: str
@@ -46,7 +55,17 @@ class Panel:
 
 
 def row_plots(prefix: str, label: str, rows: Sequence[Row], panels: Sequence[Panel]) -> list[str]:
-    """The plot, in pieces of at most so many rows. Panels of one `group` have the same axis."""
+    """Draw the plot, in pieces of at most `_PIECE` rows.
+
+    Args:
+        prefix: start of the ids of the SVG elements.
+        label: what the plot shows, for screen readers.
+        rows: the layers.
+        panels: the columns.
+
+    Returns:
+        SVG elements, one for each piece.
+    """
     if not rows:
         return []
     limits = [_limits(rows, panels, panel) for panel in panels]
@@ -63,7 +82,7 @@ def row_plots(prefix: str, label: str, rows: Sequence[Row], panels: Sequence[Pan
 
 @dataclass(frozen=True)
 class _Layout:
-    """Pixels: the height of a row, and the room for names on the left and for notes on the right."""
+    """Sizes in pixels: the height of a row, and the space for names on the left and for notes on the right."""
 
     height: int
     left: float
@@ -81,14 +100,14 @@ def _limits(rows: Sequence[Row], panels: Sequence[Panel], panel: Panel) -> tuple
     same = [
         index for index, other in enumerate(panels) if other is panel or (panel.group and other.group == panel.group)
     ]
-    found = [_shown(panel, row.dots[index]) for row in rows for index in same]
-    found += [np.asarray([at for at, _ in panels[index].lines]) for index in same]
-    numbers = np.concatenate([np.empty(0), *found])
+    arrays = [_shown(panel, row.dots[index]) for row in rows for index in same]
+    arrays += [np.asarray([at for at, _ in panels[index].lines]) for index in same]
+    numbers = np.concatenate([np.empty(0), *arrays])
     return (float(numbers.min()), float(numbers.max())) if numbers.size else (1.0, 1.0)
 
 
 def _shown(panel: Panel, values: Floats) -> Floats:
-    """What is drawn of these numbers, on a logarithmic axis."""
+    """Return the numbers that are drawn on a logarithmic axis: the positive ones, or their quantiles."""
     positive = values[values > 0]
     return np.quantile(positive, _QUANTILES) if panel.spread and positive.size else positive
 
@@ -131,7 +150,7 @@ def _notes(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _sina(axes: Axes, panel: Panel, place: int, values: Floats, height: int) -> None:
-    """Every filter as a dot, the wider apart the more there are, under the quartiles and the median."""
+    """Draw every filter as a dot, spread wider where there are more, and above them the quartiles and the median."""
     if not values.size:
         return
     low, high = np.log(axes.get_xlim())
@@ -153,7 +172,7 @@ def _sina(axes: Axes, panel: Panel, place: int, values: Floats, height: int) -> 
 
 
 def _quantiles(axes: Axes, panel: Panel, place: int, values: Floats, height: int) -> None:
-    """The median, the number that 95 % do not exceed, and the largest."""
+    """Draw the median, the number that 95 % of the filters do not exceed, and the largest number."""
     if not values.size:
         return
     del height
@@ -169,12 +188,12 @@ def _quantiles(axes: Axes, panel: Panel, place: int, values: Floats, height: int
 
 
 def _spaced(count: int) -> Floats:
-    """Numbers in [0, 1), the next one always far from the ones before: multiples of the golden ratio."""
+    """Return numbers in [0, 1), each far from the ones before: fractional parts of multiples of the golden ratio."""
     return np.asarray((np.arange(1, count + 1) * 0.6180339887498949) % 1.0)
 
 
 def _distinct(axes: Axes, x: Floats, y: Floats, height: int) -> tuple[Floats, Floats]:
-    """Without dots that would lie on another one."""
+    """Return the dots without those that would be drawn on top of another one."""
     low, high = np.log(axes.get_xlim())
     cells = np.stack([np.round((np.log(x) - low) / (high - low) * 450), np.round(y * height / 1.5)])
     kept = np.sort(np.unique(cells, axis=1, return_index=True)[1])
@@ -182,7 +201,7 @@ def _distinct(axes: Axes, x: Floats, y: Floats, height: int) -> tuple[Floats, Fl
 
 
 def _dots(axes: Axes, x: Floats, y: Floats, colour: str, size: float) -> None:
-    """Dots as one path, each a line of no length with round ends: a tenth of the bytes of a marker for each."""
+    """Draw dots as one path of lines of length 0 with round ends, which takes a tenth of the bytes of markers."""
     gap = np.full_like(x, np.nan)
     line = axes.plot(
         np.stack([x, x, gap], axis=1).reshape(-1), np.stack([y, y, gap], axis=1).reshape(-1), color=colour,

@@ -1,4 +1,4 @@
-"""The page that people look at: one HTML file with everything in it, and nothing that runs or is fetched."""
+"""Renders the page: one HTML file that contains everything, runs no scripts and fetches nothing."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["page_of"]
 
 
 def page_of(report: ReportData) -> str:
-    """The whole page. The same report gives the same bytes."""
+    """Return the whole page as HTML. The same report gives the same bytes."""
     folder = files("onnxnorm.report.page")
     template = environment().from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
     with Drawing.settings():
         sections = [html for html in (section.render(report) for section in SECTIONS) if html]
     return template.render(
-        css=Markup((folder / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - a file of ours
+        css=Markup((folder / "page.css").read_text(encoding="utf-8")),  # noqa: S704 - a file of this package
         version=VERSION,
         model=clean(report.name),
         rewritten=None if report.rewritten_name is None else clean(report.rewritten_name),

@@ -1,7 +1,8 @@
-"""The plots of the page: SVG that takes its colours from the page, so that they follow light and dark.
+"""Draws the plots of the page as SVG with the colours of the page, so that they follow its light and dark themes.
 
-Matplotlib draws with stand-in colours, which become CSS variables, and with stand-in names, which become the real ones:
-so no name is ever taken for mathematics, nor looked for in a font. The same numbers give the same bytes.
+Matplotlib draws with placeholders for colours, which are then replaced by CSS variables, and with placeholders for
+names, which are replaced by the names: so Matplotlib neither parses a name as mathematics nor looks up its letters in a
+font. The same numbers give the same bytes.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _PLACES = re.compile(r"\b(?:d|x|y|width|height|transform)=\"[^\"]*\"")
 
 
 class Drawing:
-    """A figure of so many pixels; places are in pixels too, from the top left corner."""
+    """A figure; sizes and places are in pixels, measured from the top left corner."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
@@ -50,14 +51,14 @@ class Drawing:
     @classmethod
     @contextmanager
     def settings(cls) -> Iterator[None]:
-        """Matplotlib's own defaults while something is drawn, whatever the user's files and the program set."""
+        """Use Matplotlib's own defaults for the duration of a context, whatever the user or the program has set."""
         with matplotlib.rc_context():
             matplotlib.rcdefaults()
             matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "onnxnorm", "font.size": 12})
             yield
 
     def axes(self, left: float, top: float, width: float, height: float, **words: Any) -> Axes:
-        """Axes without a frame, at this place."""
+        """Add axes without a frame, at this place and with this size in pixels; `words` are passed to Matplotlib."""
         bottom = self.height - top - height
         place = (left / self.width, bottom / self.height, width / self.width, height / self.height)
         axes = self.figure.add_axes(place, **words)
@@ -70,12 +71,12 @@ class Drawing:
         return axes
 
     def name(self, text: str) -> str:
-        """A stand-in for a name."""
+        """Return a placeholder for a name, to be given to Matplotlib in its place."""
         self._names.append(clean(text))
         return f"§{len(self._names) - 1}§"
 
     def svg(self, prefix: str, label: str) -> str:
-        """The drawing as an SVG element, with ids that start with `prefix`; `label` says what it shows."""
+        """Return the drawing as an SVG element, with ids that start with `prefix`; `label` says what it shows."""
         self.figure.patch.set_visible(False)
         stream = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -87,11 +88,11 @@ class Drawing:
         body = re.sub(r"\bid=\"", f'id="{prefix}-', body)
         body = re.sub(r"(href=\"#|url\(#)", rf"\1{prefix}-", body)
         body = re.sub(r"font-family: [^;\"]+;? ?", "", body)
-        body = _PLACES.sub(lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), body)
+        body = _PLACES.sub(lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), body)
         body = re.sub(r"\s*\n\s*", " ", body)
         for name, colour in COLOURS.items():
             body = body.replace(colour, f"var(--{name})")
-        body = _NAMES.sub(lambda found: self._shown(int(found[1])), body)
+        body = _NAMES.sub(lambda match: self._shown(int(match[1])), body)
         head = (
             '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
             f'viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(clean(label))}">'
@@ -105,7 +106,15 @@ class Drawing:
 
 
 def log_axis(axes: Axes, low: float, high: float, *, along: str = "x", share: bool = False) -> None:
-    """A logarithmic axis that holds these numbers, with room beside them; as per cents if they are shares."""
+    """Make an axis logarithmic, with limits beyond `low` and `high`.
+
+    Args:
+        axes: the axes.
+        low: the smallest number to show, greater than 0.
+        high: the largest number to show.
+        along: "x" or "y".
+        share: whether the numbers are per cents.
+    """
     axis = axes.xaxis if along == "x" else axes.yaxis
     low, high = low / 1.4, high * 1.4
     if high / low < 20:
@@ -126,7 +135,7 @@ def _ticks(low: float, high: float) -> Sequence[float]:
 
 
 def power_text(value: float) -> str:
-    """A number as an axis shows it."""
+    """Return the text of a number at an axis."""
     if 1e-3 <= value < 1e6:
         return f"{value:,.6g}"
     mantissa, exponent = f"{value:.0e}".split("e")

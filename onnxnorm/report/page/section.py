@@ -1,6 +1,6 @@
-"""A section of the page: what it shows, and how.
+"""A section of the page: the data that it shows, and its template.
 
-A section is one module in `sections/` with a `SECTION`, and a template beside it; `sections.SECTIONS` gives the order.
+A section is a module in `sections/` with a `SECTION`, and a template next to it. `sections.SECTIONS` has their order.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ class Section:
     """One section of the page.
 
     Attributes:
-        template: the text of its Jinja template, in which everything is escaped that is no `Markup`.
-        context: what the template shows of a report; None: the section is left out.
+        template: the text of its Jinja template, in which everything but `Markup` is escaped.
+        context: returns the variables of the template for a report; None if the section is to be left out.
     """
 
     template: str
     context: Callable[[ReportData], Mapping[str, Any] | None]
 
     def render(self, report: ReportData) -> Markup:
-        """The section as HTML; empty if it is left out."""
+        """Return the section as HTML; empty if it is left out."""
         context = self.context(report)
         html = "" if context is None else environment().from_string(self.template).render(**context)
-        return Markup(html)  # noqa: S704 - the template has escaped what is not ours
+        return Markup(html)  # noqa: S704 - the template has escaped all text
 
 
 def environment() -> Environment:
-    """Jinja's environment for all templates: everything is escaped, and a name that is missing is an error."""
+    """Return the Jinja environment of all templates: text is escaped, and an undefined name is an error."""
     return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 def template_text(name: str) -> str:
-    """The template of a section of ours."""
+    """Return the template of a section of onnxnorm, by its name."""
     return (files("onnxnorm.report.page.sections") / f"{name}.html.j2").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the page says, as plain text in rows: made from a `ReportData`, shown by the template."""
+"""The tables of the page as rows of plain text: made from a `ReportData`, and shown by the templates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DIGITS = 3
 
 @dataclass(frozen=True)
 class Tile:
-    """A number that stands at the top of the page, what it counts, and a word about it."""
+    """A number at the top of the page, what it counts, and a short note."""
 
     value: str
     label: str
@@ -57,7 +57,10 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class BarrierRow:
-    """Barriers with the same operator and reason: how many, the filters that they pin, and some of them."""
+    """Barriers with the same operator and reason: their number, the filters that they pin, and some examples.
+
+    Each example is the name of a node and of a value; `more` is the number of barriers that are not shown.
+    """
 
     op: str
     reason: str
@@ -69,7 +72,7 @@ class BarrierRow:
 
 @dataclass(frozen=True)
 class GroupRow:
-    """Filters that share scales: how many, and the values that carry them."""
+    """Filters that share scales: their number, and the values that they are in; `more` values are not shown."""
 
     filters: str
     values: tuple[str, ...]
@@ -78,7 +81,7 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class DeadRow:
-    """The dead filters of a layer, and at most that many of its numbers."""
+    """The dead filters of a layer: the node, how many there are, and their numbers."""
 
     node: str
     count: str
@@ -86,7 +89,7 @@ class DeadRow:
 
 
 def tiles(report: ReportData, errors: RelativeErrors) -> list[Tile]:
-    """The page in six numbers."""
+    """Return the numbers at the top of the page."""
     plan, statistics = report.plan, report.statistics
     skipped = f"{len(statistics.skipped):,} skipped" if statistics.skipped else "none skipped"
     return [
@@ -101,9 +104,9 @@ def tiles(report: ReportData, errors: RelativeErrors) -> list[Tile]:
 
 
 def layer_rows(report: ReportData) -> list[LayerRow]:
-    """The table of layers."""
-    together = zip(report.plan.layers, report.layers, layer_errors(report), strict=True)
-    return [_layer_row(index, *found) for index, found in enumerate(together, start=1)]
+    """Return the table of layers."""
+    layers = zip(report.plan.layers, report.layers, layer_errors(report), strict=True)
+    return [_layer_row(index, *layer) for index, layer in enumerate(layers, start=1)]
 
 
 def _layer_row(index: int, planned: PlannedLayer, layer: LayerScales, errors: Floats) -> LayerRow:
@@ -125,8 +128,8 @@ def _layer_row(index: int, planned: PlannedLayer, layer: LayerScales, errors: Fl
     )
 
 
-def _count(found: int) -> str:
-    return f"{found:,}" if found else ""
+def _count(count: int) -> str:
+    return f"{count:,}" if count else ""
 
 
 def _spread(values: Floats) -> tuple[str, str, str]:
@@ -141,16 +144,16 @@ def _quantiles(errors: Floats) -> tuple[str, str]:
 
 
 def layer_errors(report: ReportData) -> list[Floats]:
-    """Per layer, the relative standard errors of the means of its live filters; none for a single image."""
-    found = []
+    """Return for each layer the relative standard errors of its live filters, `(live,)`; none for a single image."""
+    errors = []
     for layer in report.layers:
         moments = report.statistics.values[Value(layer.layer.site.value, layer.layer.site.measure)]
-        found.append(moments.relative_error[np.isfinite(moments.relative_error)])
-    return found
+        errors.append(moments.relative_error[np.isfinite(moments.relative_error)])
+    return errors
 
 
 def least_certain(report: ReportData, errors: RelativeErrors) -> list[tuple[str, str, str, str]]:
-    """The filters whose means are least certain: layer, channel, mean, relative standard error."""
+    """Return the filters whose means are least certain: layer, channel, mean, relative standard error."""
     layers: dict[str, str] = {}
     for layer in report.layers:
         layers.setdefault(layer.layer.site.value, layer.layer.node)
@@ -166,7 +169,7 @@ def least_certain(report: ReportData, errors: RelativeErrors) -> list[tuple[str,
 
 
 def dead_rows(report: ReportData) -> list[DeadRow]:
-    """The dead filters, by layer."""
+    """Return the dead filters, by layer."""
     return [
         DeadRow(clean(layer.layer.node), f"{int(layer.dead.sum()):,}", ranges(np.flatnonzero(layer.dead).tolist()))
         for layer in report.layers
@@ -175,7 +178,7 @@ def dead_rows(report: ReportData) -> list[DeadRow]:
 
 
 def barrier_rows(barriers: Iterable[PlannedBarrier]) -> list[BarrierRow]:
-    """Barriers with the same operator and reason as one row, those that pin most first."""
+    """Return barriers with the same operator and reason as one row; the rows that pin most filters come first."""
     same: dict[tuple[str, str], list[PlannedBarrier]] = {}
     for barrier in barriers:
         same.setdefault((barrier.op, barrier.reason), []).append(barrier)
@@ -184,17 +187,17 @@ def barrier_rows(barriers: Iterable[PlannedBarrier]) -> list[BarrierRow]:
         BarrierRow(
             op=clean(op),
             reason=clean(reason),
-            places=f"{len(found):,}",
-            filters=f"{sum(barrier.channels for barrier in found):,}",
-            examples=tuple((clean(barrier.node), clean(barrier.value)) for barrier in found[:_EXAMPLES]),
-            more=max(0, len(found) - _EXAMPLES),
+            places=f"{len(alike):,}",
+            filters=f"{sum(barrier.channels for barrier in alike):,}",
+            examples=tuple((clean(barrier.node), clean(barrier.value)) for barrier in alike[:_EXAMPLES]),
+            more=max(0, len(alike) - _EXAMPLES),
         )
-        for (op, reason), found in ordered
+        for (op, reason), alike in ordered
     ]
 
 
 def group_rows(report: ReportData) -> list[GroupRow]:
-    """The largest sets of filters that share scales with others."""
+    """Return the largest groups of filters that share scales with other filters and are not pinned."""
     tied = sorted((g for g in report.plan.groups if g.tied and not g.pinned), key=lambda group: -group.channels)
     return [
         GroupRow(
@@ -207,9 +210,9 @@ def group_rows(report: ReportData) -> list[GroupRow]:
 
 
 def provenance(report: ReportData) -> list[tuple[str, str]]:
-    """Where everything comes from."""
+    """Return labels and texts that say where the models and the statistics come from."""
     statistics = report.statistics
-    found = [
+    facts = [
         ("model", report.name),
         ("digest of the model", report.digest),
         ("input shapes of one sample", _shapes(statistics.shapes)),
@@ -219,24 +222,24 @@ def provenance(report: ReportData) -> list[tuple[str, str]]:
     ]
     if report.rewrite:
         entries = report.rewrite.entries
-        found += [
+        facts += [
             ("rewritten model", report.rewritten_name or ""),
             ("rewritten with", f"onnxnorm {entries.get('version', '?')}"),
             ("rewritten to", settings_text(report.settings)),
             ("digest of its statistics", entries.get("statistics", "none: no images were needed")),
         ]
-    return [(label, clean(text)) for label, text in found]
+    return [(label, clean(text)) for label, text in facts]
 
 
 def settings_text(settings: Mapping[str, str]) -> str:
-    """How a model is rewritten, in a line."""
+    """Return in one line how a model is rewritten."""
     strength = "" if float(settings["strength"]) == 1 else f", strength {float(settings['strength']):g}"
     power = ", scales rounded to powers of two" if settings["power_of_two"] == "true" else ""
     return f"{settings['statistic']} to {float(settings['target']):g}{strength}{power}"
 
 
 def preprocessing_text(record: Mapping[str, Any] | None) -> str:
-    """How images became inputs, in a line."""
+    """Return in one line how images became inputs."""
     return Preprocessing.from_json(record).describe() if record else "arrays, taken as they are"
 
 

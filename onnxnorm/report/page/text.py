@@ -1,4 +1,4 @@
-"""How the page writes numbers and names."""
+"""Formats numbers and names for the page."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["clean", "counted", "number", "percent", "ranges", "shortened"]
 
 
 def clean(text: str) -> str:
-    """A name with what cannot be seen, or turns the order of letters around, replaced: names are hostile input."""
+    """Return a name with invisible and direction-changing characters replaced, because names are untrusted input."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def shortened(text: str, length: int) -> str:
-    """A name with its middle left out, where it is longer than that."""
+    """Return a name of at most `length` characters; the middle of a longer one is left out."""
     if len(text) <= length:
         return text
     head = (length - 1) // 2
@@ -23,12 +23,12 @@ def shortened(text: str, length: int) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 value`, `2 values`."""
+    """Return a number with its noun: `1 value`, `2 values`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """So many digits; a dash where nothing is known."""
+    """Return a number with `digits` significant digits; a dash for None and NaN."""
     if value is None or np.isnan(value):
         return "–"
     if not np.isfinite(value):
@@ -38,14 +38,14 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A share in per cent; a dash where nothing is known."""
+    """Return a share in per cent; a dash if it is not known."""
     if value is None or not np.isfinite(value):
         return "–"
     return f"{value:.0%}" if value >= 0.1 else f"{value:.1%}" if value >= 0.001 or not value else f"{value:.1e}"
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers, neighbours as a range: `1, 4–6`."""
+    """Return ascending numbers as text, with ranges for consecutive ones: `1, 4–6`."""
     parts: list[list[int]] = []
     for item in numbers:
         if parts and item == parts[-1][-1] + 1:

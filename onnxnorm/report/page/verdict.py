@@ -1,4 +1,4 @@
-"""The words at the top of the page: the verdict, what to mind, and what to do next."""
+"""The texts of the page: the verdict, the notes, and the next steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOOSE = 0.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """`kind` is good, bad or open; `title` in a few words, `detail` in a line."""
+    """The verdict: its `kind` is good, bad or open; its `title` is a few words, its `detail` one line."""
 
     kind: str
     title: str
@@ -30,22 +30,23 @@ class Verdict:
 
 
 def verdict_of(report: ReportData) -> Verdict:
-    """Whether it is the same function, as far as is known."""
-    found = report.verification
+    """Return whether both models compute the same function, as far as is known."""
+    verification = report.verification
     if report.rewrite is None:
         detail = "What follows as “after” is what onnxnorm rewrite would do by itself: every mean brought to 1."
         return Verdict("open", "Measured, not rewritten yet", detail)
-    if found is None:
+    if verification is None:
         return Verdict("open", "Rewritten, not verified here", "Leave out --no-verify to have both models run.")
-    detail = f"{clean(str(found)).partition(': ')[2]}{report.verified_on}. {_graph(found, len(report.rewrite.clones))}"
-    if not found.same:
+    graph = _graph(verification, len(report.rewrite.clones))
+    detail = f"{clean(str(verification)).partition(': ')[2]}{report.verified_on}. {graph}"
+    if not verification.same:
         return Verdict("bad", "Not the same function", detail)
-    title = "The same function, bit for bit" if found.bit_identical else "The same function"
+    title = "The same function, bit for bit" if verification.bit_identical else "The same function"
     return Verdict("good", title, detail[:1].upper() + detail[1:])
 
 
-def _graph(found: Verification, clones: int) -> str:
-    if found.graph_identical:
+def _graph(verification: Verification, clones: int) -> str:
+    if verification.graph_identical:
         return "The graph is the same but for constants’ values."
     if clones:
         return f"Beside constants’ values the graph differs, at least by {counted(clones, 'copied constant')}."
@@ -53,7 +54,7 @@ def _graph(found: Verification, clones: int) -> str:
 
 
 def notes(report: ReportData, errors: RelativeErrors) -> list[str]:
-    """What the reader should know before the numbers."""
+    """Return what a reader should know before looking at the numbers."""
     return [clean(note) for note in (*_about_statistics(report, errors), *_about_rewrite(report), *_about_fp16(report))]
 
 
@@ -99,26 +100,26 @@ def _about_rewrite(report: ReportData) -> Iterator[str]:
 
 
 def _about_fp16(report: ReportData) -> Iterator[str]:
-    found = report.verification.fp16 if report.verification else None
-    for side in ("original", "rewritten") if found else ():
-        over = getattr(found, side).overflowing
+    fp16 = report.verification.fp16 if report.verification else None
+    for side in ("original", "rewritten") if fp16 else ():
+        over = getattr(fp16, side).overflowing
         if over:
             named = ", ".join(over[:_SHOWN]) + (", ..." if len(over) > _SHOWN else "")
             yield f"In float16, the {side} model overflows in {counted(len(over), 'value')}: {named}."
 
 
 def next_steps(report: ReportData, errors: RelativeErrors) -> list[tuple[str, str]]:
-    """What to do, and the command for it; files by their names, without folders."""
+    """Return what to do next, and the command for it; files are named without their folders."""
     model, stem = shlex.quote(clean(report.name)), clean(report.name).removesuffix(".onnx")
     out, stats = shlex.quote(f"{stem}-normalized.onnx"), shlex.quote(clean(report.statistics_name))
     if report.rewrite is None:
         return [("Rewrite the model", f"onnxnorm rewrite {model} --stats {stats} -o {out}")]
     other = shlex.quote(clean(report.rewritten_name or ""))
-    found = report.verification
-    if found is not None and not found.same:
+    verification = report.verification
+    if verification is not None and not verification.same:
         return [("Rewrite again", f"onnxnorm rewrite {model} --stats {stats} -o {out}")]
     steps = [("Verify on photographs that were not measured", f"onnxnorm verify {model} {other} OTHER-PHOTOS")]
-    if found is None or found.fp16 is None:
+    if verification is None or verification.fp16 is None:
         command = f"onnxnorm report {model} {other} PHOTOS --stats {stats} --fp16 -o report.html"
         steps.append(("See the headroom in float16 here", command))
     if errors.relative.size and np.quantile(errors.relative, 0.95) > _LOOSE:

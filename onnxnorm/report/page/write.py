@@ -1,4 +1,4 @@
-"""Rendering and writing the page; what that needs beyond the package is asked for here."""
+"""Renders and writes the page, and checks that the packages of the extra `report` are installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NEEDED = ("jinja2", "matplotlib")
 
 
 def check_extra() -> None:
-    """Raise OptionError unless what draws the page is installed."""
+    """Raise OptionError unless the packages that draw the page are installed."""
     try:
         for name in _NEEDED:
             import_module(name)
@@ -26,7 +26,7 @@ def check_extra() -> None:
 
 
 def rendered(report: ReportData) -> str:
-    """The page as HTML. Raises OptionError without the extra."""
+    """Return the page as HTML. Raises OptionError if the extra `report` is not installed."""
     check_extra()
     from onnxnorm.report.page.page import page_of
 
@@ -34,5 +34,5 @@ def rendered(report: ReportData) -> str:
 
 
 def write_page(page: str, target: Path) -> None:
-    """Write the page, atomically. Raises OptionError if it cannot be written."""
+    """Write the page to `target` atomically. Raises OptionError if it cannot be written."""
     write_atomically(target, page.encode("utf-8"), OptionError)

@@ -1,4 +1,4 @@
-"""Tables for the terminal, as rich renderables."""
+"""Tables of layers, barriers and dead filters for the terminal, as rich renderables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _SHOWN_FILTERS = 10
 
 
 def layer_table(scales: Scales, statistic: str = "mean") -> Table:
-    """Per layer: the statistic of its filters before and after, and what could not be normalized."""
+    """Return a table with, for each layer, the statistic of its filters before and after, and dead and pinned filters.
+
+    `statistic` is the name of the statistic.
+    """
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("layer", "measured at"):
         table.add_column(name, overflow="fold")
@@ -58,7 +61,7 @@ def _number(value: float) -> str:
 
 
 def dead_lines(layers: Sequence[LayerScales]) -> list[str]:
-    """The dead filters, a line for each layer; where there are many, how many, and the first of them."""
+    """Return one line for each layer with dead filters; if there are many, the first ones and their number."""
     dead = [layer for layer in layers if layer.dead.any()]
     lines = []
     for layer in dead[:_SHOWN_LAYERS]:
@@ -75,7 +78,7 @@ def dead_lines(layers: Sequence[LayerScales]) -> list[str]:
 
 
 def plan_tables(plan: Plan) -> Sequence[Table | str]:
-    """The layers, the barriers that cost most, and a summary."""
+    """Return a table of the layers, a table of the barriers that pin most filters, and a summary."""
     layers = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("layer", "operator", "measured at"):
         layers.add_column(name, overflow="fold")

@@ -1,12 +1,13 @@
-"""Which samples go out together, and which are still to go.
+"""Divides the samples into chunks, and records which chunks are still to be sent to workers.
 
-**How large.** Chunks shrink towards the end, so that nobody is waited for: each is a small share of what is left
-(guided self-scheduling; Polychronopoulos and Kuck, IEEE Transactions on Computers, 1987), from one batch to `_MOST`.
-The driver takes in one result at a time; so from `_EASY` workers on chunks are larger in proportion, that it keeps up.
-`tools/measurements/scaling.py` has the figures.
+**Size.** Chunks shrink towards the end, so that no worker finishes long after the others: each chunk is a small share
+of the samples left, from one batch to `_MOST` batches. The driver adds up one result at a time; from `_EASY` workers
+on, chunks are larger in proportion, so that the driver keeps up. `tools/measurements/scaling.py` measures this.
 
-**Each once.** A sample is in one chunk only, and what comes back to be done again is the very chunk. With a limit, no
-more samples are out than are still wanted; those that turn out to be unusable are made up for by the next ones.
+**Each sample once.** A sample is in one chunk only, and a lost chunk is sent again unchanged. With a limit, no more
+samples are sent than may still be measured; for each one that turns out to be unusable, another is sent.
+
+Source: guided self-scheduling; Polychronopoulos and Kuck, IEEE Transactions on Computers, 1987.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from onnxnorm.calibration.job import Job
 
 __all__ = ["OUTSTANDING", "ChunkQueue", "chunk_size"]
 
-OUTSTANDING = 2  # chunks at each worker, so that it never waits for the driver
+OUTSTANDING = 2  # chunks sent to each worker at a time, so that it never waits for the driver
 _SHARES = 4
 _MOST = 8
 _EASY = 1000
@@ -31,7 +32,13 @@ _STRETCH = 1 << 16
 
 
 def chunk_size(left: int, batch: int, workers: int) -> int:
-    """Samples of the next chunk, if `left` are to be measured by `workers` in batches of `batch`."""
+    """Return the number of samples in the next chunk.
+
+    Args:
+        left: number of samples still to be sent.
+        batch: number of samples in a batch.
+        workers: number of workers.
+    """
     scale = max(1, workers // _EASY)
     share = left // (_SHARES * OUTSTANDING * workers * batch)
     return batch * min(max(share, scale), _MOST * scale)
@@ -39,7 +46,14 @@ def chunk_size(left: int, batch: int, workers: int) -> int:
 
 @dataclass
 class ChunkQueue:
-    """The chunks that are still to go out: lost ones first, then new ones in order."""
+    """The chunks that are still to be sent: lost ones first, then new ones in order.
+
+    Attributes:
+        job: the job.
+        workers: number of workers.
+        lost: chunks to be sent again, and how often each was lost.
+        open: number of samples that the limit still allows.
+    """
 
     job: Job
     workers: int
@@ -55,14 +69,14 @@ class ChunkQueue:
 
     @property
     def left(self) -> int:
-        """How many samples may still go out for the first time."""
+        """Number of samples that may still be sent for the first time."""
         return max(0, int(min(self.open, self._ahead)))
 
     def __bool__(self) -> bool:
         return bool(self.lost or self.left)
 
     def next(self) -> tuple[Chunk, int]:
-        """A chunk, and how often it was tried. There must be something to do."""
+        """Remove a chunk, and return it with the number of times it was lost. The queue must not be empty."""
         if self.lost:
             return self.lost.popleft()
         count = min(self.left, chunk_size(self.left, self.job.batch_size, self.workers))

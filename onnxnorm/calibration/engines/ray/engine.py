@@ -1,4 +1,4 @@
-"""The engine on a cluster: the one at RAY_ADDRESS, else the one of this machine, else a new local one."""
+"""The engine on a Ray cluster: at RAY_ADDRESS, else the one on this machine, else a new local one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from onnxnorm.calibration.engines.ray.worker import Setup, Worker
 from onnxnorm.calibration.job import Job
 from onnxnorm.calibration.step import Increment
 from onnxnorm.data.batches import Skipped
-from onnxnorm.data.dataset import check_enough
+from onnxnorm.data.dataset import check_usable
 from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.runtime import Runtime
@@ -30,13 +30,21 @@ _MODEL_BY_PATH = 1 << 30
 
 @contextmanager
 def connected(runtime: Runtime, workers: int | None) -> Iterator[RayEngine]:
-    """An engine, while there is a connection; one that is there already stays."""
+    """Connect to a cluster for the duration of a context, or use a connection that exists already.
+
+    Args:
+        runtime: the execution provider, and the number of threads of each worker.
+        workers: number of workers; None for as many as the cluster has room for.
+
+    Raises:
+        OptionError: if Ray is not installed.
+    """
     try:
         ray: Any = import_module("ray")
     except ImportError:
         raise OptionError("--engine ray needs Ray: pip install 'onnxnorm[ray]'") from None
-    mine = not ray.is_initialized()
-    if mine:
+    own_connection = not ray.is_initialized()
+    if own_connection:
         ray.init(log_to_driver=False, logging_level="warning")
     try:
         threads, gpu = runtime.threads or 1, _wants_gpu(ray, runtime)
@@ -44,13 +52,13 @@ def connected(runtime: Runtime, workers: int | None) -> Iterator[RayEngine]:
         fits = int(room.get("GPU", 0)) if gpu else int(room.get("CPU", 1)) // threads
         yield RayEngine(ray, threads, gpu, workers or max(1, fits))
     finally:
-        if mine:
+        if own_connection:
             ray.shutdown()
 
 
 @dataclass(frozen=True)
 class RayEngine:
-    """Actors of `threads` cores each, and a GPU if `gpu`: at most `size` of them, as far as the cluster has room."""
+    """Measures in at most `size` Ray actors, each with `threads` cores, and with a GPU if `gpu`."""
 
     ray: Any
     threads: int
@@ -59,23 +67,23 @@ class RayEngine:
 
     @property
     def executor(self) -> RayExecutor:
-        """Tasks of the cluster."""
+        """Lists folders in tasks of the cluster."""
         return RayExecutor(self.ray, self.size)
 
     def measure(self, job: Job) -> Generator[Increment, None, None]:
-        """Yield what was measured after every chunk."""
+        """Yield an increment after every chunk. Raises OptionError if the samples cannot be counted."""
         if job.dataset.total is None:
             raise OptionError("--engine ray needs DATA whose samples can be counted: files, or arrays in a list")
         good, bad = job.selection.measured, list[Skipped]()
         pool = Pool(self.ray, self._starter(job), self.size, ChunkQueue(job, self.size), self._needs())
         try:
-            for found in pool.measured():
-                good += found.images
-                bad.extend(found.skipped)
-                yield found
+            for increment in pool.measured():
+                good += increment.images
+                bad.extend(increment.skipped)
+                yield increment
         finally:
             pool.close()
-        check_enough(good, bad, job.selection)
+        check_usable(good, bad, job.selection)
 
     def _starter(self, job: Job) -> partial[Any]:
         provider = job.options.provider
@@ -98,7 +106,7 @@ def _wants_gpu(ray: Any, runtime: Runtime) -> bool:
 
 
 def _sent(ray: Any, model: Model) -> Any:
-    """The model for the workers: by value, or where it is too large for that, the path on a file system they share."""
-    if model.path is not None and sum(bulk.length for bulk in model.tensor_data.values()) > _MODEL_BY_PATH:
+    """Return the model for the workers: its bytes, or for a large model its path, on a file system that they share."""
+    if model.path is not None and sum(data.length for data in model.tensor_data.values()) > _MODEL_BY_PATH:
         return str(Path(model.path).absolute())
     return ray.put(model.to_bytes())

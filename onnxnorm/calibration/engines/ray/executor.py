@@ -1,7 +1,7 @@
-"""Folders are listed by tasks of the cluster, some folders in each, by threads there.
+"""Lists folders in tasks of the cluster, several folders in each task, with threads.
 
-What comes back is small (`listing.Opened`): bare names and 17 bytes a file. A task that is lost with its worker is done
-again by Ray; it only reads.
+Results are small (`listing.Opened`): a bare name and 17 bytes for each file. Ray repeats a task that is lost with its
+worker, which is safe because tasks only read.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ __all__ = ["RayExecutor"]
 T = TypeVar("T")
 R = TypeVar("R")
 
-_TASKS_A_WORKER = 4  # of a level, for folders differ
+_TASKS_A_WORKER = 4  # tasks for each worker in one level: several, because some folders take longer
 _MOST = 1024
 
 
 @dataclass(frozen=True)
 class RayExecutor:
-    """As many tasks at a time as there are workers, and as many that wait for them."""
+    """Runs listing tasks on the cluster: as many as there are workers, and as many that wait."""
 
     ray: Any
     processes: int
 
     def map(self, function: Callable[[T], R], items: Sequence[T], threads: int) -> Iterator[R]:
-        """The results."""
-        task, given = self.ray.remote(num_cpus=1)(_listed), self.ray.put(function)
+        """Yield the results in order. Raises DataError if a worker cannot read the data."""
+        task, shared = self.ray.remote(num_cpus=1)(_listed), self.ray.put(function)
         each = min(max(1, -(-len(items) // (_TASKS_A_WORKER * self.processes))), _MOST)
         running: deque[Any] = deque()
         for start in range(0, len(items), each):
-            running.append(task.remote(given, items[start : start + each], threads))
+            running.append(task.remote(shared, items[start : start + each], threads))
             if len(running) >= 2 * self.processes:
-                yield from self._got(running.popleft())
+                yield from self._result(running.popleft())
         while running:
-            yield from self._got(running.popleft())
+            yield from self._result(running.popleft())
 
-    def _got(self, reference: Any) -> Any:
+    def _result(self, reference: Any) -> Any:
         try:
             return self.ray.get(reference)
         except self.ray.exceptions.RayTaskError as error:
@@ -53,5 +53,5 @@ class RayExecutor:
 
 
 def _listed(function: Callable[[T], R], items: Sequence[T], threads: int) -> list[R]:
-    """What one task does."""
+    """Run one task: call the function for some items."""
     return list(LocalExecutor().map(function, items, threads))

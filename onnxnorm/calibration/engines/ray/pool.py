@@ -1,12 +1,13 @@
-"""Actors, and the chunks that are out at them.
+"""A pool of actors, and the chunks that are sent to them.
 
-**Each sample is counted exactly once**: a chunk's moments are handed over only when its one outstanding call returns,
-and a call that is lost (its worker killed or out of memory, its node gone, or the result with the node) returns
-nothing, so its chunk goes out again, to another actor. An actor of which a call was lost is done away with.
+**Each sample is counted exactly once.** A chunk has one outstanding call at a time, and its moments are yielded only
+when that call returns. A call that is lost (because its worker was killed or ran out of memory, or because its node or
+the result on that node is gone) returns nothing; its chunk is sent again, to another actor. An actor that loses a call
+is killed.
 
-An actor gets chunks once it has answered. So those for which the cluster has no room hold nothing up, and take part as
-soon as there is room. What has ended is put into a queue by Ray's own thread: what a result costs here does not depend
-on how many are out.
+An actor receives chunks only after it has answered a first call. So actors for which the cluster has no room do not
+delay the others, and take part as soon as there is room. Ray's own thread puts calls that have ended into a queue, so
+the cost of a result does not depend on the number of outstanding calls.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ PATIENCE = 30.0
 
 @dataclass(frozen=True)
 class _Call:
-    """A call that is out: a chunk, and how often it was lost; without one, the question whether the actor is there."""
+    """An outstanding call: to measure a chunk that was lost `tried` times, or, without one, the actor's first call."""
 
     actor: Any
     chunk: Chunk | None = None
@@ -41,58 +42,62 @@ class _Call:
 
 
 class Pool:
-    """At most `size` actors that `start` makes, and what is to be done."""
+    """At most `size` actors, which `start` makes, that measure the pending chunks."""
 
-    def __init__(self, ray: Any, start: Callable[[], Any], size: int, todo: ChunkQueue, needs: str) -> None:
+    def __init__(self, ray: Any, start: Callable[[], Any], size: int, pending: ChunkQueue, needs: str) -> None:
+        """`needs` says for messages what an actor needs and what the cluster has."""
         self.ray = ray
         self.start = start
-        self.size = min(size, -(-todo.left // todo.job.batch_size))
-        self.todo = todo
+        self.size = min(size, -(-pending.left // pending.job.batch_size))
+        self.pending = pending
         self.needs = needs
         self.actors: dict[int, Any] = {}
         self.free: deque[Any] = deque()
-        self.out = 0
+        self.outstanding = 0
         self.failures = 0
         self.ended: SimpleQueue[tuple[_Call, Any]] = SimpleQueue()
 
     def measured(self) -> Iterator[Increment]:
-        """Yield what comes back, until there is nothing more to do."""
+        """Yield the results of chunks, until all are measured.
+
+        Raises ProviderError if workers cannot be started, and DataError if a chunk is lost again and again.
+        """
         self._fill()
-        while self.out or self.todo:
+        while self.outstanding or self.pending:
             call, result = self._next()
             if call.chunk is None:
                 self._answered(call, result)
             else:
-                self.out -= 1
-                found = self._returned(call, call.chunk, result)
-                if found is not None:
-                    self.todo.open += len(found.skipped)
-                    yield found
+                self.outstanding -= 1
+                increment = self._returned(call, call.chunk, result)
+                if increment is not None:
+                    self.pending.open += len(increment.skipped)
+                    yield increment
             self._fill()
 
     def close(self) -> None:
-        """Let all actors go."""
+        """Kill all actors."""
         for actor in self.actors.values():
             self.ray.kill(actor)
 
     def _fill(self) -> None:
-        """Start actors that are missing, and hand out chunks while there are actors free."""
-        while self.todo and len(self.actors) < self.size:
+        """Start the actors that are missing, and send chunks to the actors that are free."""
+        while self.pending and len(self.actors) < self.size:
             actor = self.start()
             self.actors[id(actor)] = actor
             self._call(_Call(actor), actor.version.remote())
-        while self.free and self.todo:
+        while self.free and self.pending:
             actor = self.free.popleft()
-            chunk, tried = self.todo.next()
-            self.out += 1
+            chunk, tried = self.pending.next()
+            self.outstanding += 1
             self._call(_Call(actor, chunk, tried), actor.measure.remote(chunk))
 
     def _call(self, call: _Call, reference: Any) -> None:
         reference.future().add_done_callback(partial(_put, self.ended, call))
 
     def _next(self) -> tuple[_Call, Any]:
-        """Wait for a call to end; where no actor starts, say so once."""
-        if not self.out and not self.free:
+        """Wait for a call to end; warn if no actor starts for a long time."""
+        if not self.outstanding and not self.free:
             try:
                 return self.ended.get(timeout=PATIENCE)
             except Empty:
@@ -101,7 +106,7 @@ class Pool:
         return self.ended.get()
 
     def _answered(self, call: _Call, result: Any) -> None:
-        """An actor is there, or could not be started."""
+        """Handle the first answer of an actor, or the error that it could not be started."""
         if id(call.actor) not in self.actors:
             return
         try:
@@ -123,9 +128,9 @@ class Pool:
         self.free.extend([call.actor] * OUTSTANDING)
 
     def _returned(self, call: _Call, chunk: Chunk, result: Any) -> Increment | None:
-        """What was measured; None if it was lost."""
+        """Return what was measured; None if the call was lost."""
         try:
-            found: Increment = result()
+            increment: Increment = result()
         except self.ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except self.ray.exceptions.RayError as error:
@@ -135,14 +140,14 @@ class Pool:
                     f"{TRIES} workers were lost on the samples {chunk.indices[0]} to {chunk.indices[-1]} "
                     f"({_last_line(error)}); give them more memory, or a smaller --batch-size"
                 ) from error
-            self.todo.lost.append((chunk, call.tried + 1))
+            self.pending.lost.append((chunk, call.tried + 1))
             return None
         if id(call.actor) in self.actors:
             self.free.append(call.actor)
-        return found
+        return increment
 
     def _drop(self, actor: Any) -> None:
-        """Do away with an actor; its other calls are lost with it."""
+        """Kill an actor; its other calls are lost with it."""
         if self.actors.pop(id(actor), None) is not None:
             self.ray.kill(actor)
         self.free = deque(other for other in self.free if other is not actor)

@@ -1,4 +1,4 @@
-"""What runs in an actor: plain Python with one session, which knows nothing of Ray."""
+"""The code that runs in an actor: plain Python with one session, without any use of Ray."""
 
 from __future__ import annotations
 
@@ -25,7 +25,14 @@ __all__ = ["Chunk", "Setup", "Worker"]
 
 @dataclass(frozen=True)
 class Setup:
-    """How a worker measures: in batches of `batch_size`, and in the driver's folder, where relative paths begin."""
+    """How a worker measures.
+
+    Attributes:
+        options: what to measure.
+        runtime: execution provider and threads of the worker.
+        batch_size: number of samples in a batch.
+        folder: current folder of the driver, from which relative paths start.
+    """
 
     options: CalibrationOptions
     runtime: Runtime
@@ -35,13 +42,18 @@ class Setup:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some samples: parts of the data, and what to add to the indices in each."""
+    """Samples that are sent to a worker together.
+
+    Attributes:
+        indices: their indices.
+        parts: readers of these samples, each with the offset to add to the indices it yields.
+    """
 
     indices: Indices = field(repr=False)
     parts: tuple[tuple[int, Reader], ...] = field(repr=False)
 
     def blocks(self, size: int, threads: int, skipped: list[Skipped]) -> Iterator[Batch]:
-        """Yield the usable samples, and note the others."""
+        """Yield blocks of usable samples, and append the others to `skipped`."""
         for offset, part in self.parts:
             for block in part.blocks(size, threads):
                 if isinstance(block, Skipped):
@@ -51,9 +63,10 @@ class Chunk:
 
 
 class Worker:
-    """One session for all chunks, opened with the first. A model is the bytes of one, or the path of a large one."""
+    """Measures chunks in one session, which is opened with the first chunk."""
 
     def __init__(self, model: bytes | str, setup: Setup) -> None:
+        """`model` is the serialized model, or the path of a large one."""
         if os.path.isdir(setup.folder):
             os.chdir(setup.folder)
         self.setup = setup
@@ -61,22 +74,22 @@ class Worker:
         self.probe: ProbeSession | None = None
 
     def version(self) -> str:
-        """The version of onnxnorm. An actor that answers is ready for work."""
+        """Return the version of onnxnorm. An actor that answers this call is ready for chunks."""
         return VERSION
 
     def measure(self, chunk: Chunk) -> Increment:
-        """Moments of all samples of a chunk together."""
-        fixed, given = fixed_batch(input_specs(self.model)), self.setup
+        """Return the moments of all samples of a chunk together."""
+        fixed, setup = fixed_batch(input_specs(self.model)), self.setup
         skipped: list[Skipped] = []
         totals: Totals = {}
         shapes: dict[str, tuple[int, ...]] = {}
         ranges: dict[str, Range] = {}
         images = 0
-        for batch in regroup(chunk.blocks(given.batch_size, given.runtime.threads or 1, skipped), given.batch_size):
+        for batch in regroup(chunk.blocks(setup.batch_size, setup.runtime.threads or 1, skipped), setup.batch_size):
             shapes = shapes or sample_of(batch, fixed)
             ranges = ranges or ranges_of(batch)
             if self.probe is None:
-                self.probe = prepare(self.model, shapes, given.options, given.runtime)
+                self.probe = prepare(self.model, shapes, setup.options, setup.runtime)
             totals = merge_totals(totals, self.probe.step(batch))
             images += batch.count
         return Increment(totals, images, tuple(chunk.indices.tolist()), tuple(skipped), shapes, ranges)

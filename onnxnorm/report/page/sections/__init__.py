@@ -1,4 +1,4 @@
-"""The sections of the page, in order: each a module with a `SECTION`, and a template beside it."""
+"""The sections of the page, in order. Each is a module with a `SECTION`, and a template next to it."""
 
 from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""What keeps filters where they are: why some are pinned, and which share a scale."""
+"""The section that says why filters are pinned, and which filters share a scale."""
 
 from __future__ import annotations
 

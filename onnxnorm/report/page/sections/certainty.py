@@ -1,4 +1,4 @@
-"""How many images it takes, and which filters are least certain."""
+"""The section that says how many images a given precision needs, and which filters are least certain."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _context(report: ReportData) -> Mapping[str, Any] | None:
         "errors": errors,
         "certain": least_certain(report, errors),
         "forecasts": forecast(errors, log_standard_errors=statistics.log_standard_errors),
-        "plots": [Markup(svg) for svg in drawn],  # noqa: S704 - drawn here
+        "plots": [Markup(svg) for svg in drawn],  # noqa: S704 - drawn by this package
     }
 
 

@@ -1,4 +1,4 @@
-"""Filters that are dead."""
+"""The section with the dead filters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How near both models come to the ends of float16."""
+"""The section that shows how near both models come to the limits of float16."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NEAREST = 12
 
 
 def _context(report: ReportData) -> Mapping[str, Any] | None:
-    """The summary, and the values nearest to overflow."""
+    """Return the summary, and the values nearest to overflow."""
     fp16 = report.verification.fp16 if report.verification else None
     if fp16 is None:
         return None
@@ -29,7 +29,7 @@ def _context(report: ReportData) -> Mapping[str, Any] | None:
     rows = sorted(plain["values"], key=lambda row: -max(row.get(side, 0.0) for side in SIDES))[:_NEAREST]
     reasons = dict.fromkeys(plain[side]["not_run"] for side in SIDES)
     return {
-        "plots": [Markup(_plot(fp16, plain))],  # noqa: S704 - drawn here
+        "plots": [Markup(_plot(fp16, plain))],  # noqa: S704 - drawn by this package
         "summary": summary_rows(plain),
         "nearest": [(clean(row["name"]), *(number(row.get(side)) for side in SIDES)) for row in rows],
         "over": [tuple(row.get(side, 0.0) > plain["largest"] for side in SIDES) for row in rows],

@@ -1,4 +1,4 @@
-"""Layer by layer, in a table."""
+"""The section with the table of layers."""
 
 from __future__ import annotations
 

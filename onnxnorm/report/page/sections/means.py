@@ -1,4 +1,4 @@
-"""The statistic of every filter, before and after, as dots."""
+"""The section with the statistic of every filter before and after the rewrite, as dots."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["SECTION"]
 def _context(report: ReportData) -> Mapping[str, Any] | None:
     if not report.layers:
         return None
-    plots = [Markup(svg) for svg in _plots(report)]  # noqa: S704 - drawn here
+    plots = [Markup(svg) for svg in _plots(report)]  # noqa: S704 - drawn by this package
     return {"statistic": report.statistic, "planned": report.rewrite is None, "plots": plots}
 
 
@@ -38,7 +38,7 @@ def _plots(report: ReportData) -> list[str]:
 
 
 def _magnitudes(layer: LayerScales) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The statistic of live filters before and after, without its sign."""
+    """Return the magnitude of the statistic of live filters `(live,)`, before and after the rewrite."""
     return np.abs(layer.statistic[layer.live]), np.abs(layer.after[layer.live])
 
 

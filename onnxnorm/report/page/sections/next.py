@@ -1,4 +1,4 @@
-"""What to do next."""
+"""The section with the next steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worth knowing: what the reader should mind before the numbers."""
+"""The section with what a reader should know before looking at the numbers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["SECTION"]
 
 
 def _context(report: ReportData) -> Mapping[str, Any] | None:
-    found = notes(report, report.errors)
-    return {"notes": found} if found else None
+    texts = notes(report, report.errors)
+    return {"notes": texts} if texts else None
 
 
 SECTION = Section(template_text("notes"), _context)

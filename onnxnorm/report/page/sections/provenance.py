@@ -1,4 +1,4 @@
-"""Where everything comes from."""
+"""The section that says where the models and the statistics come from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scales of every layer, and how precise its means are."""
+"""The section with the scales of every layer, and the precision of its means."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _TOLERANCES = ((1.0, "1%"), (5.0, "5%"))
 def _context(report: ReportData) -> Mapping[str, Any] | None:
     if not report.layers:
         return None
-    plots = [Markup(svg) for svg in _plots(report)]  # noqa: S704 - drawn here
+    plots = [Markup(svg) for svg in _plots(report)]  # noqa: S704 - drawn by this package
     return {"planned": report.rewrite is None, "plots": plots}
 
 
 def _plots(report: ReportData) -> list[str]:
-    found = zip(report.layers, layer_errors(report), strict=True)
-    rows = [Row(layer.layer.node, "", (layer.moved, 100 * errors)) for layer, errors in found]
+    layers = zip(report.layers, layer_errors(report), strict=True)
+    rows = [Row(layer.layer.node, "", (layer.moved, 100 * errors)) for layer, errors in layers]
     panels = (
         Panel("scale", "after", ((1.0, "as it was"),)),
         Panel("relative standard error of the mean", "before", _TOLERANCES, share=True, spread=True),

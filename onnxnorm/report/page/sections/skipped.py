@@ -1,4 +1,4 @@
-"""Images that could not be used."""
+"""The section with the images that could not be used."""
 
 from __future__ import annotations
 
