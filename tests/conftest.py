@@ -1,4 +1,4 @@
-"""Puts this folder on the path, so that tests share `graphs` and `scales_check`."""
+"""Options of the test run, and which tests only run when asked for."""
 
 import pytest
 

@@ -21,7 +21,7 @@ from onnxnorm.calibration.checkpoint import Checkpoint, read_checkpoint
 from onnxnorm.data.selection import Ranges
 from onnxnorm.errors import OptionError, StatisticsError
 from onnxnorm.statistics import Statistics
-from tests.data.test_selection import close, net
+from tests.helpers.calibrations import close, net
 from tests.helpers.graphs import rand
 
 # The command line, with a pause after every batch.

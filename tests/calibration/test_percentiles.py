@@ -16,8 +16,8 @@ import onnxnorm
 from onnxnorm.errors import DataError, OptionError, StatisticsError
 from onnxnorm.statistics import Statistics, Value
 from onnxnorm.statistics.histograms import WIDTH
-from tests.data.test_selection import close, net
 from tests.helpers import oracle
+from tests.helpers.calibrations import close, net
 from tests.helpers.commands import DEMO, IMAGES
 from tests.helpers.graphs import model, rand
 

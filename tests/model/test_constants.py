@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import Constant, stored_constants
 from onnxnorm.model.files import Model
-from tests.helpers.corpus import DOUBLE, FLOAT, FLOAT16, Net
+from tests.corpus import DOUBLE, FLOAT, FLOAT16, Net
 
 
 def constants_of(proto: onnx.ModelProto) -> dict[str, Constant]:

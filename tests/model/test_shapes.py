@@ -13,7 +13,7 @@ from onnxnorm.model.graph import Graph, input_specs, ordered_nodes
 from onnxnorm.model.shapes import check_legal, evaluate, read_graph, sample_shapes
 from onnxnorm.runtime import Runtime
 from onnxnorm.scaling import trace
-from tests.helpers.corpus import CASES, FLOAT, Net, feeds
+from tests.corpus import CASES, FLOAT, Net, feeds
 
 
 def read(proto: onnx.ModelProto, batch: int = 1) -> Graph:

@@ -16,7 +16,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.rewriting.constants import Applied, apply_edits
 from onnxnorm.scaling import Trace, trace
-from tests.helpers.corpus import BFLOAT16, DOUBLE, FLOAT, FLOAT16, Net, feeds
+from tests.corpus import BFLOAT16, DOUBLE, FLOAT, FLOAT16, Net, feeds
 
 Floats = NDArray[np.float64]
 

@@ -33,7 +33,7 @@ from onnxnorm.rewriting.power_of_two import powers_of_two
 from onnxnorm.rewriting.scales import Scales, choose_scales
 from onnxnorm.runtime import Runtime
 from onnxnorm.scaling import Trace, find_layers, trace
-from tests.helpers.corpus import CASES, Case, feeds
+from tests.corpus import CASES, Case, feeds
 from tests.helpers.graphs import model as network
 from tests.helpers.graphs import rand
 

@@ -16,8 +16,8 @@ from onnxnorm.rewriting.options import ScaleOptions
 from onnxnorm.rewriting.read_back import read_back
 from onnxnorm.rewriting.record import write_entries
 from onnxnorm.scaling.walk import Outputs
+from tests.corpus import CASES, OPEN, Case
 from tests.helpers.commands import DEMO
-from tests.helpers.corpus import CASES, OPEN, Case
 from tests.helpers.graphs import model, rand
 
 

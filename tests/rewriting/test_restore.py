@@ -22,7 +22,7 @@ from onnxnorm.rewriting import Factor, record, restore_model, rewrite_model, sid
 from onnxnorm.rewriting.options import ScaleOptions
 from onnxnorm.rewriting.record import Record
 from onnxnorm.runtime import Runtime
-from tests.helpers.corpus import CASES, Case, feeds
+from tests.corpus import CASES, Case, feeds
 from tests.helpers.graphs import model as network
 from tests.helpers.graphs import rand
 

@@ -12,7 +12,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.scaling import Layer, Site, Trace, find_layers, trace
 from onnxnorm.scaling.filters import FilterKind
-from tests.helpers.corpus import CASES, Net, feeds
+from tests.corpus import CASES, Net, feeds
 
 
 def walked(proto: onnx.ModelProto) -> Trace:

@@ -13,7 +13,7 @@ from onnxnorm.model.shapes import read_graph
 from onnxnorm.scaling import Plan, Trace, find_layers, make_plan, trace
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.scaling.plan import PlannedGroup, tied_filters
-from tests.helpers.corpus import CASES, Net, feeds
+from tests.corpus import CASES, Net, feeds
 
 
 def walked(proto: onnx.ModelProto) -> Trace:

@@ -18,7 +18,7 @@ from onnxnorm.errors import StatisticsError
 from onnxnorm.statistics import Statistics, Value
 from onnxnorm.statistics.histograms import SMALLEST, WIDTH, Histogram
 from onnxnorm.statistics.moments import Moments
-from tests.statistics.test_statistics import moments_of, rewritten, statistics
+from tests.helpers.statistics import moments_of, rewritten, statistics
 
 Array = NDArray[np.float32]
 LARGEST = float(np.finfo(np.float32).max)

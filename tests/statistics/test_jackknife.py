@@ -13,7 +13,7 @@ from onnxnorm.calibration.calibrate import Progress
 from onnxnorm.statistics import Moments, Value
 from onnxnorm.statistics.jackknife import BLOCKS, Jackknife
 from onnxnorm.statistics.precision import SHARES, RelativeErrors, forecast
-from tests.statistics.test_precision import MODELS, VALUE, photographs
+from tests.helpers.observations import MODELS, VALUE, photographs
 
 Floats = NDArray[np.float64]
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +17,9 @@ from safetensors.numpy import load, save_file
 
 from onnxnorm.errors import StatisticsError
 from onnxnorm.statistics import Moments, Statistics, Value
+from tests.helpers.statistics import CHANNELS, moments_of, observed, rewritten, statistics
 
 Floats = NDArray[np.float64]
-CHANNELS = 5
-
-
-def observed(images: int, seed: int = 0, equal: bool = False) -> tuple[Floats, Floats, Floats]:
-    """Per-image means and maxima, and positions as weights."""
-    rng = np.random.default_rng(seed)
-    means = rng.exponential(size=(images, CHANNELS)) * np.logspace(-3, 3, CHANNELS)
-    weights = np.full(images, 49.0) if equal else rng.integers(1, 5000, images).astype(np.float64)
-    return means, means + rng.exponential(size=means.shape), weights
-
-
-def moments_of(images: int = 40, seed: int = 0, equal: bool = False) -> Moments:
-    return Moments.of(*observed(images, seed, equal))
 
 
 def assert_same(a: Moments, b: Moments) -> None:
@@ -110,24 +96,6 @@ def test_standard_error_of_one_image_is_unknown_and_of_equal_means_nothing() -> 
 # Statistics
 
 
-def statistics(seed: int = 0, source: str = "a", **changes: Any) -> Statistics:
-    values = {Value("relu", "mean"): moments_of(40, seed), Value("sum", "mean_abs"): moments_of(40, seed + 1)}
-    made = Statistics(
-        model="ab" * 32,
-        version="1",
-        filters="conv",
-        shapes={"x": (1, 3, 8, 8)},
-        inputs={
-            "data": "40 image(s)",
-            "sources": [{"files": 40, "bytes": 1, "digest": f"sha256:{source}"}],
-            "preprocessing": {"preset": "unit"},
-        },
-        skipped=(("bad.jpg", "it is not an image"),),
-        values=values,
-    )
-    return replace(made, **changes)
-
-
 def assert_equal(a: Statistics, b: Statistics) -> None:
     assert (a.model, a.version, a.filters, a.skipped) == (b.model, b.version, b.filters, b.skipped)
     assert (dict(a.shapes), dict(a.inputs)) == (dict(b.shapes), dict(b.inputs))
@@ -190,22 +158,6 @@ def test_statistics_of_another_model() -> None:
 
 
 # Files that are not what they should be
-
-
-def rewritten(
-    change: Callable[[dict[str, Any], dict[str, Any]], None], of: Statistics | None = None
-) -> Callable[[Path], None]:
-    """A file whose header and arrays were changed."""
-
-    def write(path: Path) -> None:
-        content = (of or statistics()).to_bytes()
-        length = int.from_bytes(content[:8], "little")
-        header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["onnxnorm"])
-        arrays = load(content)
-        change(header, arrays)
-        save_file(arrays, path, {"onnxnorm": json.dumps(header)})
-
-    return write
 
 
 def cut(path: Path) -> None:

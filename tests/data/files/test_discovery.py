@@ -15,6 +15,7 @@ from onnxnorm.data.files.discovery import discover, identity, order_digest
 from onnxnorm.data.files.table import DataFile
 from onnxnorm.data.images.decoding import image_extensions
 from onnxnorm.errors import DataError
+from tests.helpers.odd_tree import odd_tree
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -100,45 +101,6 @@ def digests(files: Sequence[DataFile]) -> tuple[str, str]:
     named = b"".join(b"%d:%s:%d\n" % (len(name), name, size) for name, size in entries)
     order = b"".join(os.fsencode(file.name) + b"\n" for file in files)
     return f"sha256:{sha256(named).hexdigest()}", f"sha256:{sha256(order).hexdigest()}"
-
-
-ODD: list[str | bytes] = [
-    *(
-        "a/z.png",
-        "a-b.png",
-        "a.npy",
-        "a b/x.PNG",
-        "B/y.Jpg",
-        "b/.hidden.png",
-        ".h/x.png",
-        "b/no-ending",
-        "b/dot.",
-        "c/.png",
-    ),
-    *(
-        "é.png",
-        "한국.png",
-        "豈.png",
-        "😀.png",
-        b"\xff.png",
-        b"\xfe/x.png",
-        "\n.png",
-        "x.png/in-a-folder.npz",
-        "b/a..png",
-    ),
-]
-
-
-def odd_tree(folder: Path) -> None:
-    for number, name in enumerate(ODD):
-        path = folder / os.fsdecode(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x" * number)
-    (folder / "0-first").symlink_to(folder / "a")
-    (folder / "b" / "loop").symlink_to(folder)
-    (folder / "b" / "file.png").symlink_to(folder / "a" / "z.png")
-    (folder / "b" / "broken.png").symlink_to(folder / "gone")
-    os.mkfifo(folder / "pipe.png")
 
 
 @pytest.mark.parametrize("block", [1, 3, 1 << 18])

@@ -22,9 +22,9 @@ from onnxnorm.data.files.stores import LocalFolders
 from onnxnorm.data.files.table import Place
 from onnxnorm.data.sources import kind_of
 from onnxnorm.errors import DataError, OptionError
-from tests.data.files.test_discovery import odd_tree
-from tests.data.test_selection import close, net
+from tests.helpers.calibrations import close, net
 from tests.helpers.graphs import rand
+from tests.helpers.odd_tree import odd_tree
 
 
 @pytest.fixture(scope="module")

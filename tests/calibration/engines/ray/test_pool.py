@@ -26,7 +26,7 @@ from onnxnorm.errors import DataError, ProviderError, ProviderWarning
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.version import VERSION
-from tests.data.test_selection import net
+from tests.helpers.calibrations import net
 from tests.helpers.graphs import rand
 
 Answer = Callable[[], Any]

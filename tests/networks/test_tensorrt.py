@@ -20,7 +20,7 @@ from onnxnorm.model.shapes import sample_shapes
 from tests.helpers.graphs import between, model, rand
 from tools.checks import tensorrt as check
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ZOO = sorted((ROOT.parent / "shared" / "zoo" / "models").glob("*.onnx"))
 VGG16 = ROOT / "build" / "models" / "vgg16_features.onnx"
 

@@ -20,7 +20,7 @@ from onnxnorm.runtime import Runtime
 from onnxnorm.scaling import find_layers, make_plan, trace
 from onnxnorm.statistics import Value
 from onnxnorm.verification import verify_models
-from tests.helpers.corpus import feeds
+from tests.corpus import feeds
 from tests.helpers.random_graphs import networks
 from tests.helpers.scales_check import check_scales
 

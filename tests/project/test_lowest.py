@@ -11,7 +11,7 @@ import pytest
 
 from tools.checks.lowest import pins, requirements
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 TEXT = """
 [project]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^ {4}(onnxnorm [a-z]+ .*)$", README, re.MULTILINE)
 TARGETS = re.findall(r"^ {4}make ([a-z0-9]+)", README, re.MULTILINE)

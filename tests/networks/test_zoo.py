@@ -15,7 +15,7 @@ import pytest
 
 import onnxnorm
 
-ZOO = Path(__file__).resolve().parents[2] / "shared" / "zoo"
+ZOO = Path(__file__).resolve().parents[3] / "shared" / "zoo"
 
 pytestmark = pytest.mark.skipif(
     not (ZOO / "models").is_dir(), reason="the zoo of networks is not beside the repository"

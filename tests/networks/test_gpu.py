@@ -12,7 +12,7 @@ from onnxnorm.errors import OnnxnormError
 from onnxnorm.model.files import Model
 from onnxnorm.runtime import Runtime
 
-MODELS = Path(__file__).resolve().parent.parent / "models"
+MODELS = Path(__file__).resolve().parents[2] / "models"
 DEMO = MODELS / "demo_vgg.onnx"
 
 

@@ -22,7 +22,7 @@ from onnxnorm.scaling import Trace, find_layers, laws, make_plan, trace
 from onnxnorm.scaling.walk import Outputs
 from onnxnorm.statistics import Statistics, Value
 from onnxnorm.verification import verify_models
-from tests.helpers.corpus import CASES, OPEN, Case, Net, feeds
+from tests.corpus import CASES, OPEN, Case, Net, feeds
 from tests.helpers.scales_check import check_scales
 
 RUNTIME = Runtime("cpu", threads=1)

@@ -15,7 +15,7 @@ import onnxnorm
 from onnxnorm.model.files import Model
 from onnxnorm.runtime import Runtime
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "build" / "models"
 IMAGES = ROOT / "models" / "images"
 

@@ -18,7 +18,7 @@ from PIL import Image
 from tools.models import fetch as fetch_models
 from tools.models import full_vgg as make_full_vgg
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "models"
 IMAGES = sorted((MODELS / "images").iterdir())
 
