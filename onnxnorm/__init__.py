@@ -7,7 +7,7 @@
     onnxnorm.rewrite("vgg16.onnx", statistics, "normalized.onnx")
     onnxnorm.verify("vgg16.onnx", "normalized.onnx", "other-photos/", preset="caffe").same
 
-Importing this package loads no runtime and no image library; they come with the first call.
+Importing this package loads no runtime and no image library; the first call loads them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writing files so that there is the old one or the new one, and never half of one, nor one that was an input."""
+"""Writing files atomically: the old file or the new one is there, never half of one. Inputs are not overwritten."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["check_target", "write_atomically"]
 
 
 def check_target(target: str | os.PathLike[str], inputs: Iterable[object] = (), way_out: str = "") -> None:
-    """Say before the work is done, rather than after, that a file cannot be written.
+    """Check that a file can be written, so that an error is raised before the work is done rather than after it.
 
     Args:
         target: the file to write.
-        inputs: what is read; paths among it must not be the target, by whatever name or link.
-        way_out: what else to do than to give another name.
+        inputs: everything that is read; a path among it must not be the target, by another name or link either.
+        way_out: what the message advises besides another name.
 
     Raises:
         OptionError: if the target is an input, a folder, no regular file, or in a folder where nothing can be written.
@@ -43,13 +43,20 @@ def _is_same(target: Path, path: str | os.PathLike[str]) -> bool:
     try:
         return os.path.samefile(target, path)
     except OSError:
-        return False  # one of them is not there
+        return False  # one of them does not exist
 
 
 def write_atomically(target: Path, content: bytes, error: type[OnnxnormError], what: str = "") -> None:
-    """Write a file by way of a temporary one in the same folder.
+    """Write a temporary file in the same folder, then move it to its place.
 
-    Raises `error`, whose message names the target as `what` followed by its path, if it cannot be written.
+    Args:
+        target: the file to write.
+        content: its content.
+        error: the class of the error that is raised if it cannot be written.
+        what: words for the message, before the path of the target.
+
+    Raises:
+        OnnxnormError: of class `error`, if the file cannot be written.
     """
     temporary = target.absolute().parent / f".onnxnorm-{secrets.token_hex(8)}"
     try:

@@ -1,4 +1,4 @@
-"""The tree of errors: everything that a user can mend, each with the exit code that `onnxnorm` gives it.
+"""The tree of errors that a user can correct, each with the exit code that the command line gives it.
 
 ::
 
@@ -8,11 +8,11 @@
     │   ├── DataError         calibration images or arrays
     │   ├── StatisticsError   a statistics file, or statistics that do not fit
     │   ├── OptionError       the value of an option
-    │   └── ProviderError     an execution provider that cannot be had
+    │   └── ProviderError     an execution provider that is not available
     └── VerificationError     exit 3: the rewritten network is not the same function
 
-A message says what, where, what was expected and what to do, in one or two lines. Whatever is not in this tree is a
-bug in onnxnorm, not a mistake of the user's.
+A message says what is wrong, where, what was expected and what to do, in one or two lines. Any error that is not in
+this tree is a bug in onnxnorm, not a mistake of the user.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class OnnxnormError(Exception):
 
 
 class InputError(OnnxnormError):
-    """Something that was handed in is wrong."""
+    """An input or an option is wrong."""
 
 
 class ModelError(InputError):
@@ -57,11 +57,11 @@ class OptionError(InputError):
 
 
 class ProviderError(InputError):
-    """A requested execution provider cannot be had."""
+    """A requested execution provider is not available."""
 
 
 class ProviderWarning(UserWarning):
-    """An execution provider that would be faster cannot be had, so another one runs."""
+    """An execution provider that would be faster is not available, so another one is used."""
 
 
 class VerificationError(OnnxnormError):

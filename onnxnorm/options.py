@@ -1,8 +1,8 @@
-"""Options, declared once: each is a field of a frozen dataclass that carries what the command line says about it.
+"""Options, declared once: each is a field of a frozen dataclass, with what the command line needs to know about it.
 
-The room that acts on an option declares it (`data/images/options.py`, `calibration/options.py`, ...). The command line
-builds its flags from the fields, the API its keywords and their documentation, and the same object is handed down to
-the code that reads it. So an option is added in one place::
+The package that uses an option declares it (`data/images/options.py`, `calibration/options.py`, ...). From the fields
+the command line builds its flags, and the API its keywords and their documentation. The same object is passed down to
+the code that reads it, so an option is added in one place::
 
     @dataclass(frozen=True, kw_only=True)
     class BatchOptions(Options):
@@ -30,12 +30,17 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Flag:
-    """What the command line says about an option.
+    """What the command line needs to know about an option.
 
-    `spelling` is the flag where it is not the field's name with dashes, `short` its one letter; `kind` the type that
-    the command line parses where the API takes more; `choices` gives the allowed values where a table holds them and
-    not the field's type; `least` is the smallest number allowed. Without `panel` an option stands among the general
-    ones.
+    Attributes:
+        help: its description.
+        panel: heading under which `--help` lists it; None for the general options.
+        metavar: name of its value in `--help`.
+        spelling: the flag, if it is not the field's name with dashes.
+        short: its one-letter flag.
+        kind: the type that the command line parses, if the API accepts other types too.
+        choices: returns the allowed values, if they are in a table and not in the field's type.
+        least: the smallest number allowed.
     """
 
     help: str
@@ -48,14 +53,14 @@ class Flag:
     least: int | None = None
 
 
-def option(default: Any, help: str, **words: Any) -> Any:  # noqa: A002 - the word that command lines have for it
-    """Declare a field of an `Options` class that is also a flag; `words` are the other fields of `Flag`."""
+def option(default: Any, help: str, **words: Any) -> Any:  # noqa: A002 - the usual word for it in command lines
+    """Declare a field of an `Options` class that is also a flag; `words` are further attributes of its `Flag`."""
     return field(default=default, metadata={"flag": Flag(help, **words)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Base of all options. Every value is checked against the choices and the least number of its flag.
+    """Base class of all options. Every value is checked against the choices and the smallest number of its flag.
 
     Raises:
         OptionError: if a value is not allowed.
@@ -72,10 +77,10 @@ class Options:
 
     @classmethod
     def of(cls: type[Kind], options: Kind | None, keywords: Mapping[str, Any]) -> Kind:
-        """Options from an object, from keywords, or from an object with some values replaced by keywords.
+        """Make options from an object, from keywords, or from an object with some values replaced by keywords.
 
         Raises:
-            TypeError: if there is no option of the name of a keyword.
+            TypeError: if a keyword is not the name of an option.
             OptionError: if a value is not allowed.
         """
         names = [item.name for item in fields(cls)]
@@ -87,25 +92,25 @@ class Options:
         return cls(**keywords) if options is None else replace(options, **keywords)
 
     def part(self, cls: type[Kind], **changes: Any) -> Kind:
-        """The options of another class, with the values of all fields that both have, but for `changes`."""
+        """Options of another class, with the values of all fields that both classes have, except for `changes`."""
         mine = {item.name for item in fields(self)}
         shared = {item.name: getattr(self, item.name) for item in fields(cls) if item.name in mine}
         return cls(**shared | changes)
 
 
 def flags_of(cls: type[Options]) -> list[tuple[Field[Any], Flag]]:
-    """The fields of an `Options` class that are flags, in order; the others are for Python only."""
+    """Fields of an `Options` class that are flags, with these, in order; the other fields are for Python only."""
     return [(item, item.metadata["flag"]) for item in fields(cls) if "flag" in item.metadata]
 
 
 def spelled(item: Field[Any]) -> str:
-    """The flag of a field, as it is typed: `--batch-size`."""
+    """The flag of a field as a user types it, such as `--batch-size`."""
     flag: Flag = item.metadata["flag"]
     return (flag.spelling or "--" + item.name.replace("_", "-")).partition("/")[0]
 
 
 def choices_of(cls: type[Options], item: Field[Any]) -> tuple[str, ...]:
-    """The allowed values of a field: those of its flag's table, or of its `Literal` type; empty if any will do."""
+    """Allowed values of a field: those of its flag's table, or of its `Literal` type; empty if any is allowed."""
     flag: Flag = item.metadata["flag"]
     if flag.choices is not None:
         return tuple(flag.choices())
@@ -115,9 +120,9 @@ def choices_of(cls: type[Options], item: Field[Any]) -> tuple[str, ...]:
 
 
 def documented(cls: type[Options]) -> Callable[[Function], Function]:
-    """Give a function that takes `options` and `**keywords` the signature and the documentation of all options."""
+    """Decorator that adds all options to signature and docstring of a function of `options` and `**keywords`."""
 
-    def dress(function: Function) -> Function:
+    def document(function: Function) -> Function:
         import inspect
 
         signature = inspect.signature(function)
@@ -131,7 +136,7 @@ def documented(cls: type[Options]) -> Callable[[Function], Function]:
         function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n{title}\n" + "\n".join(lines) + "\n"
         return function
 
-    return dress
+    return document
 
 
 def _hints(cls: type[Options]) -> dict[str, Any]:

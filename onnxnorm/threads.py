@@ -1,4 +1,4 @@
-"""Working ahead of the consumer, in threads, by a bounded distance and in order."""
+"""Computing items in threads ahead of their consumer, in order and at most a given number ahead."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ R = TypeVar("R")
 
 
 def available_threads() -> int:
-    """Return the number of cores that this process may use."""
+    """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def map_ahead(function: Callable[[T], R], items: Iterable[T], *, threads: int, ahead: int) -> Generator[R, None, None]:
-    """Yield `function(item)` for every item, in order, with at most `ahead` results computed before they are wanted.
+    """Yield `function(item)` for every item, in order, with at most `ahead` results computed before they are asked for.
 
-    Closing the generator drops what has not begun and waits for what has.
+    Closing the generator cancels calls that have not begun and waits for those that have.
     """
     pending: deque[Future[R]] = deque()
     executor = ThreadPoolExecutor(threads, thread_name_prefix="onnxnorm-data")
@@ -41,7 +41,7 @@ def map_ahead(function: Callable[[T], R], items: Iterable[T], *, threads: int, a
 
 
 def run_ahead(items: Generator[T, None, None], *, ahead: int) -> Generator[T, None, None]:
-    """Yield the items (never None) of a generator that is advanced in a thread of its own, and closed with this one."""
+    """Yield the items (never None) of a generator that runs in a thread of its own and is closed with this one."""
     steps = map_ahead(lambda _: next(items, None), repeat(None), threads=1, ahead=ahead)
     try:
         for item in steps:

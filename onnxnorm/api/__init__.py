@@ -1,7 +1,7 @@
-"""The verbs, with the same words as the commands: models as paths or ModelProto, data as paths or arrays.
+"""The Python API: one function per command, of the same name. Models are paths or ModelProtos, data paths or arrays.
 
-Two journeys: `MODEL → trace → probe → (images → batches → session → moments) → STATS` is `calibrate`, and
-`MODEL + STATS → trace → scales → rewrite → verify → OUT` is `rewrite`; `normalize` is one after the other.
+There are two pipelines: `calibrate` is `MODEL → trace → probe → (images → batches → session → moments) → STATS`, and
+`rewrite` is `MODEL + STATS → trace → scales → rewrite → verify → OUT`. `normalize` runs one after the other.
 """
 
 from onnxnorm.api.calibrate import calibrate

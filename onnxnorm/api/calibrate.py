@@ -1,4 +1,4 @@
-"""`calibrate`: what the filters of a model do on images or arrays."""
+"""`calibrate`: measure the activations of filters on images or arrays."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def calibrate(
         ModelError: if the model cannot be read, or the runtime rejects it.
         DataError: if data is missing, or does not fit the model.
         OptionError: if the value of an option makes no sense.
-        ProviderError: if the execution provider cannot be had.
+        ProviderError: if the execution provider is not available.
         StatisticsError: if a checkpoint is that of another run.
-        Interrupted: on Ctrl-C, once an image is measured; a KeyboardInterrupt with the `statistics` so far.
+        Interrupted: on Ctrl-C after at least one image; a KeyboardInterrupt that carries the `statistics` so far.
 
     Source:
         Gatys, Ecker, Bethge: Image Style Transfer Using Convolutional Neural Networks (CVPR 2016), section 2.

@@ -1,4 +1,4 @@
-"""What the verbs share: samples to verify on, and what models and statistics may be given as."""
+"""Helpers that the functions of the API share: output checks, inputs in several forms, and comparisons."""
 
 from __future__ import annotations
 
@@ -43,17 +43,21 @@ __all__ = [
 StatisticsLike = str | os.PathLike[str] | Statistics
 Feeds = Mapping[str, NDArray[Any]]
 
-# A verification runs by default on this many random samples, and on as many of the data if there are any.
+# By default a verification runs on this many random samples, and on as many samples of the data if there is any.
 SAMPLES = 8
 
 
 def check_output(output: str | os.PathLike[str], model: Model, *inputs: object, in_place: bool | None = None) -> None:
-    """Check that a file can be written and is no input: the model's files, or others; folders count by their files.
+    """Check that a file can be written and that it is not an input.
 
-    `in_place` allows it to be the model itself; None: that cannot be asked for.
+    Args:
+        output: the file to write.
+        model: the model that is read.
+        *inputs: other inputs; a folder stands for the data files in it.
+        in_place: whether the output may be the model itself; None if the user has no such option.
 
     Raises:
-        OptionError: if it cannot, or is one.
+        OptionError: if it cannot be written, or is an input.
     """
     check_target(output, () if in_place else model.files, "" if in_place is None else ", or allow it with --in-place")
     check_target(output, inputs)
@@ -67,21 +71,28 @@ def check_output(output: str | os.PathLike[str], model: Model, *inputs: object, 
 
 
 def load_statistics(statistics: StatisticsLike) -> Statistics:
-    """Statistics from a path, or as they are."""
+    """Load statistics if they are given as a path."""
     return statistics if isinstance(statistics, Statistics) else Statistics.load(statistics)
 
 
 def sample_shapes_of(model: Model, size: Size | None = None) -> dict[str, tuple[int, ...]]:
-    """Input shapes of one sample, of `size` where the model leaves it open."""
+    """Input shapes of one sample, by name; images have `size` where the model leaves their size open."""
     return sample_shapes(input_specs(model), None if size is None else parsed_size(size))
 
 
 def batches_of(
     model: Model, dataset: Dataset, batch_size: int | None, limit: int | None
 ) -> Generator[Batch, None, None]:
-    """Batches of a dataset, filled up with their last sample to the size that the model demands, if it does.
+    """Yield the batches of a dataset, padded with copies of the last sample to the batch size that the model fixes.
 
-    The `count` of a batch is that of its samples, without what fills it.
+    Args:
+        model: the model that is fed.
+        dataset: the samples.
+        batch_size: samples per batch if the model leaves that open; None for the default.
+        limit: number of samples after which to stop; None for all.
+
+    Yields:
+        Batches whose `count` is the number of samples without padding.
     """
     fixed = fixed_batch(input_specs(model))
     with closing(dataset.batches(fixed or batch_size or DEFAULT_BATCH, limit)) as batches:
@@ -92,7 +103,7 @@ def batches_of(
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models that are to be compared, and how."""
+    """Two models to compare, the runtime and the tolerance for that, and whether to compare them in float16 too."""
 
     original: Model
     rewritten: Model
@@ -101,7 +112,7 @@ class Comparison:
     fp16: bool
 
     def on_feeds(self, feeds: Iterable[Feeds]) -> Verification:
-        """The verdict on these inputs; with the headroom in float16, where that was asked for."""
+        """Compare the models on these inputs; if `fp16` is set, the verdict includes the headroom in float16."""
         scales: dict[str, NDArray[np.float64]] = output_scales(self.rewritten)
         meter = HeadroomMeter(self.original, self.rewritten, self.runtime, scales) if self.fp16 else None
         watched = meter.watching(feeds) if meter else feeds
@@ -111,7 +122,7 @@ class Comparison:
         return replace(verification, fp16=meter.result()) if meter else verification
 
     def on_data(self, dataset: Dataset, batch_size: int | None, limit: int | None) -> Verification:
-        """The verdict on a dataset."""
+        """Compare the models on a dataset."""
         samples = 0
 
         def counted(batches: Iterable[Batch]) -> Iterable[Feeds]:

@@ -1,4 +1,4 @@
-"""`merge`: statistics over different images, added up."""
+"""`merge`: combine statistics over different images."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["merge"]
 
 
 def merge(statistics: Sequence[StatisticsLike]) -> Statistics:
-    """Add up statistics of one model over different images.
+    """Combine statistics of one model over different images.
 
     Args:
         statistics: paths of statistics files, or `Statistics`, at least one.
 
     Returns:
-        The statistics over all images together; the order does not matter but for rounding.
+        The statistics over all images together. Their order matters only for rounding.
 
     Raises:
-        StatisticsError: if there are none, one cannot be read, they do not belong together, or images would be
-            counted twice.
+        StatisticsError: if there are none, if one cannot be read, if they are not of one model and one measurement,
+            or if images would be counted twice.
     """
     if not statistics:
         raise StatisticsError("there are no statistics to merge")

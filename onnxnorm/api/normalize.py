@@ -1,4 +1,4 @@
-"""`normalize`: calibrate, rewrite and verify in one go."""
+"""`normalize`: calibrate, rewrite and verify in one call."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def normalize(
     progress: Callable[[Progress], None] | None = None,
     **keywords: Any,
 ) -> Rewritten:
-    """Calibrate, rewrite and verify (on some of the data and on random inputs) in one go.
+    """Calibrate, rewrite and verify (on some of the data and on random inputs) in one call.
 
     Args:
         model: a path, or a ModelProto.
         data: as for `calibrate`.
-        output: where to write; None: nowhere.
+        output: the file to write; None to write none.
         options: all options as one object, instead of keywords.
         progress: called after every batch.
         **keywords: options by name, below.
@@ -48,8 +48,8 @@ def normalize(
 
     Raises:
         ModelError, DataError, OptionError, ProviderError, StatisticsError: as `calibrate` and `rewrite`.
-        VerificationError: if the outputs differ, or fewer filters than required end at the target; then nothing is
-            written.
+        VerificationError: if the outputs differ, or fewer filters than required end at the target. Nothing is written
+            then.
     """
     options = NormalizeOptions.of(options, keywords)
     opened = Model.open(model)
@@ -68,14 +68,14 @@ def normalize(
 
 
 def _paths(data: Data) -> list[Any]:
-    """The paths among DATA, for what they may be given as, without reading what can be read only once."""
+    """The items of DATA that may be paths, without reading an iterator, which can be read only once."""
     if isinstance(data, (str, os.PathLike)):
         return [data]
     return list(data) if isinstance(data, (list, tuple)) else []
 
 
 def _keeping(data: Iterator[Any], kept: list[Any]) -> Iterator[Any]:
-    """Hand on what can be read only once, and keep the first samples for the verification."""
+    """Yield the items of an iterator, and append the first of them to `kept` for the verification."""
     samples = 0
     for item in data:
         if samples < SAMPLES:

@@ -1,4 +1,4 @@
-"""What the verbs can be told: the options of the rooms below, put together for each verb."""
+"""The options of each function of the API, composed of the options that the packages below declare."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions(FilterOptions, SizeOptions):
-    """What `plan` can be told."""
+    """Options of `plan`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(ToleranceOptions):
-    """What must hold before a rewritten model is written."""
+    """Options for what must hold before a rewritten model is written."""
 
     verify: bool = option(True, "Compare outputs before anything is written.", spelling="--verify/--no-verify")
     require_share: float | None = option(
@@ -46,28 +46,28 @@ class CheckOptions(ToleranceOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class RewriteOptions(RuntimeOptions, CheckOptions, ScaleOptions):
-    """What `rewrite` can be told."""
+    """Options of `rewrite`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NormalizeOptions(MeasuringOptions, RewriteOptions):
-    """What `normalize` can be told."""
+    """Options of `normalize`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadroomOptions(Options):
-    """Whether two models are looked at in float16, too."""
+    """Whether two models are compared in float16 too."""
 
     fp16: bool = option(False, "Show the headroom in float16, and what float16 does to the outputs.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyOptions(ToleranceOptions, RuntimeOptions, BatchOptions, ImageOptions, HeadroomOptions):
-    """What `verify` can be told."""
+    """Options of `verify`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions(ToleranceOptions, RuntimeOptions, BatchOptions, HeadroomOptions):
-    """What `write_report` can be told."""
+    """Options of `write_report`."""
 
     verify: bool = option(True, "Run both models and compare outputs.", spelling="--verify/--no-verify")

@@ -1,4 +1,4 @@
-"""`plan`: what a rewrite could do to a model."""
+"""`plan`: which filters a rewrite could scale."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plan(
     options: PlanOptions | None = None,
     **keywords: Any,
 ) -> Plan:
-    """Say which filters can be normalized, which share a scale, and why others cannot; runs no inference.
+    """Determine which filters can be normalized, which share a scale, and why others cannot. Runs no inference.
 
     Args:
         model: a path, or a ModelProto.

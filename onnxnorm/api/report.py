@@ -1,4 +1,4 @@
-"""`write_report`: the page that people look at."""
+"""`write_report`: the report, one HTML page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ __all__ = ["Reported", "write_report"]
 
 @dataclass(frozen=True)
 class Reported:
-    """The outcome of `write_report`: the page, where it was written (None if it was not), and the verdict on it."""
+    """The outcome of `write_report`.
+
+    Attributes:
+        path: where the page was written; None if it was not.
+        html: the page.
+        verification: the verdict that it shows; None if the models were not run.
+    """
 
     path: Path | None
     html: str = field(repr=False)
@@ -51,15 +57,15 @@ def write_report(
 ) -> Reported:
     """Write one HTML file that shows what was measured on a model and what a rewrite did to it, or would do.
 
-    With `rewritten` both models run, and the page shows the verdict, whatever it is. Needs the extra `report`.
+    With `rewritten` both models are run, and the page shows the verdict, even if they differ. Needs the extra `report`.
 
     Args:
         model: a path, or a ModelProto.
         statistics: a path, or `Statistics`, measured on the model.
-        output: where to write; None: nowhere.
-        rewritten: the rewritten model; None: the page shows what a rewrite would do.
-        data: what both models run on, images prepared as those of the statistics were; None: seeded random inputs
-            like those that were measured.
+        output: the file to write; None to write none.
+        rewritten: the rewritten model; without it the page shows what a rewrite would do.
+        data: the inputs for both models, as for `calibrate`; images are prepared as the statistics record. None for
+            seeded random inputs in the range of those that were measured.
         options: all options as one object, instead of keywords.
         **keywords: options by name, below.
 
@@ -68,7 +74,7 @@ def write_report(
 
     Raises:
         ModelError, StatisticsError, DataError: if one cannot be read, or they do not belong together.
-        OptionError: if the extra is missing, options contradict each other, or nothing can be written to `output`.
+        OptionError: if the extra is missing, options contradict each other, or `output` cannot be written.
     """
     options = ReportOptions.of(options, keywords)
     check_extra()
@@ -97,7 +103,7 @@ def _name(statistics: StatisticsLike) -> str:
 def _verified(
     comparison: Comparison, data: Data | None, statistics: Statistics, options: ReportOptions
 ) -> tuple[Verification, str]:
-    """The verdict on data, or else on random inputs in the range of what was measured; and on what that was."""
+    """The verdict on data or, without any, on random inputs; and words that say which of the two it was."""
     specs = input_specs(comparison.original)
     if data is None:
         ranges = statistics.inputs.get("ranges")
@@ -111,7 +117,7 @@ def _verified(
 
 
 def _image_options(record: Any) -> ImageOptions:
-    """The preprocessing that statistics record, as options."""
+    """The options for the preprocessing that statistics record."""
     if not record:
         return ImageOptions()
     preprocessing = Preprocessing.from_json(record)

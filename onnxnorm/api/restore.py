@@ -1,4 +1,4 @@
-"""`restore`: the original back."""
+"""`restore`: undo a rewrite."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ def restore(
     verify: bool = True,
     in_place: bool = False,
 ) -> Restored:
-    """Undo a rewrite: bit for bit after power-of-two scales, to rounding otherwise.
+    """Undo a rewrite: bit for bit after power-of-two scales, up to rounding otherwise.
 
     Args:
         rewritten: a path, or a ModelProto, that `rewrite` or `normalize` made.
-        output: where to write; None: nowhere.
-        scales: the record of the scales, where it is in a file of its own that was moved.
-        in_place: allow `output` to be `rewritten` itself, which is lost then.
-        verify: refuse to write a model that must be the original and is not.
+        output: the file to write; None to write none.
+        scales: the sidecar file with the record of the scales, if it is not beside the model.
+        verify: whether to refuse to write a model that must be the original bit for bit and is not.
+        in_place: whether `output` may be `rewritten` itself, which is lost then.
 
     Returns:
-        The original, and how well it is known to be it.
+        The restored model, and how well it is known to be the original.
 
     Raises:
         ModelError: if the model was not rewritten, or its record is missing or damaged.
-        OptionError: if nothing can be written to `output`.
-        VerificationError: if a restored model that must be the original is not; then nothing is written.
+        OptionError: if `output` cannot be written.
+        VerificationError: if a restored model that must be the original is not. Nothing is written then.
     """
     opened = Model.open(rewritten)
     if output is not None:

@@ -1,4 +1,4 @@
-"""`rewrite`: scale constants, verify, write."""
+"""`rewrite`: scale the constants of a model, verify it and write it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Rewritten:
     Attributes:
         path: where the model was written; None if it was not.
         rewriting: the rewritten model, and what was done to it.
-        statistics: what was measured; None for a statistic that needs no images.
-        verification: the verdict; None if it was not verified.
+        statistics: what was measured on images; None if there was nothing.
+        verification: the verdict; None if the model was not verified.
     """
 
     path: Path | None
@@ -45,12 +45,12 @@ class Rewritten:
 
     @property
     def plan(self) -> Plan:
-        """What could be scaled, and what could not."""
+        """Which filters could be scaled, and which could not."""
         return self.rewriting.plan
 
     @property
     def reach(self) -> Reach:
-        """How many filters end at the target, and what holds the others back."""
+        """How many filters end at the target, and what keeps the others from it."""
         return reach_of(self.rewriting)
 
     @property
@@ -76,14 +76,14 @@ def rewrite(
     options: RewriteOptions | None = None,
     **keywords: Any,
 ) -> Rewritten:
-    """Scale constants so that every filter's statistic is the target and the output stays; verify; write.
+    """Scale constants so that every filter's statistic is the target and the output stays; verify, then write.
 
-    `scale = target / statistic ** strength`.
+    Every filter that is free to have a scale of its own gets `scale = target / statistic ** strength`.
 
     Args:
         model: a path, or a ModelProto.
-        statistics: a path, or `Statistics`; the statistics "weights" and "bn" need none.
-        output: where to write; None: nowhere.
+        statistics: a path, or `Statistics`; not needed for the statistics "weights" and "bn".
+        output: the file to write; None to write none.
         options: all options as one object, instead of keywords.
         **keywords: options by name, below.
 
@@ -94,8 +94,8 @@ def rewrite(
         ModelError: if the model cannot be read, or the rewritten one cannot be written.
         OptionError: if the value of an option makes no sense.
         StatisticsError: if the statistics were measured on another model, or lack what is needed.
-        VerificationError: if the outputs differ, or fewer filters than required end at the target; then nothing is
-            written.
+        VerificationError: if the outputs differ, or fewer filters than required end at the target. Nothing is written
+            then.
     """
     options = RewriteOptions.of(options, keywords)
     opened = Model.open(model)
@@ -113,7 +113,20 @@ def verify_and_write(
     samples: Iterable[Feeds],
     options: RewriteOptions,
 ) -> Rewritten:
-    """Verify on `samples` and on random inputs, and write if that is wanted and the verdict allows it."""
+    """Verify a rewritten model and write it.
+
+    Args:
+        model: the original.
+        statistics: what was measured on it, for the range of random inputs.
+        rewriting: the rewritten model.
+        output: the file to write; None to write none.
+        samples: inputs to verify on, besides random ones.
+        options: what must hold before the model is written.
+
+    Raises:
+        VerificationError: if the outputs differ, or fewer filters than required end at the target. Nothing is written
+            then.
+    """
     reach = reach_of(rewriting)
     if options.require_share is not None and reach.share < options.require_share:
         raise VerificationError(f"{reach}; --require-share asks for {options.require_share:.0%}; nothing was written")

@@ -1,4 +1,4 @@
-"""`verify`: whether two models compute the same function."""
+"""`verify`: check whether two models compute the same function."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ def verify(
 
     Args:
         original: a path, or a ModelProto.
-        rewritten: its rewritten version; scales of outputs that it records are taken out again.
-        data: as for `calibrate`; None: random inputs of the model's input shapes.
+        rewritten: its rewritten version. Its outputs are divided by the scales of outputs that it records.
+        data: as for `calibrate`; None for random inputs of the model's input shapes.
         options: all options as one object, instead of keywords.
         **keywords: options by name, below.
 
     Returns:
-        The verdict: whether it is the same function, by how much outputs differ, and whether it is the same graph.
+        The verdict: whether the two compute the same function, by how much outputs differ, and whether the graphs are
+        the same but for the values of constants.
 
     Raises:
         ModelError: if a model cannot be read or run, or the two do not belong together.
         DataError: if data is missing, or does not fit the model.
         OptionError: if the value of an option makes no sense.
-        ProviderError: if the execution provider cannot be had.
+        ProviderError: if the execution provider is not available.
     """
     options = VerifyOptions.of(options, keywords)
     before, after = Model.open(original), Model.open(rewritten)

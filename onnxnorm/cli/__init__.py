@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints, exits. One file per command; its names and exit codes are a contract."""
+"""The command line. Each command parses its arguments, calls the API, prints and exits; one module per command."""
 
 from onnxnorm.cli.app import main
 

@@ -1,6 +1,7 @@
-"""The application: its commands, and what happens to errors.
+"""The application: its commands, and how errors become messages and exit codes.
 
-Exit codes: 0 done, 1 an input is wrong, 2 the command line is wrong, 3 verification failed, 130 interrupted.
+Exit codes: 0 done, 1 an input is wrong, 2 the command line is wrong, 3 verification failed, 130 interrupted. They and
+the names of commands and options are part of the interface, so they must stay.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ def root(version: Version = False) -> None:
 
 
 def main() -> None:
-    """Run the command line; never shows a traceback unless --verbose is given."""
+    """Run the command line and exit. A traceback is shown only with --verbose."""
     verbose = any(word == "--verbose" or (word[:1] == "-" != word[1:2] and "v" in word) for word in sys.argv[1:])
     try:
         with warnings.catch_warnings(), _details(verbose):
             warnings.showwarning = _note
             code = app(prog_name="onnxnorm", standalone_mode=False) or 0
         message = _STOPPED if code == _INTERRUPTED else ""
-    except Exception as error:  # noqa: BLE001 - every error ends here, bugs too, and is told in a line or two
+    except Exception as error:  # noqa: BLE001 - every error, bugs too, becomes a message of a line or two
         code, message = _told(error)
         if verbose:
             traceback.print_exception(error)
@@ -63,7 +64,7 @@ def main() -> None:
 
 @contextmanager
 def _details(verbose: bool) -> Iterator[None]:
-    """With --verbose, what the package logs is shown as it happens, with the seconds since the start."""
+    """Show the package's log on standard error if `verbose` is set, each line with the seconds since the start."""
     log, handler = logging.getLogger("onnxnorm"), logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Seconds("%(seconds)8.2f s  %(message)s"))
     level = log.level
@@ -78,7 +79,7 @@ def _details(verbose: bool) -> Iterator[None]:
 
 
 class _Seconds(logging.Formatter):
-    """Adds the seconds since logging was loaded, which is at the start."""
+    """Adds the seconds since `logging` was imported, which happens at the start."""
 
     def format(self, record: logging.LogRecord) -> str:
         record.seconds = record.relativeCreated / 1000
@@ -86,12 +87,12 @@ class _Seconds(logging.Formatter):
 
 
 def _note(message: Warning | str, *_: Any, **__: Any) -> None:
-    """Show a warning as a line, without the place in the code that Python shows."""
+    """Show a warning as one line, without the position in the code that Python adds."""
     sys.stderr.write(f"note: {message}\n")
 
 
 def _told(error: Exception) -> tuple[int, str]:
-    """Exit code and message."""
+    """Exit code and message for an error."""
     if isinstance(error, OnnxnormError):
         return error.exit_code, f"error: {error}"
     if hasattr(error, "format_message"):
@@ -105,7 +106,7 @@ def _told(error: Exception) -> tuple[int, str]:
 
 
 def _misused(error: Any) -> tuple[int, str]:
-    """What the parser of the command line rejects: exit code 1 for a value, 2 for anything else."""
+    """Exit code and message for what the command-line parser rejects: 1 for a wrong value, 2 for anything else."""
     text = error.format_message().strip().rstrip(".").replace("Value error, ", "")
     if type(error).__name__ == "NoArgsIsHelpError":
         return 2, text

@@ -1,4 +1,4 @@
-"""Arguments and options for files, which several commands share."""
+"""Arguments and options for files that several commands share."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def _tell_checkpoint(terminal: Terminal, checkpoint: Path, resume: bool) -> None
 
 
 def tell_statistics(terminal: Terminal, statistics: Statistics, seconds: float | None = None) -> None:
-    """Say what was measured, on what, how exactly, and what was skipped."""
+    """Show what was measured, on how many images, how precisely, and which files were skipped."""
     rate = f", {statistics.images / seconds:.1f} images/s" if seconds else ""
     terminal.show(f"{statistics}{rate}")
     preprocessing = statistics.inputs.get("preprocessing")
@@ -84,7 +84,7 @@ def tell_statistics(terminal: Terminal, statistics: Statistics, seconds: float |
 
 
 def summary(statistics: Statistics) -> dict[str, Any]:
-    """What `--json` prints about statistics."""
+    """What `--json` prints about statistics, as plain data."""
     errors = RelativeErrors.of(statistics.values)
     return {
         "model": statistics.model,
@@ -116,7 +116,7 @@ def summary(statistics: Statistics) -> dict[str, Any]:
 
 
 def _of_histogram(moments: Moments) -> dict[str, float]:
-    """The mean over the channels of every statistic that takes a histogram, as of the mean; nothing without one."""
+    """The mean over all channels of each statistic that needs a histogram; empty if there is no histogram."""
     entries = [entry for entry in measured().values() if entry.histogram and moments.histogram is not None]
     return {entry.name: float(entry.read(moments)[0].mean()) for entry in entries}
 

@@ -1,7 +1,7 @@
 """Flags of the command line, built from declared options (`onnxnorm.options`).
 
 A command takes its options as one object: `def plan(model: ModelPath, options: PlanOptions, ...)`. `with_flags` gives
-typer the same function with one parameter for each flag of the object, and puts the object together again.
+typer the same function with one parameter for each flag of the object, and builds the object from their values.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Version", "with_flags"]
 
 
 def with_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with `--version`, and a parameter for every flag of its parameters that are `Options`."""
+    """Turn a command that takes `Options` objects into one with a parameter per flag of theirs, and `--version`."""
     hints = get_type_hints(command, include_extras=True)
     parameters: list[inspect.Parameter] = []
     groups: dict[str, type[Options]] = {}
@@ -48,7 +48,7 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _parameter(group: type[Options], item: Field[Any], flag: Flag) -> inspect.Parameter:
-    """The parameter from which typer makes a flag; None stands for an option that is not given."""
+    """The parameter from which typer makes a flag; its value is None if the flag is not given."""
     choices = choices_of(group, item)
     kind: Any = Literal[choices] if choices else flag.kind or _plain_type(group, item)
     default = item.default if item.default not in {None, ()} else None
@@ -60,14 +60,14 @@ def _parameter(group: type[Options], item: Field[Any], flag: Flag) -> inspect.Pa
         show_default=default is not None,
         rich_help_panel=flag.panel,
     )
-    optional: Any = Optional[kind] if default is None else kind  # noqa: UP045 - what `kind` is, only running tells
+    optional: Any = Optional[kind] if default is None else kind  # noqa: UP045 - `kind` is known only at run time
     hint: Any = Annotated[optional, info]
     return inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        print(f"onnxnorm {VERSION}")  # noqa: T201 - what was asked for
+def _print_version(requested: bool) -> None:
+    if requested:
+        print(f"onnxnorm {VERSION}")  # noqa: T201 - the version is the output
         raise typer.Exit
 
 

@@ -1,4 +1,4 @@
-"""What is said about exactness: how exact the means are, how many images would make them more so."""
+"""Messages about precision: how precise the means are, and how many images a given precision needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FORECAST_AFTER = 200
 
 @dataclass
 class Clock:
-    """Times a run, without what an earlier run had measured, and tells the forecast once, on the way."""
+    """Times a run, leaving out what an earlier run had measured, and shows the forecast once while it runs."""
 
     terminal: Terminal
     start: float = field(default_factory=time.perf_counter)
@@ -28,7 +28,7 @@ class Clock:
     told: bool = False
 
     def watching(self, progress: Callable[[Progress], None]) -> Callable[[Progress], None]:
-        """The same progress, watched."""
+        """The same progress callback, with timing and forecast."""
 
         def update(now: Progress) -> None:
             progress(now)
@@ -42,13 +42,13 @@ class Clock:
         return update
 
     def seconds(self, images: int) -> float | None:
-        """Seconds that these images would have taken at the rate of this run; None if it measured none."""
+        """Seconds that `images` take at the rate of this run; None if it measured none."""
         mine = images - self.resumed
         return (time.perf_counter() - self.start) * images / mine if mine > 0 else None
 
 
 def forecast_text(errors: RelativeErrors, log_standard_errors: Mapping[float, float]) -> str:
-    """How many images the usual exactnesses take, in a line."""
+    """How many images the usual tolerances need, in one line."""
     parts: dict[float, list[str]] = {}
     for item in forecast(errors, log_standard_errors=log_standard_errors):
         who = "the median filter" if item.share == 0.5 else f"{item.share:.0%} of filters"
@@ -62,11 +62,11 @@ def forecast_text(errors: RelativeErrors, log_standard_errors: Mapping[float, fl
 
 
 def tell_stop(terminal: Terminal, statistics: Statistics, rule: StoppingRule) -> None:
-    """Whether the tolerance was reached, after how many images, and which filters are least certain."""
+    """Show whether the tolerance was reached, after how many images, and which filters are least certain."""
     errors = RelativeErrors.of(statistics.values)
     reached = errors.quantile(rule.share) <= rule.tolerance
     verdict = "is reached" if reached else "is not reached; there are no more images"
-    wanted = f"tolerance {rule.tolerance:.2%} for {rule.share:.0%} of live filters"
-    terminal.show(f"{wanted} {verdict}: {statistics.images:,} images")
+    required = f"tolerance {rule.tolerance:.2%} for {rule.share:.0%} of live filters"
+    terminal.show(f"{required} {verdict}: {statistics.images:,} images")
     for value, channel, error in errors.worst(WORST_SHOWN):
         terminal.show(f"least certain: {value.name} channel {channel}, {error:.1%}")

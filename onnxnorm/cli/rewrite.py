@@ -18,11 +18,11 @@ __all__ = ["NAME", "rewrite", "summary", "tell_rewritten"]
 
 NAME = "rewrite"
 _CLONES_SHOWN = 5
-_HALF = 0.5  # of the live filters: below that, what holds the others is said
+_HALF = 0.5  # share of live filters at the target below which the obstacle is named
 
 
 class Missing(typer.BadParameter):
-    """An option that another one needs is missing: the command line is wrong, not a value."""
+    """An option that another one needs is missing. The command line is wrong and not a value, so the exit code is 2."""
 
 
 def rewrite(
@@ -46,7 +46,7 @@ def rewrite(
 
 
 def tell_rewritten(terminal: Terminal, done: api.Rewritten) -> None:
-    """The table of layers, what is special, and the verdict."""
+    """Show the table of layers, notes on what is unusual, and the verdict."""
     if not terminal.options.quiet:
         terminal.show(layer_table(done.rewriting.scales, done.rewriting.statistic), "")
     terminal.show(str(done.plan))
@@ -79,7 +79,7 @@ def tell_rewritten(terminal: Terminal, done: api.Rewritten) -> None:
 
 
 def _notes(rewriting: Rewriting) -> list[str]:
-    """What is worth knowing about the scales."""
+    """Notes on what is unusual about the scales."""
     scales, notes = rewriting.scales, []
     low, high = scales.span
     if rewriting.previous:
@@ -108,7 +108,7 @@ def _notes(rewriting: Rewriting) -> list[str]:
 
 
 def _uncertainty(rewriting: Rewriting) -> str:
-    """How far from 1 scales may be by chance: the relative standard errors of the statistics."""
+    """By how much scales may differ from 1 by chance alone: the relative standard errors of the statistics."""
     errors = np.concatenate([np.empty(0), *(layer.relative_errors for layer in rewriting.scales.layers)])
     if not errors.size:
         return ""
@@ -116,7 +116,7 @@ def _uncertainty(rewriting: Rewriting) -> str:
 
 
 def summary(done: api.Rewritten) -> dict[str, Any]:
-    """What `--json` prints about a rewrite."""
+    """What `--json` prints about a rewrite, as plain data."""
     rewriting = done.rewriting
     worst = rewriting.rounding.worst
     sidecar = sidecar_path(done.path) if rewriting.sidecar is not None and done.path is not None else None
@@ -162,7 +162,7 @@ def summary(done: api.Rewritten) -> dict[str, Any]:
 
 
 def _quantiles(values: Any) -> dict[str, float | None]:
-    """Of the values that are known."""
+    """Minimum, median and maximum of the values that are not NaN."""
     known = values[~np.isnan(values)]
     if not known.size:
         return {"min": None, "median": None, "max": None}

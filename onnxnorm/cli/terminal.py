@@ -1,4 +1,4 @@
-"""What a command says, and where: results to standard output, progress and messages to standard error."""
+"""Output of commands: results go to standard output, progress and messages to standard error."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Rate(ProgressColumn):
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions(Options):
-    """What a command says."""
+    """How much a command prints."""
 
     json: bool = option(False, "Print one JSON object and nothing else.")
     quiet: bool = option(False, "Print results only.", short="-q")
@@ -41,31 +41,34 @@ class OutputOptions(Options):
 
 @dataclass
 class Terminal:
-    """One command's output."""
+    """The output of one command."""
 
     options: OutputOptions = field(default_factory=OutputOptions)
     out: Console = field(default_factory=lambda: Console(highlight=False, width=_width(sys.stdout)))
     err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False, width=_width(sys.stderr)))
 
     def say(self, message: str) -> None:
-        """A message for people."""
+        """Print a message for people; nothing with --quiet."""
         if not self.options.quiet:
             self.err.print(message, markup=False, soft_wrap=True)
 
     def show(self, *results: RenderableType) -> None:
-        """Results for people; nothing with --json."""
+        """Print results for people; nothing with --json."""
         if not self.options.json:
             for result in results:
                 self.out.print(result, markup=False, soft_wrap=isinstance(result, str))
 
     def show_json(self, result: dict[str, Any]) -> None:
-        """The result for programs, if they asked for it."""
+        """Print the result for programs; only with --json."""
         if self.options.json:
             print(json.dumps(_plain(result), allow_nan=False))  # noqa: T201 - standard output is the interface
 
     @contextmanager
     def bar(self, title: str) -> Iterator[Callable[[Progress], None]]:
-        """A progress bar with images/s and time left, fed by a calibration; not where nobody would see it move."""
+        """Show a progress bar with images/s and time left; yields the callback that a calibration updates it by.
+
+        Hidden with --quiet and where standard error is not a terminal.
+        """
         columns = (
             TextColumn(title),
             BarColumn(),
@@ -90,7 +93,7 @@ class Terminal:
 
     @contextmanager
     def status(self, title: str) -> Iterator[None]:
-        """A note that something is going on."""
+        """Show that something is going on; hidden like the progress bar."""
         if self.options.quiet or not self.err.is_terminal:
             yield
             return
@@ -99,7 +102,7 @@ class Terminal:
 
 
 def _errors(progress: Progress) -> str:
-    """How exact the means are by now."""
+    """The precision that the means have so far."""
     errors = RelativeErrors.of(progress.values)
     if not errors.relative.size:
         return ""
@@ -108,12 +111,12 @@ def _errors(progress: Progress) -> str:
 
 
 def _width(stream: Any) -> int | None:
-    """Where output goes to a file, lines are not cut at a terminal's width."""
+    """Width of lines; None for that of the terminal. Output to a file is not cut at a terminal's width."""
     return None if stream.isatty() else 160
 
 
 def _plain(value: Any) -> Any:
-    """The same as plain JSON: no NumPy numbers, no infinities (null instead)."""
+    """The same value in types that JSON has: no NumPy numbers, and None instead of infinities and NaN."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

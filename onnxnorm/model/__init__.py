@@ -1,1 +1,1 @@
-"""What an ONNX file is: opening and writing, constants and where they live, shapes, the graph as the walk reads it."""
+"""ONNX models: opening and writing files, where constants live, shapes, and the graph as the walk reads it."""

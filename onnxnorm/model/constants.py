@@ -1,14 +1,14 @@
 """Where constants live, and which of them a rewrite may change.
 
 A constant is an initializer, the value of a `Constant` node, or computed from other constants by a node (`Cast`,
-`Transpose`, `DequantizeLinear`, ...). Only the first two hold bytes to edit, and not all of those: `fixed` says why
-not.
+`Transpose`, `DequantizeLinear`, ...). Only the first two hold bytes that can be edited, and not all of them may be:
+`Constant.fixed` gives the reason.
 
 * An initializer that is also a graph input may be replaced by the caller. (Before IR version 4 every initializer had to
-  be listed as an input, and runtimes treat those as constants: so do we.)
+  be listed as an input. Runtimes treat those as constants, and so does this module.)
 * One that is also a graph output is visible from outside.
-* Two initializers on the same bytes of an external-data file cannot change apart.
-* Sparse initializers are left alone, and so is what is not floating point of 16 bits or more.
+* Two initializers that share bytes of an external-data file cannot be changed independently.
+* Sparse initializers, and constants that are not floating point of 16 bits or more, are left alone.
 """
 
 from __future__ import annotations
@@ -37,8 +37,12 @@ Home = Literal["initializer", "node", "computed"]
 class Constant:
     """A value that is the same for every input.
 
-    `home` says where it lives, `index` which initializer or node that is, and `fixed` why it must not be changed.
-    `by_shape` tells that its values depend on the sizes of the inputs, so that they were evaluated for one size only.
+    Attributes:
+        home: where it lives.
+        index: the index of that initializer or node in the ModelProto; -1 for a sparse initializer.
+        fixed: why it must not be changed, or None if it may be.
+        read: returns the values.
+        by_shape: whether the values depend on the sizes of the inputs, so that they hold for one size only.
     """
 
     name: str
@@ -56,11 +60,11 @@ class Constant:
         return int(np.prod(self.shape, dtype=np.int64))
 
     def values(self) -> NDArray[np.generic]:
-        """The values, with the constant's shape."""
+        """The values, of shape `shape`."""
         return self.read()
 
     def nonzero(self) -> NDArray[np.bool_]:
-        """Where it may be something else than zero, for inputs of any size."""
+        """Mask of shape `shape`: which elements may differ from zero for inputs of some size."""
         return np.ones(self.shape, np.bool_) if self.by_shape else np.asarray(self.values() != 0)
 
 
@@ -137,13 +141,13 @@ def _dense(sparse: onnx.SparseTensorProto) -> NDArray[np.generic]:
 
 
 def _overlapping(model: Model) -> set[int]:
-    """Initializers whose external bytes another initializer shares."""
+    """Indices of the initializers that share bytes of external data with another initializer."""
     places: list[tuple[str, int, int, int]] = []
     for index, tensor in enumerate(model.proto.graph.initializer):
-        bulk = model.tensor_data.get(index)
-        if tensor.data_location == onnx.TensorProto.EXTERNAL and isinstance(bulk, MappedData):
+        tensor_data = model.tensor_data.get(index)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL and isinstance(tensor_data, MappedData):
             location = next(entry.value for entry in tensor.external_data if entry.key == "location")
-            places.append((location, bulk.offset, bulk.offset + bulk.length, index))
+            places.append((location, tensor_data.offset, tensor_data.offset + tensor_data.length, index))
     shared: set[int] = set()
     reach: tuple[str, int, int] = ("", 0, -1)
     for location, start, end, index in sorted(places):

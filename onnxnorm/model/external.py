@@ -1,4 +1,4 @@
-"""External data: weights in files beside the model, which are never followed out of its folder."""
+"""External data: weights in files beside the model. A location outside the model's folder is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,19 @@ __all__ = ["entries_of", "external_data", "forget_location", "write_data"]
 
 
 def external_data(proto: onnx.ModelProto, path: Path | None, where: str) -> dict[int, MappedData]:
-    """The data of initializers that lies in other files, which must lie in the model's folder or below it."""
+    """Map the external data of all initializers into memory.
+
+    Args:
+        proto: the model without its bulky data.
+        path: the model's file; external data must lie in its folder or below. None for a ModelProto in memory.
+        where: how messages name the model.
+
+    Returns:
+        The data by the initializer's index.
+
+    Raises:
+        ModelError: if a file is missing or outside the folder, or if an entry does not fit the file or the tensor.
+    """
     stored: dict[int, MappedData] = {}
     files: dict[str, memoryview] = {}
     for index, tensor in enumerate(proto.graph.initializer):
@@ -45,7 +57,7 @@ def external_data(proto: onnx.ModelProto, path: Path | None, where: str) -> dict
 
 
 def entries_of(tensor: onnx.TensorProto) -> dict[str, str]:
-    """Where an external tensor says its data lies: location, offset, length."""
+    """Entries of an external tensor that say where its data lies: location, offset, length."""
     return {entry.key: entry.value for entry in tensor.external_data}
 
 
@@ -60,18 +72,18 @@ def _inside(folder: Path, location: str, where: str) -> Path:
 
 
 def forget_location(tensor: onnx.TensorProto) -> None:
-    """Make an external tensor one whose data is in the model."""
+    """Turn an external tensor, in place, into one whose data is in the model."""
     tensor.ClearField("data_location")
     tensor.ClearField("external_data")
 
 
 def write_data(source: Path, target: Path, placed: list[tuple[int, TensorData]]) -> None:
-    """Copy a data file and overwrite what has changed, so that offsets and padding stay."""
+    """Copy a data file and overwrite changed data (given with its offset in bytes); offsets and padding stay."""
     shutil.copyfile(source, target)
     with target.open("r+b") as stream:
-        for offset, bulk in placed:
-            if isinstance(bulk, MappedData):
+        for offset, tensor_data in placed:
+            if isinstance(tensor_data, MappedData):
                 continue
             stream.seek(offset)
-            for chunk in bulk.chunks():
+            for chunk in tensor_data.chunks():
                 stream.write(chunk)

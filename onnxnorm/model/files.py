@@ -1,8 +1,8 @@
 """Opening and writing models: a skeleton that protobuf parses, and the bulky data of its initializers beside it.
 
 `Model.open` maps the file (and its external-data files) into memory and copies nothing; `Model.write` streams it back.
-Two kinds of bulky data look alike from here on: data inside the model file, and external data. What changes a model
-(`onnxnorm.rewriting`) hands in another skeleton and other data, and `write` does not know the difference.
+Data inside the model file and external data are treated alike from here on. Code that changes a model
+(`onnxnorm.rewriting`) makes a `Model` of another skeleton and other data, which `write` treats in the same way.
 """
 
 from __future__ import annotations
@@ -36,9 +36,12 @@ ModelLike = str | os.PathLike[str] | onnx.ModelProto
 
 @dataclass(frozen=True)
 class Model:
-    """An ONNX model: its ModelProto without bulky data, and that data by the initializer's index.
+    """An ONNX model.
 
-    `path` is where it was opened (None for a ModelProto in memory).
+    Attributes:
+        proto: the ModelProto without bulky data.
+        tensor_data: the bulky data, by the initializer's index.
+        path: the file that it was opened from; None for a ModelProto in memory.
     """
 
     proto: onnx.ModelProto
@@ -47,7 +50,7 @@ class Model:
 
     @classmethod
     def open(cls, source: ModelLike | Model) -> Model:
-        """Open a file or a ModelProto. Raises ModelError if it is missing or not a model."""
+        """Open a file or a ModelProto. Raises ModelError if it is missing or not an ONNX model."""
         if isinstance(source, Model):
             return source
         path = None if isinstance(source, onnx.ModelProto) else Path(source)
@@ -71,7 +74,7 @@ class Model:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The file that the model was opened from, and those that its external data lies in."""
+        """The file that the model was opened from, and the files of its external data."""
         if self.path is None:
             return ()
         tensors = self.proto.graph.initializer
@@ -79,19 +82,19 @@ class Model:
         return (self.path, *(self.path.parent / location for location in sorted(locations)))
 
     def values(self, index: int) -> NDArray[np.generic]:
-        """The values of an initializer, with its shape; a view of the file where it is bulky."""
+        """Values of the initializer with this index, in its shape; a view of the file if they are bulky."""
         tensor = self.proto.graph.initializer[index]
-        bulk = self.tensor_data.get(index)
-        if bulk is None:
+        tensor_data = self.tensor_data.get(index)
+        if tensor_data is None:
             return numpy_helper.to_array(tensor)
-        data = bulk.buffer if isinstance(bulk, MappedData) else b"".join(bulk.chunks())
+        data = tensor_data.buffer if isinstance(tensor_data, MappedData) else b"".join(tensor_data.chunks())
         if tensor.data_type in PACKED:
             packed = onnx.TensorProto(dims=tensor.dims, data_type=tensor.data_type, raw_data=bytes(data))
             return numpy_helper.to_array(packed)
         return np.frombuffer(data, tensor_dtype(tensor.data_type)).reshape(tuple(tensor.dims))
 
     def digest(self) -> str:
-        """SHA-256 of the graph and of every constant, in hexadecimal; the same for every storage layout."""
+        """SHA-256 digest of the graph and of every constant, in hexadecimal; the same for every storage layout."""
         skeleton = onnx.ModelProto()
         skeleton.CopyFrom(self.proto)
         for tensor in skeleton.graph.initializer:
@@ -99,24 +102,24 @@ class Model:
             tensor.CopyFrom(bare)
         digest = hashlib.sha256(skeleton.SerializeToString(deterministic=True))
         for index, tensor in enumerate(self.proto.graph.initializer):
-            bulk = self.tensor_data.get(index)
-            for chunk in bulk.chunks() if bulk else [value_bytes(tensor)]:
+            tensor_data = self.tensor_data.get(index)
+            for chunk in tensor_data.chunks() if tensor_data else [value_bytes(tensor)]:
                 digest.update(chunk)
         return digest.hexdigest()
 
     def to_proto(self) -> onnx.ModelProto:
-        """The whole model in memory."""
+        """The whole model as one ModelProto in memory. Raises ModelError over protobuf's 2 GB."""
         proto = onnx.ModelProto()
         proto.ParseFromString(self.to_bytes())
         return proto
 
     def to_bytes(self) -> bytes:
-        """The whole model, serialized, external data included. Raises ModelError over protobuf's 2 GB."""
+        """The whole model, external data included, as serialized bytes. Raises ModelError over protobuf's 2 GB."""
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
         for index in self.tensor_data:
             forget_location(proto.graph.initializer[index])
-        total = sum(bulk.length for bulk in self.tensor_data.values())
+        total = sum(tensor_data.length for tensor_data in self.tensor_data.values())
         if total >= 1 << 31:
             raise ModelError(
                 f"{total / 1e9:.1f} GB of weights do not fit one protobuf message; give the model as a path"
@@ -124,10 +127,12 @@ class Model:
         return b"".join(join_weights(proto.SerializeToString(), self.tensor_data))
 
     def in_place(self) -> tuple[onnx.ModelProto, Path] | None:
-        """A ModelProto whose bulky data is external and refers to the very files it lies in, and the folder of those.
+        """A ModelProto that refers to the model's own files for its bulky data, so that a runtime loads it uncopied.
 
-        A runtime loads a large model from it without a copy. None if the model is not in files, or was changed since,
-        or if its files are in several folders: a link, whose data files lie beside the link.
+        Returns:
+            The ModelProto, all bulky data external, and the folder that its locations are relative to. None if the
+            model is not in files, if its data was changed after opening, or if its files are in several folders (a
+            symbolic link has its data files beside the link and the model elsewhere).
         """
         if self.path is None:
             return None
@@ -135,24 +140,31 @@ class Model:
         proto.CopyFrom(self.proto)
         real = self.path.resolve()
         folders: set[Path] = set()
-        for index, bulk in self.tensor_data.items():
+        for index, tensor_data in self.tensor_data.items():
             tensor = proto.graph.initializer[index]
-            if not isinstance(bulk, MappedData):
+            if not isinstance(tensor_data, MappedData):
                 return None
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 folders.add(self.path.parent.resolve())
                 continue
             folders.add(real.parent)
             tensor.data_location = onnx.TensorProto.EXTERNAL
-            for key, value in {"location": real.name, "offset": bulk.offset, "length": bulk.length}.items():
+            for key, value in {
+                "location": real.name,
+                "offset": tensor_data.offset,
+                "length": tensor_data.length,
+            }.items():
                 tensor.external_data.add(key=key, value=str(value))
         return None if len(folders) > 1 else (proto, next(iter(folders), real.parent))
 
     @contextmanager
     def staged(self, target: Path) -> Iterator[Path]:
-        """Write to a temporary folder beside `target`, yield the path there, and move it to `target` at the end.
+        """Write to a temporary folder beside `target`, yield the path there, and move the files into place at the end.
 
-        If the block raises, nothing is left and `target` is as it was.
+        If the block raises, the temporary files are removed and `target` stays as it was.
+
+        Raises:
+            ModelError: if the target cannot be written.
         """
         folder = target.absolute().parent
         if not folder.is_dir():
@@ -175,7 +187,7 @@ class Model:
             shutil.rmtree(staging, ignore_errors=True)
 
     def write(self, target: Path) -> None:
-        """Write the model to `target`, atomically."""
+        """Write the model to `target`, atomically. Raises ModelError if that cannot be written."""
         with self.staged(target):
             pass
 
@@ -185,13 +197,13 @@ class Model:
         proto.CopyFrom(self.proto)
         inline: dict[int, TensorData] = {}
         outside: dict[str, list[tuple[int, TensorData]]] = {}
-        for index, bulk in self.tensor_data.items():
+        for index, tensor_data in self.tensor_data.items():
             tensor = proto.graph.initializer[index]
             if tensor.data_location != onnx.TensorProto.EXTERNAL:
-                inline[index] = bulk
+                inline[index] = tensor_data
                 continue
             entries = entries_of(tensor)
-            outside.setdefault(entries["location"], []).append((int(entries.get("offset", 0)), bulk))
+            outside.setdefault(entries["location"], []).append((int(entries.get("offset", 0)), tensor_data))
         renamed = self._locations(outside, target) if outside else {}
         for tensor in proto.graph.initializer:
             for entry in tensor.external_data:
@@ -210,7 +222,7 @@ class Model:
         return [*files, staged]
 
     def _locations(self, locations: Iterable[str], target: Path) -> dict[str, str]:
-        """Names for data files that overwrite no other model's: not the original's, nor that of a neighbour's."""
+        """New names of the data files, by old location, such that no data file of another model is overwritten."""
         assert self.path is not None
         replaced = _locations_of(target)
         in_place = self.path.resolve() == target.resolve()
@@ -230,7 +242,7 @@ class Model:
 
 
 def _locations_of(path: Path) -> set[str]:
-    """The data files of the model at a path, if there is one."""
+    """The external-data locations of the model at a path, if there is one."""
     if not path.exists():
         return set()
     try:

@@ -1,4 +1,4 @@
-"""A model as the walk reads it: nodes in order, who reads what, constants, and the concrete shape of every value.
+"""A model as the walk reads it: nodes in order, the readers of each value, constants, and concrete shapes.
 
 Shapes come from ONNX shape inference for concrete input shapes. Where a target shape is computed by nodes
 (`Shape` → `Gather` → `Concat` → `Reshape`), those are evaluated with ONNX's reference implementation.
@@ -24,7 +24,7 @@ __all__ = ["Graph", "Node", "Reader", "all_names", "input_specs", "ordered_nodes
 
 @dataclass(frozen=True)
 class Reader:
-    """One place where a value is read: the index of the node, and which of its inputs."""
+    """One place where a value is read: the index of the node, and the position among its inputs."""
 
     node: int
     input: int
@@ -32,7 +32,7 @@ class Reader:
 
 @dataclass(frozen=True)
 class Node:
-    """A node of the main graph; `index` is its place in the ModelProto."""
+    """A node of the main graph; `index` is its position in the ModelProto."""
 
     index: int
     proto: onnx.NodeProto = field(repr=False)
@@ -40,7 +40,7 @@ class Node:
 
     @property
     def op(self) -> str:
-        """The operator, with its domain unless that is ONNX's own."""
+        """Name of the operator, with its domain in front unless that is ONNX's own."""
         return f"{self.domain}::{self.proto.op_type}" if self.domain else self.proto.op_type
 
     @property
@@ -50,21 +50,21 @@ class Node:
 
     @property
     def label(self) -> str:
-        """What to call it in messages: its name, or its first output if it has none."""
+        """Name of the node in messages: its own, or that of its first output if it has none."""
         return self.proto.name or next((name for name in self.proto.output if name), f"#{self.index}")
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the inputs; an optional one that is left out is empty."""
+        """Names of the inputs; empty for an optional input that is left out."""
         return tuple(self.proto.input)
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of the outputs; an optional one that is left out is empty."""
+        """Names of the outputs; empty for an optional output that is left out."""
         return tuple(self.proto.output)
 
     def attribute(self, name: str, default: Any = None) -> Any:
-        """The value of an attribute, or `default`."""
+        """The value of an attribute, text decoded, or `default` if the node does not have it."""
         for attribute in self.proto.attribute:
             if attribute.name == name:
                 value = onnx.helper.get_attribute_value(attribute)
@@ -72,7 +72,7 @@ class Node:
         return default
 
     def captured(self) -> frozenset[str]:
-        """Every name that its subgraphs mention, so at least what they capture."""
+        """Every name that the node's subgraphs read: all values that they capture, and some of their own."""
         return frozenset(name for attribute in self.proto.attribute for name in _mentioned(attribute))
 
 
@@ -80,9 +80,14 @@ class Node:
 class Graph:
     """The main graph, for one concrete shape of every input.
 
-    `shapes` and `types` (ONNX element types) lack the values that nothing is known of. `batched` lists the axes of a
-    value whose size depends on how many samples there are, where the model leaves that open; `functions` has domain and
-    name of the model's own functions.
+    Attributes:
+        nodes: the nodes, each after those whose outputs it reads.
+        constants: every constant, by name.
+        shapes: the shape of every value whose shape is known.
+        types: the ONNX element type of every value whose type is known.
+        readers: where each value is read, by its name.
+        batched: the axes of a value whose size depends on the number of samples, where the model leaves that open.
+        functions: domain and name of the model's own functions.
     """
 
     nodes: tuple[Node, ...]
@@ -97,7 +102,7 @@ class Graph:
 
 
 def ordered_nodes(model: Model) -> tuple[Node, ...]:
-    """The nodes so that each comes after those it reads; the file's order where that is so already.
+    """The nodes in topological order, which is the file's order if that is one already.
 
     Raises ModelError if the graph has a cycle.
     """
@@ -117,7 +122,11 @@ def ordered_nodes(model: Model) -> tuple[Node, ...]:
 
 
 def input_specs(model: Model) -> tuple[InputSpec, ...]:
-    """What the model must be fed: its graph inputs that have no initializer."""
+    """The inputs that a model must be fed: graph inputs without an initializer.
+
+    Raises:
+        ModelError: if one is not a tensor or has no shape.
+    """
     initialized = {tensor.name for tensor in model.proto.graph.initializer}
     specs = []
     for value in model.proto.graph.input:
@@ -134,13 +143,13 @@ def input_specs(model: Model) -> tuple[InputSpec, ...]:
 
 
 def readers_of(nodes: Sequence[Node]) -> dict[str, tuple[Reader, ...]]:
-    """Who reads each value, in order."""
+    """The places where each value is read, by its name, in the order of the nodes."""
     readers: dict[str, list[Reader]] = {}
     for node in nodes:
         for position, name in enumerate(node.inputs):
             if name:
                 readers.setdefault(name, []).append(Reader(node.index, position))
-    return {name: tuple(found) for name, found in readers.items()}
+    return {name: tuple(places) for name, places in readers.items()}
 
 
 def _domain(proto: onnx.NodeProto) -> str:
@@ -148,7 +157,7 @@ def _domain(proto: onnx.NodeProto) -> str:
 
 
 def all_names(graph: onnx.GraphProto) -> set[str]:
-    """Every name of a value in a graph and in its subgraphs."""
+    """Names of all values in a graph and in its subgraphs."""
     names = {tensor.name for tensor in graph.initializer}
     names |= {value.name for value in (*graph.input, *graph.output, *graph.value_info)}
     for node in graph.node:

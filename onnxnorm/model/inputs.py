@@ -1,4 +1,4 @@
-"""What a model expects to be fed."""
+"""Description of the inputs that a model must be fed."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ class InputSpec:
 
 
 def fixed_batch(specs: tuple[InputSpec, ...]) -> int | None:
-    """The batch size that a model's inputs demand, if they do."""
+    """The batch size that the model's inputs fix, or None if they leave it open."""
     return next((spec.shape[0] for spec in specs if spec.shape and spec.shape[0] is not None), None)

@@ -1,7 +1,7 @@
-"""Data as it lies in files, read through a memory map: a few megabytes at a time, and let go of again.
+"""Data of initializers as it lies in files, read through a memory map a few megabytes at a time.
 
-A page that was read through a map counts as this process's memory until it is let go. `MappedData` does that with every
-part that it has handed out, so that reading a model of any size takes the memory of one part.
+A page that was read through a map counts as memory of this process until it is released. `MappedData` releases every
+part after handing it out, so that reading a model of any size takes the memory of one part.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from onnxnorm.model.protobuf import RAW_DATA
 
 __all__ = ["CHUNK", "MappedData", "mapped"]
 
-CHUNK = 1 << 22  # bytes handled at a time
+CHUNK = 1 << 22  # bytes that are handled at a time
 
 
 @dataclass(frozen=True)
 class MappedData:
-    """Data of an initializer as it lies in a file, `offset` bytes from its start: little-endian, in row-major order."""
+    """Data of an initializer in a file, `offset` bytes from its start: little-endian, in row-major order."""
 
     buffer: memoryview
     offset: int
@@ -40,19 +40,19 @@ class MappedData:
         """The bytes, a few megabytes at a time."""
         for start in range(0, len(self.buffer), CHUNK):
             yield self.buffer[start : start + CHUNK]
-            self._let_go(start, start + CHUNK)
+            self._release(start, start + CHUNK)
 
     def rows(self, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Iterator[tuple[int, NDArray[np.generic]]]:
-        """The values by rows of the first axis, a few megabytes at a time, each with the index of its first row."""
+        """Blocks of rows (of the first axis), a few megabytes each, with the index of the block's first row."""
         values = np.frombuffer(self.buffer, dtype).reshape(shape if shape else (1,))
         row = max(1, values.nbytes // max(1, len(values)))
         step = max(1, CHUNK // row)
         for start in range(0, len(values), step):
             yield start, values[start : start + step]
-            self._let_go(start * row, (start + step) * row)
+            self._release(start * row, (start + step) * row)
 
-    def _let_go(self, start: int, stop: int) -> None:
-        """Give the pages of some bytes back; they are read from the file again if somebody still looks at them."""
+    def _release(self, start: int, stop: int) -> None:
+        """Release the pages of a range of bytes; they are read from the file again if they are still used."""
         source = self.buffer.obj
         if not isinstance(source, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
             return
@@ -63,7 +63,7 @@ class MappedData:
 
 
 def mapped(path: Path) -> memoryview:
-    """A file as memory. Raises ModelError if it cannot be read."""
+    """Map a file into memory, for reading. Raises ModelError if it cannot be read."""
     try:
         with path.open("rb") as stream:
             if os.fstat(stream.fileno()).st_size == 0:

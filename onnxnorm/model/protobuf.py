@@ -1,14 +1,15 @@
-"""An ONNX file is a small graph and many megabytes of weights: take the two apart, and put them together again.
+"""Splitting a serialized model into a small graph and its bulky weights, and joining the two again.
 
 Parsing a model with protobuf copies every weight, and changing one leaves the old bytes in memory as well. So the
 weights never go through protobuf here. `split_weights` reads the serialized ModelProto and returns it *without* the
-bulky data of its initializers (the skeleton, which protobuf parses in no time) beside the place of each piece of data
-in the file. `join_weights` is its inverse: it serializes a skeleton as chunks of bytes, with the data of its
-initializers put back.
+bulky data of its initializers (the skeleton, which protobuf parses quickly), and the position of each piece of data in
+the file. `join_weights` is its inverse: it serializes a skeleton as chunks of bytes, with the data of its initializers
+put back.
 
 Invariant: parsing `join_weights(skeleton, data)` gives the ModelProto that parsing the original gives.
 
-Only two levels of nesting matter (field numbers from onnx.proto, wire format from the protobuf encoding guide)::
+Only two levels of nesting matter. The field numbers are those of onnx.proto, the wire format that of the protobuf
+encoding guide::
 
     ModelProto.graph = 7 → GraphProto.initializer = 5 → TensorProto.raw_data = 9, float_data = 4, double_data = 10
 
@@ -27,7 +28,7 @@ GRAPH, INITIALIZER = 7, 5
 FLOAT_DATA, RAW_DATA, DOUBLE_DATA = 4, 9, 10
 VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5
 
-# Smaller data stays in the skeleton, where shape inference and the laws read it.
+# Bytes. Smaller data stays in the skeleton, where shape inference and the laws read it.
 BULKY = 4096
 
 
@@ -41,7 +42,7 @@ class Span:
 
 
 class TensorData(Protocol):
-    """Data of one initializer, to be written: its field, its length in bytes, and the bytes in chunks."""
+    """Bulky data of one initializer: the TensorProto field that holds it, its length, and its bytes in chunks."""
 
     @property
     def field(self) -> int:
@@ -52,7 +53,7 @@ class TensorData(Protocol):
         """Size in bytes."""
 
     def chunks(self) -> Iterable[bytes | memoryview]:
-        """The bytes."""
+        """The bytes, in order, in chunks of any size."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,13 @@ class _Field:
 
 
 def split_weights(buffer: memoryview) -> tuple[bytes, dict[int, Span]]:
-    """Split a serialized ModelProto into its skeleton and the spans of its bulky data, by the initializer's index.
+    """Split a serialized ModelProto.
 
-    Raises ValueError if the buffer is not protobuf.
+    Returns:
+        The serialized skeleton, and the spans of the bulky data in `buffer` by the initializer's index.
+
+    Raises:
+        ValueError: if the buffer is not protobuf.
     """
     spans: dict[int, Span] = {}
     pieces: list[bytes] = []
@@ -91,7 +96,7 @@ def split_weights(buffer: memoryview) -> tuple[bytes, dict[int, Span]]:
 
 
 def join_weights(skeleton: bytes, tensor_data: Mapping[int, TensorData]) -> Iterator[bytes | memoryview]:
-    """Serialize a skeleton with the data of its initializers, given by index, put back in; yields chunks."""
+    """Yield, in chunks, the ModelProto of a serialized skeleton and the data of its initializers, given by index."""
     view = memoryview(skeleton)
     index = 0
     for field in _fields(view, 0, len(view)):
@@ -104,32 +109,32 @@ def join_weights(skeleton: bytes, tensor_data: Mapping[int, TensorData]) -> Iter
             is_initializer = (inner.number, inner.wire) == (INITIALIZER, DELIMITED)
             owned.append(tensor_data.get(index) if is_initializer else None)
             index += is_initializer
-        heads = [_tensor_heads(inner, bulk) for inner, bulk in zip(inners, owned, strict=True)]
+        heads = [_tensor_heads(inner, data) for inner, data in zip(inners, owned, strict=True)]
         size = sum(
-            inner.end - inner.start if bulk is None else len(head) + inner.end - inner.payload + len(tail) + bulk.length
-            for inner, bulk, (head, tail) in zip(inners, owned, heads, strict=True)
+            inner.end - inner.start if data is None else len(head) + inner.end - inner.payload + len(tail) + data.length
+            for inner, data, (head, tail) in zip(inners, owned, heads, strict=True)
         )
         yield _tag(GRAPH, DELIMITED) + _varint(size)
-        for inner, bulk, (head, tail) in zip(inners, owned, heads, strict=True):
-            if bulk is None:
+        for inner, data, (head, tail) in zip(inners, owned, heads, strict=True):
+            if data is None:
                 yield view[inner.start : inner.end]
                 continue
             yield head
             yield view[inner.payload : inner.end]
             yield tail
-            yield from bulk.chunks()
+            yield from data.chunks()
 
 
-def _tensor_heads(inner: _Field, bulk: TensorData | None) -> tuple[bytes, bytes]:
-    """The bytes before a TensorProto's own fields, and those between them and its data."""
-    if bulk is None:
+def _tensor_heads(inner: _Field, data: TensorData | None) -> tuple[bytes, bytes]:
+    """The bytes before the fields of a TensorProto in the skeleton, and those between them and its data."""
+    if data is None:
         return b"", b""
-    tail = _tag(bulk.field, DELIMITED) + _varint(bulk.length)
-    return _tag(INITIALIZER, DELIMITED) + _varint(inner.end - inner.payload + len(tail) + bulk.length), tail
+    tail = _tag(data.field, DELIMITED) + _varint(data.length)
+    return _tag(INITIALIZER, DELIMITED) + _varint(inner.end - inner.payload + len(tail) + data.length), tail
 
 
 def _strip_tensor(buffer: memoryview, tensor: _Field) -> tuple[bytes, Span | None]:
-    """A TensorProto without its bulky data, and where that was. Data in several pieces is left where it is."""
+    """A TensorProto without its bulky data, and the span of that data. Data in several pieces is left in."""
     data = (RAW_DATA, FLOAT_DATA, DOUBLE_DATA)
     fields = list(_fields(buffer, tensor.payload, tensor.end))
     bulky = [f for f in fields if f.number in data and f.wire == DELIMITED and f.end - f.payload >= BULKY]

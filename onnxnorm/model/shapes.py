@@ -1,9 +1,9 @@
-"""Concrete shapes of all values, and what small integer computations of the graph come to.
+"""Concrete shapes of all values, and the results of small integer computations in the graph.
 
-`read_graph` is the one way from a Model to a Graph. It runs ONNX shape inference once over the whole graph, then goes
-through the nodes in order and closes the gaps: a node whose inputs are all constant (and `Shape`, which reads no
-values) yields a computed constant, evaluated by ONNX's reference implementation when somebody asks for its values; a
-node whose output has no shape yet is inferred again, with those constants at hand.
+`read_graph` is the one way from a Model to a Graph. It runs ONNX shape inference once over the whole graph, then visits
+the nodes in order and closes the gaps. A node whose inputs are all constant (and `Shape`, which reads no values) yields
+a computed constant, which ONNX's reference implementation evaluates when its values are asked for. Where an output has
+no shape yet, inference is repeated for its node, with those constants known.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from onnxnorm.model.tensors import tensor_dtype
 
 __all__ = ["check_legal", "evaluate", "read_graph", "sample_shapes", "shorten_domain"]
 
-# Never constant: same inputs, other outputs; and an operator that the reference implementation lacks.
+# Operators whose outputs are never constant; and one that the reference implementation lacks.
 _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 _UNKNOWN = {"Scatter"}
-# The reference implementation lacks what came before; what is in use here did not change.
+# The first opset that the reference implementation has; the part that is used here did not change since earlier ones.
 _IMPLEMENTED_FROM = {"DequantizeLinear": 19}
 # Functions that ONNX cannot infer through, whose output has the shape of their first input.
 _SAME_SHAPE = {"GroupNormalization"}
-# What ONNX raises at a node that it cannot make sense of.
+# Errors that ONNX raises at a node that it cannot interpret.
 _COMPLAINTS = (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, TypeError, ValueError)
 _SMALL = 1 << 16  # elements; larger constants are not handed to shape inference
 
@@ -44,7 +44,7 @@ DEFAULT_CHANNELS = 3
 
 
 def sample_shapes(specs: tuple[InputSpec, ...], size: tuple[int, int] | None = None) -> dict[str, tuple[int, ...]]:
-    """A concrete shape per input for one sample: `size` (height, width), or 224, wherever the model leaves it open."""
+    """A concrete shape of every input, for one sample; open axes get `size` (height, width), or 224 without it."""
     height, width = size or (DEFAULT_SIZE, DEFAULT_SIZE)
     shapes = {}
     for spec in specs:
@@ -63,7 +63,7 @@ def sample_shapes(specs: tuple[InputSpec, ...], size: tuple[int, int] | None = N
 
 
 def read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
-    """Read a model for inputs of these shapes. Raises ModelError if the graph is not legal."""
+    """Read a model for inputs of these concrete shapes, by name. Raises ModelError if the graph is not legal."""
     nodes = ordered_nodes(model)
     known_shapes, types = _infer_whole(model, shapes)
     claimed_shapes, claimed_types = _claimed(model, shapes)
@@ -78,7 +78,7 @@ def read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
                 types.setdefault(name, elem_type)
                 if shape is not None:
                     known_shapes.setdefault(name, shape)
-        for name in node.outputs:  # the file's own claims count where inference is silent
+        for name in node.outputs:  # the file's own claims count where inference gives nothing
             if name in claimed_types:
                 types.setdefault(name, claimed_types[name])
             if name in claimed_shapes:
@@ -90,17 +90,17 @@ def read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
 
 
 def evaluate(node: Node, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-    """Run one node with ONNX's reference implementation; `inputs` by name."""
+    """Run one node with ONNX's reference implementation on inputs given by name; returns its outputs in order."""
     feeds = [onnx.helper.make_tensor_value_info(name, _elem_type(array), None) for name, array in inputs.items()]
-    wanted = [name for name in node.outputs if name]
-    results = [onnx.helper.make_tensor_value_info(name, 0, None) for name in wanted]
+    outputs = [name for name in node.outputs if name]
+    results = [onnx.helper.make_tensor_value_info(name, 0, None) for name in outputs]
     proto = onnx.NodeProto()
     proto.CopyFrom(node.proto)
     proto.domain = node.domain
     graph = onnx.helper.make_graph([proto], "one node", feeds, results)
     opset = max(node.opset, _IMPLEMENTED_FROM.get(node.op, 1))
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
-    return [np.asarray(result) for result in ReferenceEvaluator(model).run(wanted, dict(inputs))]
+    return [np.asarray(result) for result in ReferenceEvaluator(model).run(outputs, dict(inputs))]
 
 
 def _elem_type(array: NDArray[Any]) -> int:
@@ -124,30 +124,30 @@ def _infer_whole(
         proto = shape_inference.infer_shapes(proto, data_prop=True)
     except shape_inference.InferenceError as error:
         raise ModelError(f"the graph is not consistent: {str(error).strip()}") from error
-    found: dict[str, tuple[int, ...]] = {}
+    inferred: dict[str, tuple[int, ...]] = {}
     types: dict[str, int] = {}
     for value in (*proto.graph.input, *proto.graph.value_info, *proto.graph.output):
-        _note(value.name, value.type, found, types)
-    return found, types
+        _note(value.name, value.type, inferred, types)
+    return inferred, types
 
 
 def _claimed(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
-    """What the file says about inner values, its symbolic dimensions (`N`, `height`) being those of the inputs."""
+    """Shapes and types that the file states; symbolic dimensions (`N`, `height`) are those of the inputs."""
     sizes = {
         dim.dim_param: size
         for value in model.proto.graph.input
         for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False)
         if dim.dim_param
     }
-    found: dict[str, tuple[int, ...]] = {}
+    claimed: dict[str, tuple[int, ...]] = {}
     types: dict[str, int] = {}
     for value in (*model.proto.graph.value_info, *model.proto.graph.output):
-        _note(value.name, value.type, found, types, sizes)
-    return found, types
+        _note(value.name, value.type, claimed, types, sizes)
+    return claimed, types
 
 
 def shorten_domain(proto: onnx.ModelProto) -> None:
-    """Write ONNX's own domain as the empty string, in place: shape inference does not know it as `ai.onnx`."""
+    """Write ONNX's own domain as the empty string, in place, since shape inference does not accept `ai.onnx`."""
     for opset in proto.opset_import:
         opset.domain = "" if opset.domain == "ai.onnx" else opset.domain
     graphs = [proto.graph]
@@ -162,7 +162,7 @@ def shorten_domain(proto: onnx.ModelProto) -> None:
 def _batched(
     model: Model, shapes: Mapping[str, tuple[int, ...]], before: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[int, ...]]:
-    """The axes of every value whose size changes with one more sample, as far as shape inference tells."""
+    """The axes of each value whose size changes when a sample is added, as far as shape inference tells."""
     more = {spec.name for spec in input_specs(model) if spec.shape and spec.shape[0] is None and shapes.get(spec.name)}
     if not more:
         return {}
@@ -170,7 +170,7 @@ def _batched(
     try:
         after = _claimed(model, grown)[0] | _infer_whole(model, grown)[0]
     except ModelError:
-        return {}  # it takes one sample only, whatever it says
+        return {}  # it works for one sample only, although its batch axis is open
     changed = {
         name: tuple(axis for axis, (a, b) in enumerate(zip(shape, after[name], strict=False)) if a != b)
         for name, shape in before.items()
@@ -221,11 +221,11 @@ def _infer_node(
     try:
         return _inferred(node, shapes, types, constants)
     except _COMPLAINTS:
-        return {}  # the operator cannot tell; a value without a shape is treated as unknown
+        return {}  # a value without a shape is treated as unknown
 
 
 def check_legal(node: Node, graph: Graph) -> None:
-    """Raise ModelError if a node breaks the rules of its operator: for when it does not make sense to a law."""
+    """Raise ModelError if a node breaks the rules of its operator. It is called when a law has failed at the node."""
     if node.captured():
         return
     try:
@@ -261,9 +261,9 @@ def _inferred(
             data[name] = numpy_helper.from_array(constants[name].values(), name)
     schema = onnx.defs.get_schema(node.proto.op_type, node.opset)
     opsets = [onnx.helper.make_opsetid("", node.opset)]
-    found = shape_inference.infer_node_outputs(schema, node.proto, kinds, data, opset_imports=opsets)
+    outputs = shape_inference.infer_node_outputs(schema, node.proto, kinds, data, opset_imports=opsets)
     like = shapes.get(node.inputs[0]) if node.proto.op_type in _SAME_SHAPE else None
-    return {name: (kind.tensor_type.elem_type, _shape_of(kind) or like) for name, kind in found.items()}
+    return {name: (kind.tensor_type.elem_type, _shape_of(kind) or like) for name, kind in outputs.items()}
 
 
 def _computed(
@@ -277,7 +277,7 @@ def _computed(
     if node.domain or op in _RANDOM | _UNKNOWN or op == "Constant" or node.captured():
         return {}
     inputs = [name for name in node.inputs if name]
-    # A ConstantOfShape is of one value whatever the shape, and Expand repeats its first input.
+    # A ConstantOfShape has one value for every shape, and Expand repeats its first input.
     deciding = {"ConstantOfShape": [], "Expand": inputs[:1]}.get(op, inputs)
     by_shape = op in {"Shape", "Size"} or any(name in constants and constants[name].by_shape for name in deciding)
     if op in {"Shape", "Size"} and inputs and inputs[0] in shapes:
@@ -289,12 +289,12 @@ def _computed(
     else:
         return {}
     run = cache(lambda: evaluate(node, arrays()))
-    found: dict[str, Constant] = {}
+    computed: dict[str, Constant] = {}
     for position, name in enumerate(filter(None, node.outputs)):
         if name not in shapes or name not in types:
             continue
         reason = f"is computed by {node.op} node {node.label!r}"
         read = lambda position=position: run()[position]  # noqa: E731
         dtype = tensor_dtype(types[name])
-        found[name] = Constant(name, shapes[name], dtype, "computed", node.index, reason, read, by_shape)
-    return found
+        computed[name] = Constant(name, shapes[name], dtype, "computed", node.index, reason, read, by_shape)
+    return computed

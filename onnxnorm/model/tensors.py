@@ -1,4 +1,4 @@
-"""Facts about one TensorProto: its dtype, its size in bytes, its values as bytes, and whether it is whole."""
+"""Facts about one TensorProto: its dtype, its size in bytes, its values as bytes, and whether it is complete."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FLOATS = frozenset(
 )
 """The element types that can be scaled: floating point of 16 bits or more."""
 
-# Types whose numbers do not fill a byte, and their bits.
+# Element types smaller than a byte, with their number of bits.
 PACKED = {
     value: bits
     for name, value in onnx.TensorProto.DataType.items()
@@ -41,26 +41,26 @@ _TYPED = ("float_data", "int32_data", "int64_data", "uint64_data", "double_data"
 
 
 def tensor_dtype(data_type: int) -> np.dtype[np.generic]:
-    """The NumPy dtype of an ONNX element type (of ml_dtypes for bfloat16 and smaller). Raises ModelError if none is."""
+    """NumPy dtype of an ONNX element type (from ml_dtypes for bfloat16 or smaller). Raises ModelError if unknown."""
     if data_type not in _TYPES:
         raise ModelError(f"the model has a value of unknown element type {data_type}; onnx may be too old for it")
     return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type))
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
-    """Whether a dtype is floating point of 16 bits or more; bfloat16, which NumPy does not know, included."""
+    """Whether a dtype is floating point of 16 bits or more, bfloat16 (which NumPy itself lacks) included."""
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
 def unit_in_last_place(dtype: np.dtype[Any]) -> float:
-    """The distance from 1 to the next number of a floating-point dtype; 0 for what is counted exactly."""
+    """The distance from 1 to the next larger number of a floating-point dtype; 0 for integers and booleans."""
     if dtype.kind in "iub":
         return 0.0
     return float(np.finfo(dtype).eps) if dtype.kind == "f" else 2.0**-7  # bfloat16 has 8 bits of mantissa
 
 
 def value_bytes(tensor: onnx.TensorProto) -> bytes:
-    """The values of a tensor that is not bulky, little-endian."""
+    """The values of a tensor whose data is in the TensorProto, as little-endian bytes."""
     if tensor.data_type == onnx.TensorProto.STRING:
         return b"\0".join(tensor.string_data)
     if tensor.HasField("raw_data"):
@@ -68,16 +68,22 @@ def value_bytes(tensor: onnx.TensorProto) -> bytes:
     return numpy_helper.to_array(tensor).tobytes()
 
 
-def check_tensor(tensor: onnx.TensorProto, what: str, bulk: MappedData | None = None) -> None:
-    """Raise ModelError unless a tensor has a known type, a shape, and as much data as its shape asks for."""
+def check_tensor(tensor: onnx.TensorProto, what: str, tensor_data: MappedData | None = None) -> None:
+    """Raise ModelError unless a tensor has a known type, a possible shape, and as much data as its shape requires.
+
+    Args:
+        tensor: the tensor to check.
+        what: how the message names it.
+        tensor_data: its data, if that is not in the TensorProto.
+    """
     if tensor.data_type not in _TYPES:
         raise ModelError(f"{what} has the unknown element type {tensor.data_type}; onnx may be too old for it")
     if any(size < 0 for size in tensor.dims):
         raise ModelError(f"{what} has the impossible shape {list(tensor.dims)}")
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return
-    if bulk is not None or tensor.HasField("raw_data"):
-        held, needed = len(tensor.raw_data) if bulk is None else bulk.length, tensor_size(tensor)
+    if tensor_data is not None or tensor.HasField("raw_data"):
+        held, needed = len(tensor.raw_data) if tensor_data is None else tensor_data.length, tensor_size(tensor)
     elif tensor.data_type in PACKED:
         return
     else:
@@ -88,6 +94,6 @@ def check_tensor(tensor: onnx.TensorProto, what: str, bulk: MappedData | None = 
 
 
 def tensor_size(tensor: onnx.TensorProto) -> int:
-    """The size in bytes of a tensor's values as raw data."""
+    """Size in bytes of a tensor's values as raw data."""
     bits = PACKED.get(tensor.data_type, 8 * tensor_dtype(tensor.data_type).itemsize)
     return -(-math.prod(tensor.dims) * bits // 8)

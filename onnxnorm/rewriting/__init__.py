@@ -1,4 +1,4 @@
-"""Which scale, putting it into the constants, and taking it out again."""
+"""Computing a scale for every group, multiplying it into the constants, and undoing that."""
 
 from onnxnorm.rewriting.constants import Clone
 from onnxnorm.rewriting.factors import Factor, Rounding

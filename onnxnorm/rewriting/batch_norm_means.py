@@ -1,15 +1,18 @@
 """Mean activations that the parameters of BatchNormalizations imply, without a single image.
 
-Behind a BatchNormalization a channel has mean B and standard deviation |scale| over the training set; taken as normally
-distributed, the mean behind a non-linearity follows. For X ~ N(m, s^2), a = (l - m) / s, b = (h - m) / s::
+The output of a BatchNormalization has, per channel, mean B and standard deviation |scale| over the training set. If it
+is assumed to be normally distributed, the mean after a non-linearity follows. For X ~ N(m, s^2), a = (l - m) / s and
+b = (h - m) / s::
 
     E[clip(X, l, h)]   = l P(a) + h (1 - P(b)) + m (P(b) - P(a)) + s (p(a) - p(b))
     E[clip(X, l, h)^2] = l^2 P(a) + h^2 (1 - P(b)) + (m^2 + s^2) (P(b) - P(a)) + s ((m + l) p(a) - (m + h) p(b))
 
-with P and p the standard normal distribution and density; Relu is l = 0, h = infinity: `m P(m/s) + s p(m/s)`. An Add of
-branches adds means and variances, as if they were independent. (Nagel et al., Data-Free Quantization Through Weight
-Equalization and Bias Correction, ICCV 2019, appendix C, use the same model of a clipped normal distribution.) Where a
-filter meets its non-linearity without a BatchNormalization, nothing is implied: NaN.
+with P and p the distribution function and the density of the standard normal distribution. Relu is the case l = 0,
+h = infinity: `m P(m/s) + s p(m/s)`. An Add of branches adds means and variances, as if the branches were independent.
+Where no BatchNormalization comes before a filter's non-linearity, nothing is implied: NaN.
+
+Source: Nagel, van Baalen, Blankevoort, Welling: Data-Free Quantization Through Weight Equalization and Bias Correction
+(ICCV 2019), appendix C, which uses the same model of a clipped normal distribution.
 """
 
 from __future__ import annotations
@@ -26,33 +29,38 @@ from onnxnorm.scaling import Layer, Trace
 __all__ = ["clipped", "implied_means"]
 
 Floats = NDArray[np.float64]
-Normal = tuple[Floats, Floats]  # mean and variance per channel
+Normal = tuple[Floats, Floats]  # mean and variance, each of shape (channels,)
 
 _PASSED = {"Identity", "Dropout", "Cast"}
 
 
 def implied_means(trace: Trace, layers: Sequence[Layer]) -> list[Floats]:
-    """Per layer, the mean activation of its filters, shape `(channels,)`; NaN where nothing is implied."""
+    """The mean activation that BatchNormalizations imply for the filters of every layer.
+
+    Returns:
+        Per layer, what its site measures (mean or mean absolute value), shape `(channels,)`; NaN where nothing is
+        implied.
+    """
     implied = _Implied(trace.graph)
     means = []
     for layer in layers:
-        found = implied.of(layer.site.value) if layer.site.axis == 1 else None
-        if found is None or len(found[0]) != layer.channels:
+        normal = implied.of(layer.site.value) if layer.site.axis == 1 else None
+        if normal is None or len(normal[0]) != layer.channels:
             means.append(np.full(layer.channels, np.nan))
         elif layer.site.measure == "mean_abs":
-            upper, lower = clipped(*found, 0.0, np.inf)[0], clipped(*found, -np.inf, 0.0)[0]
+            upper, lower = clipped(*normal, 0.0, np.inf)[0], clipped(*normal, -np.inf, 0.0)[0]
             means.append(upper - lower)
         else:
-            means.append(found[0])
+            means.append(normal[0])
     return means
 
 
 def clipped(mean: Floats, variance: Floats, low: float, high: float) -> Normal:
-    """Mean and variance of a normal variable clipped to [low, high]."""
+    """Mean and variance of normal variables clipped to `[low, high]`; arrays have shape `(channels,)`."""
     with np.errstate(divide="ignore", invalid="ignore"):
         s = np.sqrt(variance)
         a, b = (np.where(s > 0, (bound - mean) / s, np.sign(bound - mean) * np.inf) for bound in (low, high))
-    a, b = np.where(np.isnan(a), -np.inf, a), np.where(np.isnan(b), -np.inf, b)  # at the bound itself, without variance
+    a, b = np.where(np.isnan(a), -np.inf, a), np.where(np.isnan(b), -np.inf, b)  # mean at a bound, variance 0
     below, above, within = ndtr(a), ndtr(-b), ndtr(b) - ndtr(a)
     l, h = (0.0 if np.isinf(bound) else bound for bound in (low, high))  # noqa: E741 - as in the formula
     first = l * below + h * above + mean * within + s * (_density(a) - _density(b))
@@ -66,12 +74,12 @@ def _density(x: Floats) -> Floats:
 
 
 class _Implied:
-    """What is implied of every value, asked for by name."""
+    """The mean and variance that are implied for every value, looked up by name."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.known: dict[str, Normal | None] = {}
-        for node in graph.nodes:  # in order, so that what a node reads is known already
+        for node in graph.nodes:  # in order, so that the inputs of a node are known already
             if node.outputs:
                 self.known[node.outputs[0]] = self._behind(node)
 
@@ -105,12 +113,12 @@ class _Implied:
 
     def _added(self, node: Node) -> Normal | None:
         parts = [self.known.get(name) for name in node.inputs]
-        found = [part for part in parts if part is not None]
-        if len(found) < len(parts) or len({len(mean) for mean, _ in found}) != 1:
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts) or len({len(mean) for mean, _ in known}) != 1:
             return None
         if len(set(node.inputs)) < len(node.inputs):
             return None  # x + x is not a sum of independent values
-        return sum(mean for mean, _ in found), sum(variance for _, variance in found)  # type: ignore[return-value]
+        return sum(mean for mean, _ in known), sum(variance for _, variance in known)  # type: ignore[return-value]
 
     def _clip(self, node: Node, before: Normal) -> Normal | None:
         bounds = [node.attribute("min", -np.inf), node.attribute("max", np.inf)]
@@ -124,7 +132,7 @@ class _Implied:
 
 
 def _leaky(before: Normal, alpha: float) -> Normal:
-    """`X+ - alpha * (-X)+`: of the two parts one is always 0, so squares add."""
+    """Moments of `X+ - alpha * (-X)+`. One of the two parts is always 0, so their mean squares add up."""
     up, down = clipped(*before, 0.0, np.inf), clipped(-before[0], before[1], 0.0, np.inf)
     mean = up[0] - alpha * down[0]
     second = up[1] + up[0] ** 2 + alpha**2 * (down[1] + down[0] ** 2)

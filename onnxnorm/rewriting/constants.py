@@ -1,8 +1,8 @@
-"""Putting scales into constants: the same ModelProto, with other values in some constants.
+"""Multiplying scales into constants. The ModelProto stays the same except for the values of some constants.
 
-Everything is computed in float64 and rounded once to the constant's type. Bulky constants are scaled while they are
-written, a few rows at a time. A constant whose readers need different values keeps its name for the first of them and
-is cloned for the others; nothing else about the graph changes.
+Products are computed in float64 and rounded once to the constant's type. Bulky constants are scaled while they are
+written, a few rows at a time. If the readers of a constant need different values, the constant keeps its name for the
+first of them and is cloned for the others; nothing else in the graph changes.
 """
 
 from __future__ import annotations
@@ -29,13 +29,19 @@ __all__ = ["Applied", "Clone", "ScaledData", "apply_edits", "put", "rows_of"]
 
 Floats = NDArray[np.float64]
 
-# Up to this many elements, results are compared to tell whether two readers need the same constant.
+# Up to this many elements, scaled values (and not factors) are compared to see whether readers need the same constant.
 _SMALL = 4096
 
 
 @dataclass(frozen=True)
 class Clone:
-    """A constant that had to be copied because its readers need different values."""
+    """A constant that had to be copied because its readers need different values.
+
+    Attributes:
+        constant: name of the original constant.
+        clone: name of the copy.
+        node: name of a node that reads the copy now.
+    """
 
     constant: str
     clone: str
@@ -44,7 +50,7 @@ class Clone:
 
 @dataclass(frozen=True)
 class ScaledData:
-    """Bulky data that is scaled as it is written; `rounding` learns what that costs."""
+    """Bulky data that is scaled while it is written; `rounding` records the error that rounding makes then."""
 
     source: MappedData | ScaledData
     constant: Constant
@@ -63,7 +69,7 @@ class ScaledData:
             yield np.ascontiguousarray(part).view(np.uint8).reshape(-1).data
 
     def rows(self, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Iterator[tuple[int, NDArray[np.generic]]]:
-        """The scaled values by rows of the first axis, some at a time, each part with the index of its first row."""
+        """Blocks of scaled rows (of the first axis), each with the index of its first row."""
         for start, values in self.source.rows(dtype, shape):
             factor = self.factor.rows(start, start + len(values))
             yield start, factor.apply(values, self.constant.name, self.rounding)
@@ -71,7 +77,14 @@ class ScaledData:
 
 @dataclass(frozen=True)
 class Applied:
-    """A model with its constants scaled, by which factor each constant (and clone) was, and the clones needed."""
+    """A model with scaled constants.
+
+    Attributes:
+        model: the model.
+        factors: the factor by which each changed constant, and each clone, was multiplied, by its name.
+        clones: the clones that were needed.
+        rounding: the errors that rounding made; those of bulky constants are added when they are written.
+    """
 
     model: Model
     factors: dict[str, Factor] = field(repr=False)
@@ -86,7 +99,16 @@ class Applied:
 
 
 def apply_edits(model: Model, edits: Sequence[Edit], of_slot: Floats) -> Applied:
-    """Scale the constants of a model. `of_slot` has shape `(slots,)`."""
+    """Scale the constants of a model; the model itself stays as it is.
+
+    Args:
+        model: the model.
+        edits: how its constants follow the scales.
+        of_slot: the scale of every slot, shape `(slots,)`.
+
+    Raises:
+        ModelError: if a scaled constant leaves the range of its type.
+    """
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     tensor_data: dict[int, TensorData] = dict(model.tensor_data)
@@ -113,10 +135,10 @@ def apply_edits(model: Model, edits: Sequence[Edit], of_slot: Floats) -> Applied
 
 
 def rows_of(model: Model, constant: Constant) -> Iterator[tuple[int, NDArray[np.generic]]]:
-    """The values of a constant, a few rows at a time, each part with the index of its first row."""
-    bulk = _bulk(model, constant)
-    if bulk is not None:
-        yield from bulk.rows(constant.dtype, constant.shape)
+    """Blocks of rows (of the first axis) of a constant, each with the index of its first row."""
+    data = _data_of(model, constant)
+    if data is not None:
+        yield from data.rows(constant.dtype, constant.shape)
     elif constant.size:
         yield 0, np.atleast_1d(constant.values())
 
@@ -129,11 +151,11 @@ def put(
     factor: Factor,
     rounding: Rounding,
 ) -> None:
-    """Scale a constant where it lives."""
+    """Scale a constant where it is stored: in `tensor_data` if it is bulky, otherwise in `proto`."""
     if constant.home == "initializer":
-        bulk = _bulk(model, constant)
-        if bulk is not None:
-            tensor_data[constant.index] = ScaledData(bulk, constant, factor, rounding, bulk.field)
+        data = _data_of(model, constant)
+        if data is not None:
+            tensor_data[constant.index] = ScaledData(data, constant, factor, rounding, data.field)
             return
         tensor = proto.graph.initializer[constant.index]
     else:
@@ -141,15 +163,15 @@ def put(
     _store(tensor, factor.apply(constant.values(), constant.name, rounding))
 
 
-def _bulk(model: Model, constant: Constant) -> MappedData | ScaledData | None:
-    """The bulky data of a constant, if that is where its values are."""
-    bulk = model.tensor_data.get(constant.index) if constant.home == "initializer" else None
-    assert bulk is None or isinstance(bulk, MappedData | ScaledData), constant.name
-    return bulk
+def _data_of(model: Model, constant: Constant) -> MappedData | ScaledData | None:
+    """The data of a constant if it is bulky, otherwise None."""
+    data = model.tensor_data.get(constant.index) if constant.home == "initializer" else None
+    assert data is None or isinstance(data, MappedData | ScaledData), constant.name
+    return data
 
 
 def _variants(edits: list[Edit], of_slot: Floats) -> list[tuple[Factor, list[Edit]]]:
-    """The different factors that the readers of one constant need, each with its readers."""
+    """The different factors that the readers of one constant need, each with the edits of those readers."""
     constant = edits[0].constant
     values = constant.values() if len(edits) > 1 and constant.size <= _SMALL else None
     variants: dict[object, tuple[Factor, list[Edit]]] = {}
@@ -161,24 +183,24 @@ def _variants(edits: list[Edit], of_slot: Floats) -> list[tuple[Factor, list[Edi
 
 
 def _factor(edit: Edit, of_slot: Floats) -> Factor:
-    """What an edit multiplies its constant by, in the constant's rank."""
+    """The factor by which an edit multiplies its constant, in the rank of the constant."""
     times, over = (np.ones(1) if ids is None else of_slot[ids] for ids in (edit.times, edit.over))
     rank = len(edit.constant.shape)
     return Factor(at_rank(times, rank), at_rank(over, rank))
 
 
 class _Names:
-    """Names that a graph does not use yet, nor its subgraphs."""
+    """Makes names that neither a graph nor its subgraphs use."""
 
     def __init__(self, proto: onnx.ModelProto) -> None:
-        self._taken = all_names(proto.graph)
+        self._used = all_names(proto.graph)
         self._counters: dict[str, Iterator[int]] = {}
 
     def fresh(self, stem: str) -> str:
         """A new name that begins with `stem`."""
         numbers = self._counters.setdefault(stem, count(1))
-        name = next(name for name in (f"{stem}_onnxnorm{k}" for k in numbers) if name not in self._taken)
-        self._taken.add(name)
+        name = next(name for name in (f"{stem}_onnxnorm{k}" for k in numbers) if name not in self._used)
+        self._used.add(name)
         return name
 
 
@@ -195,19 +217,19 @@ def _add_clone(
     name = names.fresh(constant.name)
     data_type = onnx.helper.np_dtype_to_tensor_dtype(constant.dtype)
     tensor = proto.graph.initializer.add(name=name, data_type=data_type, dims=constant.shape)
-    bulk = _bulk(model, constant)
-    if bulk is not None:
-        tensor_data[len(proto.graph.initializer) - 1] = ScaledData(bulk, constant, factor, rounding)
+    data = _data_of(model, constant)
+    if data is not None:
+        tensor_data[len(proto.graph.initializer) - 1] = ScaledData(data, constant, factor, rounding)
     else:
         values = factor.apply(constant.values(), constant.name, rounding)
         tensor.raw_data = numpy_helper.from_array(values).raw_data
-    if proto.ir_version < 4:  # every initializer had to be listed as an input
+    if proto.ir_version < 4:  # every initializer has to be listed as an input
         proto.graph.input.append(onnx.helper.make_tensor_value_info(name, data_type, constant.shape))
     return name
 
 
 def _store(tensor: onnx.TensorProto, values: NDArray[np.generic]) -> None:
-    """Put values into the very field that holds them."""
+    """Replace the values of a tensor, in the field that holds them already."""
     if tensor.float_data:
         tensor.float_data[:] = values.astype(np.float32).reshape(-1).tolist()
     elif tensor.double_data:

@@ -1,19 +1,20 @@
 """Cross-layer range equalization to convergence, over groups of channels instead of pairs of layers.
 
-A weight `W[o, i]` becomes `W[o, i] * s_out[o] / s_in[i]`: over all layers at once this is a matrix A of channels by
-channels that turns into `D A D^-1`. To make the range that writes a channel, `max |A[c, :]|`, equal to the range that
-reads it, `max |A[:, c]|`, is to *balance* A in the maximum norm::
+A weight `W[o, i]` becomes `W[o, i] * s_out[o] / s_in[i]`. For all layers together, this turns a matrix A of channels by
+channels into `D A D^-1`. To *balance* A in the maximum norm is to make the range of the weights that write a channel,
+`max |A[c, :]|`, equal to the range of those that read it, `max |A[:, c]|`::
 
     s[c] = sqrt(max over o of |A[o, c]| * s[o]  /  max over i of |A[c, i]| / s[i])
 
 For two layers alone this is the formula of Nagel et al., Data-Free Quantization Through Weight Equalization and Bias
-Correction (ICCV 2019), which AIMET applies pair by pair; balancing is Osborne's (JACM 7, 1960), its convergence in the
-maximum norm Schulman and Sinclair's (Analysis of a Classical Matrix Preconditioning Algorithm, JACM 64, 2017). In the
-logarithm the right side is nonexpansive in the maximum norm, so that iterating it with steps of one half from s = 1
-converges (Ishikawa, Proc. AMS 59, 1976), whatever the graph: branches, Concat and depthwise layers need no cases.
+Correction (ICCV 2019), which AIMET applies pair by pair. Balancing is due to Osborne (JACM 7, 1960); Schulman and
+Sinclair proved that it converges in the maximum norm (Analysis of a Classical Matrix Preconditioning Algorithm, JACM
+64, 2017). In logarithms the right side is nonexpansive in the maximum norm, so iterating it with steps of one half from
+s = 1 converges (Ishikawa, Proc. AMS 59, 1976) for any graph: branches, Concat and depthwise layers need no special
+cases.
 
 A BatchNormalization between a layer and its channels counts as part of that layer, `scale / sqrt(variance + epsilon)`.
-Biases do not count. A channel's statistic is its imbalance, 1 / s: brought to 1 by the scale s.
+Biases do not count. A channel's statistic is its imbalance, 1 / s, which the scale s brings to 1.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ __all__ = ["imbalances"]
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_CLOSE = 1e-6  # of the logarithm, the largest step at which the iteration ends
+_CLOSE = 1e-6  # the iteration ends when no logarithm of a scale changes by more than this
 _SWEEPS = 10_000
 
 
 @dataclass(frozen=True)
 class _Edges:
-    """Logarithms of the largest weight from channel `source` to channel `target`; channel 0 has scale 1 for good."""
+    """Logarithm of the largest weight from each `source` to each `target` channel, `(edges,)`; channel 0 is pinned."""
 
     target: Integers
     source: Integers
@@ -49,9 +50,13 @@ class _Edges:
 
 
 def imbalances(model: Model, trace: Trace, layers: Sequence[Layer]) -> list[Floats]:
-    """Per layer, the imbalance of its channels, `(channels,)`; NaN for pinned ones and where a side is missing."""
+    """The imbalance of the channels of every layer.
+
+    Returns:
+        Per layer, shape `(channels,)`; NaN for channels that are pinned, or that no weight writes or no weight reads.
+    """
     of = trace.groups.of
-    channel = np.zeros(trace.groups.count, np.int64)  # of each group: the balanced ones count from 1
+    channel = np.zeros(trace.groups.count, np.int64)  # of each group; balanced groups are numbered from 1
     filters = np.unique(np.concatenate([np.empty(0, np.int64), *(of[layer.slots] for layer in layers)]))
     balanced = filters[trace.groups.pinned[filters] < 0]
     channel[balanced] = np.arange(1, len(balanced) + 1)
@@ -62,7 +67,7 @@ def imbalances(model: Model, trace: Trace, layers: Sequence[Layer]) -> list[Floa
 
 
 def _balanced(edges: _Edges, count: int) -> Floats:
-    """The logarithm of every channel's scale; NaN where nothing writes or nothing reads it."""
+    """The logarithm of every channel's scale, shape `(count,)`; NaN where no weight writes or no weight reads it."""
     written = _Maxima(edges.target, count)
     read = _Maxima(edges.source, count)
     fixed = ~(written.any & read.any)
@@ -79,7 +84,7 @@ def _balanced(edges: _Edges, count: int) -> Floats:
 
 
 class _Maxima:
-    """The maximum of values per index; 0 where there are none."""
+    """The maximum of values per index; 0 for an index without values."""
 
     def __init__(self, indices: Integers, count: int) -> None:
         self.order = np.argsort(indices, kind="stable")
@@ -88,10 +93,10 @@ class _Maxima:
         self.count = count
 
     def of(self, values: Floats) -> Floats:
-        found = np.zeros(self.count)
+        maxima = np.zeros(self.count)
         if self.starts.size:
-            found[self.any] = np.maximum.reduceat(values[self.order], self.starts)
-        return found
+            maxima[self.any] = np.maximum.reduceat(values[self.order], self.starts)
+        return maxima
 
 
 def _edges(model: Model, trace: Trace, channel: Integers) -> _Edges:
@@ -113,7 +118,7 @@ def _edges(model: Model, trace: Trace, channel: Integers) -> _Edges:
     parts = [_pairs(model, edit, trace.groups.of, channel, target, gain) for edit in mixing]
     keys, weight = _largest(
         np.concatenate([np.empty(0, np.int64), *(keys for keys, _ in parts)]),
-        np.concatenate([np.empty(0), *(found for _, found in parts)]),
+        np.concatenate([np.empty(0), *(largest for _, largest in parts)]),
     )
     targets, sources = np.divmod(keys, int(channel.max(initial=0)) + 1)
     return _Edges(targets, sources, np.log(weight))
@@ -122,7 +127,10 @@ def _edges(model: Model, trace: Trace, channel: Integers) -> _Edges:
 def _normalize(
     edit: Edit, node: Node, trace: Trace, channel: Integers, reads: Integers, gain: Floats, target: Integers
 ) -> None:
-    """Let what writes the input of a BatchNormalization, if that alone reads it, write its output instead."""
+    """Let weights that write the input of a BatchNormalization, its only reader, count as writing its output.
+
+    `gain` and `target`, both `(groups,)`, are changed in place.
+    """
     assert edit.times is not None
     assert edit.over is not None
     variance = trace.graph.constants[node.inputs[4]].values().astype(np.float64)
@@ -138,24 +146,24 @@ def _normalize(
 def _pairs(
     model: Model, edit: Edit, of: Integers, channel: Integers, target: Integers, gain: Floats
 ) -> tuple[Integers, Floats]:
-    """The largest weight between every two channels of one constant; keys are `target * channels + source`."""
+    """Keys `target * channels + source` of the channels that a weight connects, and the largest magnitude of each."""
     assert edit.times is not None
     assert edit.over is not None
     times, over = (at_rank(of[ids], len(edit.constant.shape)) for ids in (edit.times, edit.over))
     inner = tuple(axis for axis in range(times.ndim) if times.shape[axis] == 1 and over.shape[axis] == 1)
-    found_keys, found = np.empty(0, np.int64), np.empty(0)
+    all_keys, largest = np.empty(0, np.int64), np.empty(0)
     for start, values in rows_of(model, edit.constant):
         size = np.abs(values.astype(np.float64))
         t, o = (groups[start : start + len(values)] if groups.shape[0] > 1 else groups for groups in (times, over))
         size = (size.max(axis=inner, keepdims=True) if inner else size) * gain[t]
         keys = np.broadcast_to(target[t] * (int(channel.max(initial=0)) + 1) + channel[o], size.shape)
         apart = (size > 0) & np.isfinite(size) & np.broadcast_to(target[t] != channel[o], size.shape)
-        found_keys, found = _largest(np.concatenate([found_keys, keys[apart]]), np.concatenate([found, size[apart]]))
-    return found_keys, found
+        all_keys, largest = _largest(np.concatenate([all_keys, keys[apart]]), np.concatenate([largest, size[apart]]))
+    return all_keys, largest
 
 
 def _largest(keys: Integers, values: Floats) -> tuple[Integers, Floats]:
-    """The largest value of every key."""
+    """The distinct keys, and the largest value of each."""
     if not keys.size:
         return keys, values
     order = np.argsort(keys, kind="stable")

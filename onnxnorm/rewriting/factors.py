@@ -1,4 +1,4 @@
-"""A factor: what a constant is multiplied by, elementwise, and what rounding the product to its type costs."""
+"""Factors that constants are multiplied by, elementwise, and the errors of rounding the products to their types."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ Floats = NDArray[np.float64]
 
 @dataclass
 class Rounding:
-    """The largest relative error that rounding made, per constant; grows while constants are written."""
+    """The largest relative error that rounding made, by constant; completed while constants are written."""
 
     of: dict[str, float] = field(default_factory=dict)
 
     @property
     def worst(self) -> tuple[str, float] | None:
-        """The constant that lost most, and how much; None while nothing was rounded."""
+        """The constant with the largest relative error, and that error; None if nothing was rounded yet."""
         return max(self.of.items(), key=lambda item: item[1]) if self.of else None
 
-    def note(self, name: str, exact: Floats, rounded: NDArray[np.generic]) -> None:
-        """Compare products with what they were rounded to."""
+    def note(self, name: str, products: Floats, rounded: NDArray[np.generic]) -> None:
+        """Record the error between products and what they were rounded to."""
         with np.errstate(invalid="ignore", over="ignore"):
-            size = np.abs(exact)
-            error = np.abs(rounded.astype(np.float64) - exact)
+            size = np.abs(products)
+            error = np.abs(rounded.astype(np.float64) - products)
             relative = np.divide(error, size, out=np.zeros_like(error), where=(size > 0) & np.isfinite(size))
         self.of[name] = max(self.of.get(name, 0.0), float(relative.max(initial=0.0)))
 
 
 @dataclass(frozen=True)
 class Factor:
-    """`new = old * times / over`; float64 arrays that broadcast against the constant."""
+    """The factor `times / over` of a constant; both are float64 arrays that broadcast against it."""
 
     times: Floats
     over: Floats
 
     @property
     def changes(self) -> bool:
-        """Whether anything is multiplied by something else than 1."""
+        """Whether any element is multiplied by a number other than 1."""
         return (
             bool((self.times != self.over).any())
             if self.times.shape == self.over.shape
@@ -53,29 +53,38 @@ class Factor:
 
     @property
     def inverse(self) -> Factor:
-        """What undoes it."""
+        """The factor that undoes this one."""
         return Factor(self.over, self.times)
 
     def __eq__(self, other: object) -> bool:
-        """Whether both multiply by the same numbers, elementwise."""
+        """Whether the two have the same `times` and the same `over`, elementwise."""
         return isinstance(other, Factor) and _same(self.times, other.times) and _same(self.over, other.over)
 
     def key(self) -> object:
-        """The same for all factors that multiply by the same numbers, elementwise."""
+        """A hashable value that is equal for factors that are equal."""
         parts = [squeezed(part) for part in (self.times, self.over)]
         return tuple((part.shape, part.tobytes()) for part in parts)
 
     __hash__ = None  # type: ignore[assignment]
 
     def __mul__(self, other: Factor) -> Factor:
-        """Both, one after the other."""
+        """The factor of applying both, one after the other."""
         return Factor(self.times * other.times, self.over * other.over)
 
     def apply(self, values: NDArray[np.generic], name: str, rounding: Rounding | None = None) -> NDArray[np.generic]:
-        """Scaled values in their own dtype. Raises ModelError if they leave its range."""
+        """Multiply values by the factor, in float64, and round to their own dtype.
+
+        Args:
+            values: the constant's values, or some of its rows.
+            name: name of the constant.
+            rounding: where to record the rounding error.
+
+        Raises:
+            ModelError: if a product leaves the range of the dtype.
+        """
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            exact = values.astype(np.float64) * (self.times / self.over)
-            scaled = exact.astype(values.dtype)
+            products = values.astype(np.float64) * (self.times / self.over)
+            scaled = products.astype(values.dtype)
             overflow = not np.isfinite(scaled).all() and np.isfinite(values).all()
         if overflow:
             raise ModelError(
@@ -83,11 +92,11 @@ class Factor:
                 "which stays within the range, or rewrite the float32 model"
             )
         if rounding is not None:
-            rounding.note(name, exact, scaled)
+            rounding.note(name, products, scaled)
         return scaled
 
     def rows(self, start: int, stop: int) -> Factor:
-        """The part for rows `[start, stop)` of the constant's first axis."""
+        """The part of the factor for rows `[start, stop)` of the constant's first axis."""
         parts = (self.times, self.over)
         return Factor(*(part[start:stop] if part.ndim and part.shape[0] > 1 else part for part in parts))
 

@@ -13,10 +13,11 @@
 (IJCNN 2015), and Rueckauer et al., Conversion of continuous-valued deep networks to efficient event-driven networks for
 image classification (Frontiers in Neuroscience 11:682, 2017); `p99.9` is the latter's "robust" normalization.
 
-What is measured on images has its entries in `onnxnorm.statistics.measures`, what needs none in `WITHOUT_IMAGES` here.
+Statistics that are measured on images are entries of `onnxnorm.statistics.measures`; those that need no images are
+entries of `WITHOUT_IMAGES` here.
 
-A filter is dead if its statistic does not stand out from the rounding noise of its layer (`stand_out`). Where nothing
-is known of a filter, its statistic is NaN. Both keep scale 1.
+A filter is dead if its statistic does not stand out from the rounding noise of its layer (`stand_out`). If the
+statistic of a filter is not known, it is NaN. In both cases the filter keeps scale 1.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ class ImpliedStatistic:
     """A statistic that needs no images.
 
     Attributes:
-        help: what it is, for people.
-        read: gives, for each layer, the statistic of its filters `(channels,)`; NaN where nothing is known.
-        nothing: why nothing may be known at all.
+        help: a description for users.
+        read: returns the statistic of the filters of each layer, shape `(channels,)`; NaN where it is not known.
+        nothing: why it may be known of no filter.
     """
 
     help: str
@@ -72,24 +73,24 @@ WITHOUT_IMAGES = {
 
 @dataclass(frozen=True)
 class LayerStatistic:
-    """The statistic of one layer's filters; arrays have shape `(channels,)`. NaN where nothing is known."""
+    """The statistic of one layer's filters and its standard error, shape `(channels,)`; NaN where not known."""
 
     statistic: Floats = field(repr=False)
     standard_error: Floats = field(repr=False)
 
     @property
     def dead(self) -> NDArray[np.bool_]:
-        """Which filters have a statistic that is too small to divide by."""
+        """Which filters have a statistic that is too small to divide by, shape `(channels,)`."""
         return np.asarray(~stand_out(self.statistic) & ~np.isnan(self.statistic))
 
 
 def statistic_names() -> tuple[str, ...]:
-    """The names of all statistics, those that are measured on images first."""
+    """Names of all statistics, those that are measured on images first."""
     return (*measured(), *WITHOUT_IMAGES)
 
 
 def needs_images(statistic: str) -> bool:
-    """Whether a statistic is measured on images. Raises OptionError if there is none of this name."""
+    """Whether a statistic is measured on images. Raises OptionError if there is no statistic of this name."""
     if statistic not in statistic_names():
         raise OptionError(f"there is no statistic {statistic!r}; choose one of {', '.join(statistic_names())}")
     return statistic not in WITHOUT_IMAGES
@@ -98,18 +99,18 @@ def needs_images(statistic: str) -> bool:
 def measure(
     statistic: str, model: Model, trace: Trace, layers: Sequence[Layer], statistics: Statistics | None
 ) -> list[LayerStatistic]:
-    """The statistic of every layer.
+    """The statistic of the filters of every layer, in the order of `layers`.
 
     Args:
         statistic: its name.
-        model: the model, whose weights some statistics are read from.
+        model: the model, since some statistics are computed from its weights.
         trace: a walk over the model.
         layers: the layers of filters.
         statistics: what was measured on images; None for a statistic that needs none.
 
     Raises:
         OptionError: if there is no statistic of this name.
-        StatisticsError: if it has to be measured and was not, or is not known of any filter.
+        StatisticsError: if it must be measured on images and was not, or if it is not known of any filter.
     """
     if not needs_images(statistic):
         implied = WITHOUT_IMAGES[statistic]
@@ -127,7 +128,7 @@ def measure(
 
 
 def _moments(layer: Layer, entry: MeasuredStatistic, statistics: Statistics) -> Moments:
-    """The moments that a layer's statistic is read off."""
+    """The moments from which the statistic of a layer is computed."""
     average = entry.average or layer.site.measure
     moments = statistics.values.get(Value(layer.site.value, average))
     if entry.optional and (moments is None or (entry.histogram and moments.histogram is None)):

@@ -1,4 +1,4 @@
-"""What a rewrite can be told: which scale, and for what."""
+"""Options of a rewrite: which filters are scaled, and by how much."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class FilterOptions(Options):
     """Which filters are normalized.
 
     Attributes:
-        outputs: "scale" to normalize graph outputs too.
-        filters: which layers; None for those that the statistics were measured for.
+        outputs: "keep" leaves graph outputs unchanged, "scale" normalizes them too.
+        filters: "conv" for convolutions, "all" for dense layers too; None for those that were measured.
     """
 
     outputs: Outputs = option("keep", "scale: normalize graph outputs too; their scales are recorded.", panel=FILTERS)
@@ -35,10 +35,10 @@ class ScaleOptions(FilterOptions):
     """`scale = target / statistic ** strength` for every filter.
 
     Attributes:
-        statistic: what is brought to the target; "weights" and "bn" need no statistics.
-        strength: the power that it is raised to; 0.5 goes half the way.
-        target: what it is brought to.
-        power_of_two: round every scale to a power of two, so that outputs stay the same bit for bit.
+        statistic: name of the statistic that is brought to the target; "weights" and "bn" need no images.
+        strength: the power to which the statistic is raised; 0.5 goes half the way, in logarithms.
+        target: the value to which it is brought.
+        power_of_two: whether every scale is rounded to a power of two, so that outputs stay the same bit for bit.
     """
 
     statistic: str = option(

@@ -1,15 +1,16 @@
-"""Powers of two: multiplying by them commutes with every rounding, as long as no number leaves the normal range.
+"""Rounding scales to powers of two. Multiplying by these commutes with rounding while numbers stay in the normal range.
 
-Scales are rounded in the logarithm, one per group: `e = rint(log2(scale))`. An element w of a constant that follows
-them becomes `w * 2 ** (e[times] - e[over])`, and keeps all its bits if its exponent field stays that of a normal
+One exponent per group is rounded in the logarithm: `e = rint(log2(scale))`. An element w of a constant that follows the
+scales becomes `w * 2 ** (e[times] - e[over])`, and keeps all its bits if its exponent field E stays that of a normal
 number::
 
     1 <= E(w) + e[times] - e[over] <= top          E(w) at least 1, so that a subnormal number may grow but not shrink
 
-Every element is a constraint `e[a] - e[b] <= h` between two groups with h >= 0, so that e = 0 fulfils all of them.
-Where the rounded scales break one, the exponent of either group moves towards 0 (of the one that breaks more), until
-none is broken. It moves towards 0 only, so this ends; it is conservative, not the nearest solution. All is done on the
-bits of the constants, a few rows at a time, and constants whose range shows that nothing can break are read once.
+Every element thus is a constraint `e[a] - e[b] <= h` between two groups, with h >= 0, so that e = 0 satisfies all of
+them. Where the rounded scales violate constraints, the exponent of one of the two groups (the one that violates more)
+is moved towards 0, until none is violated. Exponents only move towards 0, so this terminates; the solution is
+conservative, not the nearest. All this uses the bits of the constants, a few rows at a time. A constant whose range of
+exponents shows that no constraint can be violated is read only once.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Format:
-    """A binary format: its bits as an integer type, bits of mantissa, and the exponent field of its largest numbers."""
+    """A floating-point format: integer type of its size, bits of mantissa, exponent field of its largest numbers."""
 
     bits: type[np.unsignedinteger[Any]]
     mantissa: int
     top: int
 
     def magnitudes(self, values: NDArray[np.generic]) -> NDArray[np.unsignedinteger[Any]]:
-        """The bits without the sign, which order numbers by magnitude; 0 for what is infinite or not a number."""
+        """The bits without the sign, which order numbers by magnitude; 0 for infinities and NaN."""
         bits: NDArray[np.unsignedinteger[Any]] = values.view(self.bits) & self.bits(np.iinfo(self.bits).max >> 1)
         bits[bits >= self.bits((self.top + 1) << self.mantissa)] = 0
         return bits
@@ -58,17 +59,17 @@ _FORMATS = {
 
 
 def powers_of_two(model: Model, trace: Trace, scales: Scales) -> Scales:
-    """Round every scale to a power of two, and limit those that would cost a constant some of its bits."""
+    """Round every scale to a power of two, nearer to 1 where a constant would lose some of its bits otherwise."""
     of = trace.groups.of
-    wanted = np.zeros(trace.groups.count, np.int64)
-    wanted[of] = np.rint(np.log2(scales.of_slot)).astype(np.int64)
-    wanted[of[0]] = 0
-    exponents = _limited(model, trace.edits, of, wanted)
-    return scales.at(np.ldexp(1.0, exponents[of]), (exponents != wanted)[of])
+    nearest = np.zeros(trace.groups.count, np.int64)
+    nearest[of] = np.rint(np.log2(scales.of_slot)).astype(np.int64)
+    nearest[of[0]] = 0
+    exponents = _limited(model, trace.edits, of, nearest)
+    return scales.at(np.ldexp(1.0, exponents[of]), (exponents != nearest)[of])
 
 
 def _limited(model: Model, edits: Sequence[Edit], of: NDArray[np.int64], exponents: Integers) -> Integers:
-    """The exponents, moved towards 0 until every constant stays exact."""
+    """The exponents `(groups,)`, moved towards 0 until every constant keeps all its bits."""
     exponents = exponents.copy()
     ranges: dict[str, tuple[int, int]] = {}
     for edit in edits:
@@ -76,15 +77,15 @@ def _limited(model: Model, edits: Sequence[Edit], of: NDArray[np.int64], exponen
             ranges[edit.constant.name] = _range(model, edit.constant)
     known = np.empty((3, 0), np.int64)
     while True:
-        found = [part for edit in edits for part in _broken(model, edit, of, exponents, ranges)]
-        if not found:
+        violated = [part for edit in edits for part in _violated(model, edit, of, exponents, ranges)]
+        if not violated:
             return exponents
-        known = np.concatenate([known, *found], axis=1)
+        known = np.concatenate([known, *violated], axis=1)
         _settle(exponents, known)
 
 
 def _range(model: Model, constant: Constant) -> tuple[int, int]:
-    """The smallest and the largest exponent field of a constant's numbers that are not 0; (1, 0) without any."""
+    """The smallest and the largest exponent field of a constant's numbers other than 0; (1, 0) if there are none."""
     form = _FORMATS[constant.dtype]
     low, high = np.iinfo(form.bits).max, 0
     for _, values in rows_of(model, constant):
@@ -94,10 +95,10 @@ def _range(model: Model, constant: Constant) -> tuple[int, int]:
     return (max(low >> form.mantissa, 1), max(high >> form.mantissa, 1)) if high else (1, 0)
 
 
-def _broken(
+def _violated(
     model: Model, edit: Edit, of: NDArray[np.int64], exponents: Integers, ranges: Mapping[str, tuple[int, int]]
 ) -> Iterator[Integers]:
-    """Constraints `(3, n)` of groups a and b and bounds h that one constant needs and the exponents break."""
+    """Constraints of one constant that the exponents violate, as arrays `(3, n)` of groups a and b and bounds h."""
     constant = edit.constant
     low, high = ranges.get(constant.name, (1, 0))
     if low > high:
@@ -121,7 +122,7 @@ def _broken(
 
 
 def _tightest(a: Integers, b: Integers, bound: Integers) -> Integers:
-    """One constraint per pair of groups, with the smallest bound."""
+    """One constraint per pair of groups, the one with the smallest bound."""
     order = np.lexsort((bound, b, a))
     rows = np.stack([a, b, bound])[:, order]
     first = np.ones(rows.shape[1], np.bool_)
@@ -130,24 +131,24 @@ def _tightest(a: Integers, b: Integers, bound: Integers) -> Integers:
 
 
 def _settle(exponents: Integers, constraints: Integers) -> None:
-    """Move exponents towards 0, in place, until no constraint is broken."""
+    """Move exponents towards 0, in place, until no constraint is violated."""
     a, b, bound = constraints
     while True:
         excess = exponents[a] - exponents[b] - bound
-        broken = excess > 0
-        if not broken.any():
+        violated = excess > 0
+        if not violated.any():
             return
-        can_a, can_b = broken & (exponents[a] > 0), broken & (exponents[b] < 0)
-        breaks = np.bincount(a[can_a], minlength=len(exponents)) + np.bincount(b[can_b], minlength=len(exponents))
-        moves_a = can_a & (~can_b | (breaks[a] >= breaks[b]))
+        can_a, can_b = violated & (exponents[a] > 0), violated & (exponents[b] < 0)
+        violations = np.bincount(a[can_a], minlength=len(exponents)) + np.bincount(b[can_b], minlength=len(exponents))
+        moves_a = can_a & (~can_b | (violations[a] >= violations[b]))
         steps = np.zeros_like(exponents)
         np.maximum.at(steps, a[moves_a], excess[moves_a])
-        np.maximum.at(steps, b[broken & ~moves_a], excess[broken & ~moves_a])
+        np.maximum.at(steps, b[violated & ~moves_a], excess[violated & ~moves_a])
         exponents -= np.sign(exponents) * np.minimum(steps, np.abs(exponents))
 
 
 def _groups(ids: Ids | None, of: NDArray[np.int64], rank: int) -> Integers:
-    """Groups of an edit's slots in the constant's rank (at least 1); that of slot 0, which stays 1, for None."""
+    """Groups of an edit's slots, in the constant's rank (at least 1). None stands for slot 0, whose scale is 1."""
     return at_rank(of[np.zeros(1, np.int64) if ids is None else ids], max(rank, 1))
 
 

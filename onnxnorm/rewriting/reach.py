@@ -1,8 +1,8 @@
-"""How many filters a rewrite brings to the target, and what holds the others back.
+"""How many filters a rewrite brings to the target, and what keeps the others from it.
 
-A filter is *normalized* if its scale is the one that it asks for, `target / statistic ** strength`: exactly, or with
-powers of two within half a power. Tied filters ask for different scales and share one, so few of them are normalized;
-pinned ones keep scale 1. Dead filters ask for nothing, and do not count.
+A filter is *normalized* if its scale is its ideal one, `target / statistic ** strength`, up to rounding; with powers of
+two, up to half a power. Tied filters have different ideal scales and share one, so few of them are normalized; pinned
+filters keep scale 1. Dead filters have no ideal scale and do not count.
 """
 
 from __future__ import annotations
@@ -15,14 +15,18 @@ from onnxnorm.rewriting.rewrite import Rewriting
 
 __all__ = ["Reach", "reach_of"]
 
-_CLOSE = 1e-3
+_CLOSE = 1e-3  # the largest difference of logarithms of scales that counts as equal
 
 
 @dataclass(frozen=True)
 class Reach:
-    """`normalized` of `live` filters end at the target.
+    """How many filters a rewrite brings to the target.
 
-    `obstacle` says what holds most of the others, and `advice` what to do about it.
+    Attributes:
+        normalized: number of filters that end at the target.
+        live: number of filters that are not dead.
+        obstacle: what keeps most of the others from it.
+        advice: what to do about it.
     """
 
     normalized: int
@@ -32,7 +36,7 @@ class Reach:
 
     @property
     def share(self) -> float:
-        """The share of live filters that end at the target; 1 where there are none."""
+        """The share of live filters that end at the target; 1 if there are no live filters."""
         return self.normalized / self.live if self.live else 1.0
 
     def __str__(self) -> str:
@@ -41,12 +45,12 @@ class Reach:
 
 
 def reach_of(rewriting: Rewriting) -> Reach:
-    """How far a rewrite reaches."""
+    """Count the filters that a rewrite brings to the target."""
     normalized = live = tied = 0
     slack = (0.5 if rewriting.power_of_two else 0.0) * np.log(2) + _CLOSE
     for layer in rewriting.scales.layers:
-        wanted = rewriting.target / np.abs(layer.statistic[layer.live]) ** rewriting.strength
-        close = np.abs(np.log(layer.scale[layer.live] / wanted)) <= slack
+        ideal = rewriting.target / np.abs(layer.statistic[layer.live]) ** rewriting.strength
+        close = np.abs(np.log(layer.scale[layer.live] / ideal)) <= slack
         normalized += int(close.sum())
         live += int(layer.live.sum())
         tied += int((~close & ~layer.pinned[layer.live]).sum())

@@ -1,8 +1,9 @@
-"""By what a rewrite scaled each filter, read back from the record in the rewritten model.
+"""Reading back, from the record in a rewritten model, the scale of every filter.
 
-The record names constants, not slots. Where a constant was multiplied by `times / over`, the walk says which slots
-these are (`Edit`), and groups hand the numbers on. A constant that is not in the record kept its values, so `times` is
-`over` there. What no constant tells of is a scale that nothing has: 1.
+The record names constants, not slots. Where a constant was multiplied by `times / over`, a walk over the original says
+which slots these scales belong to (`Edit`), and all slots of their groups have them too. A constant that is not in the
+record kept its values, so the scales in `times` and `over` are equal there. A slot that no constant depends on has
+scale 1.
 """
 
 from __future__ import annotations
@@ -26,17 +27,23 @@ from onnxnorm.scaling.walk import Outputs
 __all__ = ["ReadBack", "read_back"]
 
 Floats = NDArray[np.float64]
-_EXACT = 1e-9
+_CLOSE = 1e-9  # relative difference from 1 at which a scale counts as 1
 
-# By what the record says of graph outputs. Models from before it did: either is tried.
+# How graph outputs were treated, by what the record says. Old records do not say it, so both ways are tried.
 _OUTPUTS: dict[str | None, tuple[Outputs, ...]] = {"true": ("keep",), "false": ("scale",), None: ("keep", "scale")}
 
 
 @dataclass(frozen=True)
 class ReadBack:
-    """What was done to a model: `of_slot` has shape `(slots,)` and belongs to `trace`, a walk over the original.
+    """What a rewrite did to a model.
 
-    `clones` maps each clone to the constant that it is a copy of; `bounds` counts the Clips whose bounds changed.
+    Attributes:
+        trace: a walk over the original.
+        of_slot: the scale of every slot of that walk, shape `(slots,)`.
+        entries: the provenance of the rewritten model, keys without prefix.
+        clones: the constant that each clone is a copy of, by the clone's name.
+        changed: names of the constants that changed.
+        bounds: number of Clips whose bounds changed.
     """
 
     trace: Trace = field(repr=False)
@@ -48,7 +55,16 @@ class ReadBack:
 
 
 def read_back(original: Model, rewritten: Model, shapes: Mapping[str, tuple[int, ...]]) -> ReadBack:
-    """Read the scales. Raises ModelError unless `rewritten` is a rewrite of `original` and its record is at hand."""
+    """Read the scales of a rewrite from its record.
+
+    Args:
+        original: the model before the rewrite.
+        rewritten: the model after it.
+        shapes: input shapes of one sample, by name.
+
+    Raises:
+        ModelError: if `rewritten` is not a rewrite of `original`, or its record is missing or damaged.
+    """
     entries = read_entries(rewritten)
     if not entries:
         raise ModelError("the rewritten model says nothing about a rewrite; give one that onnxnorm rewrite wrote")
@@ -63,22 +79,22 @@ def read_back(original: Model, rewritten: Model, shapes: Mapping[str, tuple[int,
     for outputs in _OUTPUTS[entries.get("keep_outputs")]:
         traced = trace(graph, outputs)
         scales = _of_group(traced, rewritten, record)
-        if np.allclose(scales[traced.groups.pinned >= 0], 1, rtol=_EXACT):
+        if np.allclose(scales[traced.groups.pinned >= 0], 1, rtol=_CLOSE):
             changed = tuple(name for name in record.factors if name not in record.clones)
             bounds = clips_with(rewritten, record.factors)
             return ReadBack(traced, scales[traced.groups.of], entries, record.clones, changed, bounds)
     raise ModelError("the record of the scales does not fit the original; rewrite that again")
 
 
-def _of_group(found: Trace, rewritten: Model, record: Record) -> Floats:
+def _of_group(traced: Trace, rewritten: Model, record: Record) -> Floats:
     """The scale of every group, `(groups,)`."""
-    of = found.groups.of
-    scales = np.full(found.groups.count, np.nan)
+    of = traced.groups.of
+    scales = np.full(traced.groups.count, np.nan)
     scales[of[0]] = 1.0
-    readers = Counter(edit.constant.name for edit in found.edits)
+    readers = Counter(edit.constant.name for edit in traced.edits)
     kept: list[tuple[Ids, Ids]] = []
-    # Readers of one constant share a clone also where their factors differ but not the products, zeros: they come last.
-    for edit in sorted(found.edits, key=lambda edit: readers[edit.constant.name] > 1):
+    # Readers whose factors differ only where the constant is 0 share a clone. Constants with several readers come last.
+    for edit in sorted(traced.edits, key=lambda edit: readers[edit.constant.name] > 1):
         factor = record.factors.get(_read_constant(edit, rewritten))
         if factor is not None:
             _learn(scales, of, edit, factor)
@@ -90,7 +106,7 @@ def _of_group(found: Trace, rewritten: Model, record: Record) -> Floats:
 
 
 def _read_constant(edit: Edit, rewritten: Model) -> str:
-    """What the reader of a constant reads in the rewritten model: the constant itself, or a clone."""
+    """Name of what the reader of a constant reads in the rewritten model: the constant itself, or a clone."""
     nodes = rewritten.proto.graph.node
     if edit.reader.node >= len(nodes) or edit.reader.input >= len(nodes[edit.reader.node].input):
         raise ModelError("the rewritten model has other nodes than the original; it was changed after the rewrite")
@@ -106,7 +122,7 @@ def _learn(scales: Floats, of: Ids, edit: Edit, factor: Factor) -> None:
 
 
 def _hand_on(scales: Floats, equal: list[tuple[Ids, Ids]]) -> None:
-    """Fill in groups that have the same scale as others, until nothing changes."""
+    """Fill in groups that have the same scale as others, in place, until nothing changes."""
     changed = True
     while changed:
         changed = False

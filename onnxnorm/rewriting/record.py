@@ -1,20 +1,21 @@
-"""What a rewritten model says about itself, in metadata entries that start with `onnxnorm.`.
+"""The provenance of a rewritten model, in metadata entries whose keys start with `onnxnorm.`.
 
 =====================  ================================================================================================
-`version`              of onnxnorm
-`statistic` ...        what was brought to what, and how: also `strength`, `target`, `power_of_two`
-`original`             digest of the model before
-`statistics`           digest of the statistics, and `images`, how many they were measured on
-`scales`               the record: by what each constant was multiplied, and which constants are clones
-`scales_digest`        instead of `scales` where these are long: digest of the sidecar file that holds the record
-`filters`              which layers: `conv` or `all`
-`keep_outputs`         whether graph outputs kept their scales
-`outputs`              scales of graph outputs that were not kept
-`previous`             all these entries of the model before, if that was a rewritten one
+`version`              version of onnxnorm
+`statistic` ...        the options of the scales: also `strength`, `target`, `power_of_two`
+`original`             SHA-256 digest of the model before the rewrite
+`statistics`           digest of the statistics; `images` is the number of images they were measured on
+`scales`               the record: the factor of each constant, and which constants are clones
+`scales_digest`        instead of `scales` if the record is long: digest of the sidecar file that holds it
+`filters`              which layers were scaled: `conv` or `all`
+`keep_outputs`         whether graph outputs kept scale 1
+`outputs`              scales of graph outputs that were scaled
+`previous`             all these entries of the model before the rewrite, if that was a rewritten one too
 =====================  ================================================================================================
 
-The record is a safetensors file: the distinct float64 arrays, flat, and a header of JSON. In metadata it is compressed
-and in base64. It names constants, not slots or groups, so that undoing a rewrite takes no walk, by whatever version.
+The record is a safetensors file: the distinct float64 arrays, flat, and a JSON header. In metadata it is compressed and
+encoded in base64. It names constants, not slots or groups, so that every version of onnxnorm can undo the rewrite,
+without a walk.
 """
 
 from __future__ import annotations
@@ -64,18 +65,23 @@ OUTPUTS_RECORDED = 1 << 16
 
 @dataclass(frozen=True)
 class Record:
-    """By what each constant was multiplied, clones included, and the constant that each clone is a copy of."""
+    """The record of a rewrite.
+
+    Attributes:
+        factors: the factor by which each constant, clones included, was multiplied.
+        clones: the constant that each clone is a copy of, by the clone's name.
+    """
 
     factors: Mapping[str, Factor] = field(repr=False)
     clones: Mapping[str, str]
 
     @classmethod
     def of(cls, factors: Mapping[str, Factor], clones: Sequence[Clone]) -> Record:
-        """The record of an edit."""
+        """The record of a rewrite with these factors and clones."""
         return cls(factors, {clone.clone: clone.constant for clone in clones})
 
     def to_bytes(self) -> bytes:
-        """As a safetensors file."""
+        """The record as the content of a safetensors file."""
         arrays: dict[bytes, int] = {}
 
         def placed(part: NDArray[np.float64]) -> dict[str, Any]:
@@ -90,17 +96,17 @@ class Record:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Record:
-        """Read a record. Raises ModelError if it is damaged."""
+        """Read a record from the content of a safetensors file. Raises ModelError if it is damaged."""
         try:
             arrays = load(content)
             size = int.from_bytes(content[:8], "little")
             header = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["onnxnorm"])
 
             def placed(part: Mapping[str, Any]) -> NDArray[np.float64]:
-                found = arrays[str(part["array"])].reshape(part["shape"]).astype(np.float64)
-                if not (np.isfinite(found) & (found > 0)).all():
+                scales = arrays[str(part["array"])].reshape(part["shape"]).astype(np.float64)
+                if not (np.isfinite(scales) & (scales > 0)).all():
                     raise ValueError("a scale is not positive")
-                return found
+                return scales
 
             factors = {
                 name: Factor(placed(item["times"]), placed(item["over"])) for name, item in header["constants"].items()
@@ -120,14 +126,20 @@ class Record:
 
 
 def sidecar_path(model: Path) -> Path:
-    """Where the record of a rewritten model lies if it is too long for metadata."""
+    """Path of the record of a rewritten model if it is too long for the metadata."""
     return model.with_name(f"{model.name}.scales.safetensors")
 
 
 def read_record(entries: Mapping[str, str], model: Path | None, sidecar: Path | None = None) -> Record:
-    """The record of a rewrite, from its entries or from the sidecar, by default the one beside the model.
+    """The record of a rewrite, from its entries or from the sidecar file.
 
-    Raises ModelError if there is none, it is damaged, or it is that of another rewrite.
+    Args:
+        entries: the provenance of the rewritten model, keys without prefix.
+        model: path of that model; None for a ModelProto in memory.
+        sidecar: path of the sidecar file; None for the one beside the model.
+
+    Raises:
+        ModelError: if there is no record, or if it is damaged or that of another rewrite.
     """
     if "scales" in entries:
         return Record.from_text(entries["scales"])
@@ -161,7 +173,7 @@ def read_entries(model: Model) -> dict[str, str]:
 
 
 def write_entries(proto: onnx.ModelProto, entries: Mapping[str, str]) -> None:
-    """Put provenance into metadata, in place of what is there."""
+    """Write provenance (keys without prefix) into the metadata, replacing the one that is there."""
     kept = [(entry.key, entry.value) for entry in proto.metadata_props if not entry.key.startswith(PREFIX)]
     del proto.metadata_props[:]
     for key, value in [*kept, *((PREFIX + key, value) for key, value in entries.items())]:
@@ -171,7 +183,16 @@ def write_entries(proto: onnx.ModelProto, entries: Mapping[str, str]) -> None:
 def record_entries(
     record: Record, outputs: Mapping[str, NDArray[np.float64]], previous: Mapping[str, str]
 ) -> tuple[dict[str, str], bytes | None]:
-    """Entries that hold scales and history, and the sidecar's content if the record is too long for them."""
+    """Encode scales and history as provenance entries.
+
+    Args:
+        record: the record of the rewrite.
+        outputs: scales of graph outputs, by name.
+        previous: the provenance of the model before the rewrite; empty if it has none.
+
+    Returns:
+        The entries, keys without prefix, and the sidecar's content if the record is too long for them.
+    """
     entries: dict[str, str] = {}
     content = record.to_bytes()
     text = base64.b64encode(zlib.compress(content, 9)).decode()
@@ -192,17 +213,18 @@ def record_entries(
 def output_scales(model: Model) -> dict[str, NDArray[np.float64]]:
     """The recorded scales of graph outputs, by name, each an array that broadcasts against the output.
 
-    Raises ModelError if the record is damaged.
+    Raises:
+        ModelError: if the record is damaged.
     """
     key = f"{PREFIX}outputs"
     text = read_entries(model).get("outputs", "{}")
     try:
-        found = {
+        outputs = {
             name: np.asarray(item["scales"], np.float64).reshape(item["shape"])
             for name, item in json.loads(text).items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"the metadata {key!r} of the model is damaged ({error!r}); rewrite it again") from error
-    if not all((np.isfinite(scales) & (scales > 0)).all() for scales in found.values()):
+    if not all((np.isfinite(scales) & (scales > 0)).all() for scales in outputs.values()):
         raise ModelError(f"the metadata {key!r} of the model holds scales that are not positive; rewrite it again")
-    return found
+    return outputs

@@ -1,9 +1,9 @@
-"""Undoing a rewrite, from the record in the rewritten model: nothing else is needed.
+"""Undoing a rewrite with the record in the rewritten model; nothing else is needed.
 
-Every constant is multiplied by the inverse of what it was multiplied by, readers of clones get their constants back,
-clones and provenance go. A model that was rewritten several times gets back what it was before the first. After
-power-of-two scales this is the original bit for bit, and its digest, which the rewrite recorded, proves it. Otherwise
-each number was rounded twice, and is within `eps` of what it was: two halves of a unit in the last place of its type.
+Every constant is multiplied by the inverse of its factor, readers of clones read the original constants again, and
+clones and provenance are removed. If a model was rewritten several times, all rewrites are undone. After power-of-two
+scales the result is the original bit for bit, which the digest that the rewrite recorded proves. Otherwise each number
+was rounded twice, and its relative error is at most `eps`, twice half a unit in the last place of its type.
 """
 
 from __future__ import annotations
@@ -30,10 +30,16 @@ __all__ = ["Restored", "restore_model"]
 
 @dataclass(frozen=True)
 class Restored:
-    """The original, and how well it is known to be it.
+    """A restored model, and how well it is known to be the original.
 
-    `rewrites` are the provenances undone, the last one first; `exact` tells that all of them were power-of-two ones,
-    `same` that the digest is the one that the first rewrite recorded. What changed is within `bound`, relatively.
+    Attributes:
+        model: the restored model.
+        rewrites: the provenance of each undone rewrite, keys without prefix, the last rewrite first.
+        exact: whether all of them used power-of-two scales.
+        same: whether the digest is the one that the first rewrite recorded.
+        digest: SHA-256 digest of the restored model, in hexadecimal.
+        bound: largest possible relative error of the changed constants; 0 if `exact`.
+        changed: names of the constants that were scaled back.
     """
 
     model: Model = field(repr=False)
@@ -52,18 +58,23 @@ class Restored:
 
 
 def restore_model(model: Model, record: Path | None = None) -> Restored:
-    """The model before it was rewritten. `record` is the sidecar file; by default the one beside the model.
+    """Undo all rewrites of a model.
 
-    Raises ModelError if the model was not rewritten, its record is missing, or it does not fit the model.
+    Args:
+        model: the rewritten model.
+        record: path of the sidecar file; None for the one beside the model.
+
+    Raises:
+        ModelError: if the model was not rewritten, or its record is missing, damaged, or does not fit the model.
     """
     levels = list(_levels(read_entries(model)))
     if not levels:
         raise ModelError("the model has no onnxnorm provenance in its metadata, so there is nothing to undo")
     records = [read_record(entries, model.path, record) for entries in levels]
-    clones = {clone: constant for found in records for clone, constant in found.clones.items()}
+    clones = {clone: constant for level in records for clone, constant in level.clones.items()}
     factors: dict[str, Factor] = {}
-    for found in records:
-        for name, factor in found.factors.items():
+    for level in records:
+        for name, factor in level.factors.items():
             factors[name] = factors[name] * factor if name in factors else factor
     restored, bound = _scaled_back(model, {name: f for name, f in factors.items() if name not in clones})
     proto, tensor_data = _without_clones(restored, clones)
@@ -86,7 +97,7 @@ def _levels(entries: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
 
 
 def _scaled_back(model: Model, factors: Mapping[str, Factor]) -> tuple[Model, float]:
-    """The model with constants multiplied by the inverse of these factors, and the bound on what rounding cost them."""
+    """The model with constants divided by these factors, and the bound on their relative error."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     tensor_data: dict[int, TensorData] = dict(model.tensor_data)
@@ -110,7 +121,7 @@ def _fits(constant: Constant, factor: Factor) -> bool:
 
 
 def _without_clones(model: Model, clones: Mapping[str, str]) -> tuple[onnx.ModelProto, dict[int, TensorData]]:
-    """A copy of the model in which readers of clones read the constants again."""
+    """A copy of the model without clones, in which their readers read the original constants again."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     for node in proto.graph.node:

@@ -1,4 +1,4 @@
-"""MODEL + STATS → trace → scales → rewritten model, in memory: nothing is written and nothing run here."""
+"""MODEL + STATS → trace → scales → rewritten model, in memory. Nothing is written to files and no model is run here."""
 
 from __future__ import annotations
 
@@ -32,11 +32,22 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Rewriting:
-    """A rewritten model, what was done to it, and the scales of graph outputs where those were not kept.
+    """A rewritten model, and what was done to it.
 
-    `entries` is its provenance, `previous` that of the model before (empty if that was not a rewritten one), `record`
-    by what each constant was multiplied, `sidecar` its file if it needs one of its own; `bounds` counts the Clips whose
-    bounds changed.
+    Attributes:
+        model: the rewritten model.
+        plan: which filters could be scaled.
+        scales: the scales.
+        changed: names of the constants that changed.
+        clones: the constants that had to be copied.
+        outputs: scales of graph outputs that are not all 1, by name; each broadcasts against the output.
+        unrecorded: those outputs whose scales are too many for the metadata.
+        entries: the provenance of the rewritten model, keys without prefix.
+        previous: the provenance of the model before; empty if that was not a rewritten one.
+        sidecar: the record of the scales if it is too long for the metadata.
+        record: by what each constant was multiplied.
+        noted: rounding errors of the constants that were written so far.
+        bounds: number of Clips whose bounds changed.
     """
 
     model: Model = field(repr=False)
@@ -55,17 +66,17 @@ class Rewriting:
 
     @property
     def statistic(self) -> str:
-        """What was brought to the target."""
+        """Name of the statistic that was brought to the target."""
         return self.entries["statistic"]
 
     @property
     def strength(self) -> float:
-        """The power that it was raised to."""
+        """The power to which the statistic was raised."""
         return float(self.entries["strength"])
 
     @property
     def target(self) -> float:
-        """What it was brought to."""
+        """The value to which the statistic was brought."""
         return float(self.entries["target"])
 
     @property
@@ -75,24 +86,26 @@ class Rewriting:
 
     @property
     def rounding(self) -> Rounding:
-        """What rounding cost each constant that changed; those that were not written yet are scaled for that."""
-        for bulk in self.model.tensor_data.values():
-            if isinstance(bulk, ScaledData) and bulk.constant.name not in self.noted.of:
-                for _ in bulk.chunks():
+        """Rounding errors of all changed constants. Those that were not written yet are scaled once for this."""
+        for tensor_data in self.model.tensor_data.values():
+            if isinstance(tensor_data, ScaledData) and tensor_data.constant.name not in self.noted.of:
+                for _ in tensor_data.chunks():
                     pass
         return self.noted
 
 
 def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOptions | None = None) -> Rewriting:
-    """Scale the constants of a model so that every filter's statistic comes to the target; nothing is written.
+    """Scale the constants of a model, in memory, so that every filter's statistic is brought to the target.
 
     Args:
-        model: the model.
-        statistics: what was measured on it; None for statistics that need no images.
-        options: which statistic, which target, which filters.
+        model: the model; it stays as it is.
+        statistics: what was measured on its activations; not needed for a statistic that needs no images.
+        options: which filters are scaled, and by how much.
 
     Raises:
-        StatisticsError: if the statistic needs statistics and there are none, or none of this model.
+        OptionError: if the value of an option makes no sense.
+        StatisticsError: if the statistic is measured on images, and `statistics` is None, lacks it, or is of another
+            model.
         ModelError: if a scaled constant leaves the range of its type.
     """
     options = options or ScaleOptions()
@@ -163,7 +176,7 @@ def _check(statistics: Statistics, digest: str, previous: Mapping[str, str]) -> 
 
 
 def clips_with(model: Model, constants: Collection[str]) -> int:
-    """Number of Clips that have a bound among these constants."""
+    """Number of Clip nodes that have a bound among these constants."""
     nodes = model.proto.graph.node
     return sum(node.op_type == "Clip" and any(name in constants for name in node.input[1:]) for node in nodes)
 

@@ -1,10 +1,10 @@
-"""Which scale: one per group, so that the statistic of its filters comes to the target.
+"""Computing the scales: one per group, so that the statistic of its filters is brought to the target.
 
-`scale = target / statistic ** strength`. With strength 1 a group with one measured channel reaches the target exactly.
-Filters that are tied share one scale: the geometric mean of their statistics comes to the target, and what remains
-apart is reported as their spread. Scales are positive, so where a non-linearity with a negative side leaves a negative
-mean, that comes to minus the target. Dead filters have no say; where all filters of a group are dead its scale stays 1.
-The same holds of filters whose statistic is not known (NaN).
+`scale = target / statistic ** strength`. With strength 1 a group with one measured filter reaches the target precisely.
+Tied filters share one scale, which brings the geometric mean of their statistics to the target; the differences between
+them that remain are reported as their spread. Scales are positive, so if a non-linearity leaves a filter with a
+negative mean, that is brought to minus the target. Dead filters, and those whose statistic is not known (NaN), do not
+count; a group without any other filters keeps scale 1.
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ Floats = NDArray[np.float64]
 class LayerScales:
     """One layer's statistic before and its scales; arrays have shape `(channels,)`.
 
-    `limited` marks filters whose power of two had to stay nearer to 1 for their constants to stay exact.
+    Attributes:
+        layer: the layer.
+        statistic: the statistic before the rewrite; NaN where not known.
+        standard_error: its standard error; NaN where not known.
+        scale: the scale of every filter.
+        dead: which filters have a statistic that is too small to divide by.
+        pinned: which filters must keep scale 1.
+        limited: which filters have a power of two nearer to 1 than its own, so that constants keep all their bits.
     """
 
     layer: Layer
@@ -46,24 +53,24 @@ class LayerScales:
 
     @property
     def moved(self) -> Floats:
-        """The scales of the filters that were free to get one."""
+        """The scales of the filters that are neither pinned, dead nor unknown; one-dimensional."""
         return self.scale[self.live & ~self.pinned]
 
     @property
     def relative_errors(self) -> Floats:
-        """Relative standard errors of the statistics of live filters, of those for which they are known."""
+        """Relative standard errors of the statistics of live filters, where they are known; one-dimensional."""
         errors = self.standard_error[self.live] / np.abs(self.statistic[self.live])
         return np.asarray(errors[np.isfinite(errors)], np.float64)
 
     @property
     def live(self) -> NDArray[np.bool_]:
-        """Which filters have a statistic to divide by."""
+        """Which filters have a known statistic that is not too small to divide by."""
         return ~self.dead & ~np.isnan(self.statistic)
 
 
 @dataclass(frozen=True)
 class Scales:
-    """A scale per slot, shape `(slots,)`, and what that means for each layer."""
+    """The scale of every slot, shape `(slots,)`, and the scales of the filters of every layer."""
 
     of_slot: Floats = field(repr=False)
     layers: tuple[LayerScales, ...]
@@ -75,22 +82,22 @@ class Scales:
 
     @property
     def unknown(self) -> int:
-        """Number of filters that could be scaled, but whose statistic is not known."""
+        """Number of filters that are not pinned, but whose statistic is not known."""
         return sum(int((np.isnan(layer.statistic) & ~layer.pinned).sum()) for layer in self.layers)
 
     @property
     def limited(self) -> int:
-        """Number of filters whose power of two was limited."""
+        """Number of filters whose power of two had to be nearer to 1 than its own."""
         return sum(int(layer.limited.sum()) for layer in self.layers)
 
     @property
     def span(self) -> tuple[float, float]:
-        """The smallest and the largest scale of filters that were free to get one; 1 and 1 without any."""
+        """The smallest and the largest scale of filters that could be scaled; 1 and 1 if there are none."""
         moved = np.concatenate([np.empty(0), *(layer.moved for layer in self.layers)])
         return (float(moved.min()), float(moved.max())) if moved.size else (1.0, 1.0)
 
     def at(self, of_slot: Floats, limited: NDArray[np.bool_]) -> Scales:
-        """The same filters at other scales; `limited` has shape `(slots,)`."""
+        """The same filters with other scales; `of_slot` and `limited` have shape `(slots,)`."""
         layers = (
             replace(item, scale=of_slot[item.layer.slots], limited=limited[item.layer.slots] & ~item.pinned)
             for item in self.layers
@@ -106,17 +113,25 @@ def choose_scales(
     target: float = 1.0,
     strength: float = 1.0,
 ) -> Scales:
-    """Bring the statistic of every filter that is not pinned to `target`, or to minus that where it is negative.
+    """Compute the scale of every group.
 
-    Raises OptionError for a target that is not positive, or a strength that is not finite.
+    Args:
+        trace: a walk over the model.
+        layers: its layers of filters.
+        measured: the statistic of each of them.
+        target: the value to which statistics are brought; negative ones are brought to minus that.
+        strength: the power to which statistics are raised.
+
+    Raises:
+        OptionError: if the target is not positive, or the strength is not finite.
     """
     if not (np.isfinite(target) and target > 0):
         raise OptionError(f"the target must be a positive number, not {target:g}")
     if not np.isfinite(strength):
         raise OptionError(f"the strength must be a finite number, not {strength:g}")
     sites = {
-        layer.site: (layer.slots, found.statistic, found.dead | np.isnan(found.statistic))
-        for layer, found in zip(layers, measured, strict=True)
+        layer.site: (layer.slots, entry.statistic, entry.dead | np.isnan(entry.statistic))
+        for layer, entry in zip(layers, measured, strict=True)
     }
     of_group = _per_group(trace, list(sites.values()), target, strength)
     of_slot = of_group[trace.groups.of]
@@ -126,33 +141,33 @@ def choose_scales(
         tuple(
             LayerScales(
                 layer,
-                found.statistic,
-                found.standard_error,
+                entry.statistic,
+                entry.standard_error,
                 of_slot[layer.slots],
-                found.dead,
+                entry.dead,
                 trace.groups.is_pinned(layer.slots),
                 np.zeros(layer.channels, np.bool_),
             )
-            for layer, found in zip(layers, measured, strict=True)
+            for layer, entry in zip(layers, measured, strict=True)
         ),
     )
 
 
 def count_dead(measured: Sequence[LayerStatistic]) -> int:
-    """How many filters of these layers are dead."""
-    return sum(int(found.dead.sum()) for found in measured)
+    """Number of dead filters in these layers."""
+    return sum(int(entry.dead.sum()) for entry in measured)
 
 
 def _per_group(
     trace: Trace, sites: list[tuple[Ids, Floats, NDArray[np.bool_]]], target: float, strength: float
 ) -> Floats:
-    """The scale of every group, from every site: slots, statistics, and which of them to leave out."""
+    """The scale of every group `(groups,)`; a site is given by slots, statistics, and a mask of those to leave out."""
     groups = np.concatenate([np.empty(0, np.int64), *(trace.groups.of[slots[~dead]] for slots, _, dead in sites)])
     live = np.abs(np.concatenate([np.empty(0), *(statistic[~dead] for _, statistic, dead in sites)])) ** strength
     members = np.bincount(groups, minlength=trace.groups.count)
     logs = np.bincount(groups, np.log(target / live), minlength=trace.groups.count)
     scale = np.exp(np.divide(logs, members, out=np.zeros(trace.groups.count), where=members > 0))
     alone = members[groups] == 1
-    scale[groups[alone]] = target / live[alone]  # exactly, where exp(log()) would round
+    scale[groups[alone]] = target / live[alone]  # without the rounding error of exp(log())
     scale[trace.groups.pinned >= 0] = 1.0
     return scale

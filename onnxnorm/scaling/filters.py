@@ -1,10 +1,10 @@
 """Filters, and where the activation of each is measured.
 
-From a filter's own output a breadth-first search goes through operators that keep its channel (BatchNormalization,
-constants added or multiplied, the Add of a residual block, pooling, ...) to the first non-linearity; the filter is
-measured by the mean behind that. Where it meets a mixing operator, an operator that rearranges channels or a graph
-output before, it is measured by the mean absolute value of its own output, behind its BatchNormalization and
-constants.
+From a filter's own output a breadth-first search passes through operators that keep its channel (BatchNormalization,
+addition of or multiplication by constants, the Add of a residual block, pooling, ...) to the first non-linearity; the
+filter is measured by the mean of that one's output. If the search first meets a mixing operator, an operator that
+rearranges channels or a graph output, the filter is measured by the mean absolute value of its own output, after its
+BatchNormalization and constants.
 """
 
 from __future__ import annotations
@@ -32,7 +32,13 @@ _STRAIGHT_ON = {"BatchNormalization", "Identity", "Dropout", "Cast"}
 
 @dataclass(frozen=True)
 class Site:
-    """Where channels are measured: a value, its channel axis, and what is averaged over the other axes."""
+    """Where channels are measured.
+
+    Attributes:
+        value: name of the value.
+        axis: its channel axis.
+        measure: what is averaged over all other axes: "mean" the activation, "mean_abs" its absolute value.
+    """
 
     value: str
     axis: int
@@ -41,7 +47,16 @@ class Site:
 
 @dataclass(frozen=True)
 class Layer:
-    """The filters of one node: `channels` of them, measured at `site`, whose slots are `slots`, shape `(channels,)`."""
+    """The filters of one node.
+
+    Attributes:
+        node: name of the node.
+        op: its operator.
+        output: the value that it writes.
+        channels: number of filters.
+        site: where they are measured.
+        slots: the slot of each filter at that site, shape `(channels,)`.
+    """
 
     node: str
     op: str
@@ -52,7 +67,12 @@ class Layer:
 
 
 def find_layers(trace: Trace, kind: FilterKind = "conv") -> tuple[Layer, ...]:
-    """Every layer of filters, in order: convolutions, with `kind="all"` also dense layers with constant weights."""
+    """Find every layer of filters, in the order of the nodes.
+
+    Args:
+        trace: a walk over the graph.
+        kind: "conv" for convolutions; "all" for dense layers (Gemm, MatMul) with constant weights too.
+    """
     graph = trace.graph
     consumers = _consumers(graph)
     layers = []
@@ -64,7 +84,7 @@ def find_layers(trace: Trace, kind: FilterKind = "conv") -> tuple[Layer, ...]:
         channels = _channel_count(trace, own, axis)
         if channels is None:
             continue
-        sites = (_bent(graph, consumers, own, axis, channels), _own(graph, consumers, own, axis))
+        sites = (_activated(graph, consumers, own, axis, channels), _own_output(graph, consumers, own, axis))
         for site in (*sites, Site(own, axis, "mean_abs")):
             slots = None if site is None else _slots_at(trace, site, channels)
             if site is not None and slots is not None:
@@ -83,22 +103,22 @@ def _channel_axis(node: Node, graph: Graph, kind: FilterKind) -> int | None:
 
 
 def _channel_count(trace: Trace, value: str, axis: int) -> int | None:
-    """Channels of a value, where known: a convolution behind an unknown operator may have slots but no shape."""
+    """Number of channels, if known: a convolution that reads an unknown operator may have slots but no shape."""
     shape = trace.graph.shapes.get(value) or trace.ids[value].shape
     return shape[axis] if len(shape) > axis else None
 
 
 def _consumers(graph: Graph) -> dict[str, list[Node]]:
     by_index = {node.index: node for node in graph.nodes}
-    found = {name: [by_index[reader.node] for reader in readers] for name, readers in graph.readers.items()}
+    consumers = {name: [by_index[reader.node] for reader in readers] for name, readers in graph.readers.items()}
     for node in graph.nodes:
         for name in node.captured():
-            found.setdefault(name, []).append(node)
-    return found
+            consumers.setdefault(name, []).append(node)
+    return consumers
 
 
-def _bent(graph: Graph, consumers: dict[str, list[Node]], value: str, axis: int, channels: int) -> Site | None:
-    """Behind the first non-linearity that is reached before anything else than what keeps the channel."""
+def _activated(graph: Graph, consumers: dict[str, list[Node]], value: str, axis: int, channels: int) -> Site | None:
+    """The output of the first non-linearity, if the search meets only operators that keep the channel before it."""
     frontier, seen = [(value, axis)], {value}
     while frontier:
         reached: list[tuple[str, int]] = []
@@ -122,8 +142,8 @@ def _bent(graph: Graph, consumers: dict[str, list[Node]], value: str, axis: int,
     return None
 
 
-def _own(graph: Graph, consumers: dict[str, list[Node]], value: str, axis: int) -> Site:
-    """The output itself, behind the BatchNormalization and constants that alone read it."""
+def _own_output(graph: Graph, consumers: dict[str, list[Node]], value: str, axis: int) -> Site:
+    """The filter's own output, or that of the BatchNormalizations and constants behind it that are its only readers."""
     while value not in graph.outputs and len(consumers.get(value, [])) == 1:
         (node,) = consumers[value]
         constant = node.op in _WITH_CONSTANT and all(name in graph.constants or name == value for name in node.inputs)
@@ -155,7 +175,7 @@ def _axis_behind(node: Node, axis: int) -> int:
 
 
 def _slots_at(trace: Trace, site: Site, channels: int) -> Ids | None:
-    """The slots of a value along its channel axis, if they vary along no other."""
+    """Slots of a value along its channel axis, shape `(channels,)`; None if they vary along another axis."""
     ids = trace.ids.get(site.value)
     if ids is None:
         return None

@@ -1,8 +1,8 @@
 """From constraints to groups: which slots share a scale, and which of those are pinned to 1.
 
-Ties are edges; connected components are the groups. A product `c = a * b` of scales becomes a tie as soon as one factor
-is known to be 1, and two factors that must be equal (`x * x`) are pinned. Pins only grow and ties only merge, so what
-follows from them does not depend on the order in which products are looked at.
+Ties are the edges of a graph of slots, and its connected components are the groups. A product `c = a * b` of scales
+becomes a tie as soon as one factor is known to be 1, and two factors that must be equal (`x * x`) are pinned. Pins are
+only added and groups only merged, so the result does not depend on the order in which products are examined.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ __all__ = ["Groups", "solve"]
 
 @dataclass(frozen=True)
 class Groups:
-    """`of[slot]` is the slot's group; `pinned[group]` is the index of the barrier that pins it, or -1."""
+    """Groups of slots; the slots of one group share one scale.
+
+    Attributes:
+        of: the group of every slot, shape `(slots,)`.
+        pinned: index of the barrier that pins each group, or -1; shape `(groups,)`.
+        barriers: all barriers of the walk.
+        pins: slots that are pinned, each array with the index of its barrier.
+    """
 
     of: NDArray[np.int64]
     pinned: NDArray[np.int64]
@@ -35,23 +42,23 @@ class Groups:
         return len(self.pinned)
 
     def is_pinned(self, slots: Ids) -> NDArray[np.bool_]:
-        """Whether each slot must keep scale 1."""
+        """Whether each slot must keep scale 1; same shape as `slots`. Zeros are counted as pinned."""
         return np.asarray((self.pinned[self.of[slots]] >= 0) | (slots == ZERO))
 
     def reasons(self, slots: Ids) -> list[Barrier]:
-        """Why these slots are pinned: the first barrier of each group among them, without repeats."""
+        """Why these slots are pinned: the first barrier of each of their groups, without duplicates."""
         indices = self.pinned[self.of[slots[slots != ZERO]]]
         return list(dict.fromkeys(self.barriers[index] for index in indices.tolist() if index >= 0))
 
 
 def solve(slots: Slots) -> Groups:
-    """Solve the constraints."""
+    """Solve the constraints of a walk: ties, pins and products."""
     of = _components(slots.count, slots.ties)
     pinned = _pinned(of, slots.pins)
     if not slots.products:
         return Groups(of, pinned, tuple(slots.barriers), tuple(slots.pins))
     ties, products = list(slots.ties), []
-    for triple, barrier in slots.products:  # nearly always a factor is known to be 1 at once: a gate
+    for triple, barrier in slots.products:  # in most products a factor is pinned already: a gate
         _, one_a, one_b = pinned[of[triple]] >= 0
         ties += [triple[[0, 2]][:, one_a], triple[[0, 1]][:, one_b]]
         products.append((triple[:, ~(one_a | one_b)], barrier))
@@ -63,10 +70,10 @@ def solve(slots: Slots) -> Groups:
 
 
 class _Closure:
-    """What follows from products `c = a * b`, one by one, each looked at again when a group of its own has changed.
+    """The consequences of products `c = a * b`. A product is examined again when one of its groups has changed.
 
-    Groups merge as in union-find, the smaller list of products into the larger, so a long chain costs no more than as
-    many short ones.
+    Groups are merged as in union-find, and the shorter list of their products is appended to the longer one, so that a
+    long chain of products costs little more than as many short ones.
     """
 
     def __init__(self, of: NDArray[np.int64], pinned: NDArray[np.int64], products: list[tuple[Ids, int]]) -> None:
@@ -83,7 +90,7 @@ class _Closure:
                 self._watchers.setdefault(group, []).append(index)
 
     def solve(self) -> NDArray[np.int64]:
-        """The group of every slot. What nothing else decides is decided by pinning b."""
+        """The group of every slot, shape `(slots,)`. In products that nothing else decides, b is pinned."""
         self._follow()
         for index in list(self._open):
             self._pin(index, 2)
@@ -106,7 +113,7 @@ class _Closure:
             if self._one[b]:
                 self._unite(self._root(c), self._root(a))
             return
-        # c = a leaves b = 1, c = b leaves a = 1; of a square, and of a product that must be 1, nothing else is left.
+        # c = a implies b = 1, and c = b implies a = 1. In squares and in products that must be 1, both factors are 1.
         if b in {a, c}:
             self._pin(index, 1)
         if c == a or self._one[c]:

@@ -1,8 +1,9 @@
-"""What a law is: a function from one visit of a node to the slots of its outputs, or a refusal with a reason.
+"""What a law is: a function from one visit of a node to the slots of its outputs, or to a refusal with a reason.
 
-A law is registered for its operators with `@law("Conv", ...)`; registering an operator twice raises. Its role says what
-the operator is for a filter: *transparent* operators hand every channel on, so that the filter's activation is looked
-for behind them; behind a *nonlinearity* it is measured; *mixing* operators have filters or dense units of their own.
+A law is registered for its operators with `@law("Conv", ...)`; registering an operator twice raises ValueError. The
+role says what the operator means for a filter whose output reaches it. A *transparent* operator passes every channel
+on, so the search for the filter's activation continues at its output. At the output of a *nonlinearity* the filter is
+measured. A *mixing* operator has filters or dense units of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +30,15 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Operand:
-    """An input of a node: its name and place, its slots, its shape where known, and the constant if it is one."""
+    """An input of a node.
+
+    Attributes:
+        name: name of the value.
+        position: which input of the node it is.
+        ids: its slots, which broadcast against it.
+        shape: its shape; None if that is not known.
+        constant: the constant, if it is one.
+    """
 
     name: str
     position: int
@@ -39,12 +48,12 @@ class Operand:
 
     @property
     def rank(self) -> int:
-        """Number of axes; those of the slots where the shape is unknown."""
+        """Number of axes; that of the slots if the shape is unknown."""
         return self.ids.ndim if self.shape is None else len(self.shape)
 
     @property
     def uniform(self) -> bool:
-        """Whether one slot serves all elements."""
+        """Whether all elements have the same slot."""
         return self.ids.size == 1
 
 
@@ -53,7 +62,15 @@ Outcome = Ids | Sequence[Ids] | Refusal
 
 @dataclass
 class Visit:
-    """One node as its law sees it; what the law demands is kept here, and counts only if it does not refuse."""
+    """One node as its law sees it. What the law demands is collected here, and is discarded if the law refuses.
+
+    Attributes:
+        node: the node.
+        graph: the graph that it is in.
+        operands: its inputs; None for an optional one that is left out.
+        slots: all slots of the walk, for making new ones.
+        scaleless: why outputs for which the law returns no slots keep scale 1.
+    """
 
     node: Node
     graph: Graph = field(repr=False)
@@ -66,7 +83,7 @@ class Visit:
     scaleless: str = "it counts or points at elements, so it has no scale"
 
     def operand(self, position: int) -> Operand | None:
-        """An input, or None if it is left out."""
+        """The input at a position, or None if it is left out."""
         return self.operands[position] if position < len(self.operands) else None
 
     def first(self) -> Operand:
@@ -76,62 +93,62 @@ class Visit:
         return operand
 
     def present(self) -> list[Operand]:
-        """The inputs that are there."""
+        """The inputs that are not left out."""
         return [operand for operand in self.operands if operand is not None]
 
     def constant(self, position: int) -> Constant | None:
-        """The constant at an input, or None if it is left out or computed from the graph's inputs."""
+        """The constant at a position, or None if that input is left out or depends on the graph's inputs."""
         operand = self.operand(position)
         return operand.constant if operand else None
 
     def output_shape(self, position: int = 0) -> tuple[int, ...] | None:
-        """Shape of an output, where known."""
+        """Shape of an output, or None if it is not known."""
         return self.graph.shapes.get(self.node.outputs[position])
 
     def fresh(self, *shape: int) -> Ids:
-        """New slots."""
+        """New slots in an array of this shape."""
         return self.slots.fresh(*shape)
 
     def tie(self, a: Ids, b: Ids) -> None:
-        """Demand one scale wherever a and b meet."""
+        """Demand one scale wherever elements of `a` and `b` meet when they are broadcast."""
         self.ties.append((a, b))
 
     def pin(self, operand: Operand, reason: str) -> None:
-        """Demand scale 1 of an input."""
+        """Demand that an input keeps scale 1."""
         self.pins.append((operand.ids, operand.name, reason))
 
     def pin_rest(self, start: int, reason: str) -> None:
-        """Demand scale 1 of the inputs from `start` on that are activations."""
+        """Demand that those inputs from position `start` on that are no constants keep scale 1."""
         for operand in self.operands[start:]:
             if operand is not None and operand.constant is None:
                 self.pin(operand, reason)
 
     def unscaled(self, reason: str) -> tuple[Ids, ...]:
-        """An outcome for outputs that keep scale 1 whatever the inputs' scales."""
+        """Outcome of a law whose outputs keep scale 1, whatever the scales of the inputs."""
         self.scaleless = reason
         return ()
 
     def relate(self, c: Ids, a: Ids, b: Ids, reason: str) -> None:
-        """Demand scale[c] = scale[a] * scale[b]."""
+        """Demand `scale[c] = scale[a] * scale[b]`; the three broadcast against each other."""
         self.products.append((c, a, b, reason))
 
     def edit(self, operand: Operand, times: Ids | None = None, over: Ids | None = None) -> None:
-        """Make a constant follow the scales; zeros follow any."""
+        """Multiply a constant operand by `scale[times] / scale[over]`; a single 0 needs no change."""
         constant = operand.constant
         assert constant is not None, operand.name
         if constant.size > 1 or constant.nonzero().any():
             self.edits.append(Edit(constant, Reader(self.node.index, operand.position), times, over))
 
     def keep(self, operand: Operand) -> None:
-        """Say that this reader needs a constant as it is, so that it is cloned if another one needs it scaled."""
+        """Declare that the node needs a constant unchanged, so that it is cloned if another reader needs it scaled."""
         if operand.constant is not None:
             self.edits.append(Edit(operand.constant, Reader(self.node.index, operand.position)))
 
     def aligned(self, operands: Sequence[Operand]) -> bool:
-        """Whether the axes of these operands' common result are known.
+        """Whether it is known which axes of the operands' common result their slots belong to.
 
-        Slots that vary have the rank of their value. Where the result has no known shape this holds only if no operand
-        can have more axes than the slots that vary.
+        Slots that vary have the rank of their value. If the result has no known shape, the axes are known only if no
+        operand can have more axes than the slots that vary.
         """
         if self.output_shape() is not None or all(operand.uniform for operand in operands):
             return True
@@ -140,13 +157,13 @@ class Visit:
         return len(ranks) == 1 and all(o.shape is not None and len(o.shape) <= min(ranks) for o in rest)
 
     def solid(self, ids: Ids) -> Ids:
-        """The same ids with a slot of their own for zeros, for a law that can make something else of a zero."""
+        """The same ids with new slots in place of `ZERO`, for an operator that can turn zeros into other values."""
         if not (ids == ZERO).any():
             return ids
         return np.where(ids == ZERO, self.fresh(*ids.shape), ids)
 
     def merge(self, ids: Ids, axis: int) -> Ids:
-        """Tie all slots along an axis; the result has size 1 there."""
+        """Tie all slots along an axis; the result has size 1 on that axis."""
         if ids.shape[axis] == 1:
             return ids
         merged: Ids = ids.max(axis=axis, keepdims=True)
@@ -154,22 +171,25 @@ class Visit:
         return merged
 
     def merge_but(self, ids: Ids, axes: Sequence[int]) -> Ids:
-        """Tie all slots along every axis but these."""
+        """Tie all slots along every axis except `axes`; the result has size 1 on the tied axes."""
         for axis in range(ids.ndim):
             if axis not in axes:
                 ids = self.merge(ids, axis)
         return ids
 
     def along(self, operand: Operand, axis: int, size: int, rank: int | None = None) -> Ids:
-        """The slots of a value that may vary along one axis only, shape `(size,)`; what else varies is tied."""
+        """Slots of a value along one axis, shape `(size,)`; along all other axes they are tied."""
         ids = at_rank(operand.ids, operand.rank if rank is None else rank)
         axis %= ids.ndim
         return np.broadcast_to(self.merge_but(ids, [axis]).reshape(-1), (size,))
 
     def spread(self, ids: Ids, constant: Constant) -> Ids:
-        """The slots by which a constant is multiplied that meets a value with slots `ids`, in the constant's rank.
+        """Slots for scaling a constant that is broadcast against a value with slots `ids`.
 
-        Where one number of the constant meets several slots they are tied, unless the number is zero.
+        Where one element of the constant meets several slots, these are tied, unless the element is zero.
+
+        Returns:
+            Slots that broadcast against the constant, of its rank.
         """
         rank = max(ids.ndim, len(constant.shape))
         ids, shape = at_rank(ids, rank), (1,) * (rank - len(constant.shape)) + constant.shape
@@ -186,7 +206,7 @@ Role = Literal["transparent", "nonlinearity", "mixing", "other"]
 
 @dataclass(frozen=True)
 class Law:
-    """A registered operator: its law, its role, and for operators that always refuse, the reason."""
+    """A registered law, its role, and its reason if it always refuses."""
 
     apply: Callable[[Visit], Outcome]
     role: Role
@@ -197,7 +217,7 @@ LAWS: dict[str, Law] = {}
 
 
 def law(*operators: str, role: Role = "other") -> Callable[[Callable[[Visit], Outcome]], Callable[[Visit], Outcome]]:
-    """Register a law for operators of ONNX's own domain."""
+    """Decorator that registers a law for operators of ONNX's own domain. Raises ValueError if one has a law already."""
 
     def register(function: Callable[[Visit], Outcome]) -> Callable[[Visit], Outcome]:
         for operator in operators:
@@ -208,7 +228,7 @@ def law(*operators: str, role: Role = "other") -> Callable[[Callable[[Visit], Ou
 
 
 def refuses(reason: str, *operators: str, role: Role = "other") -> None:
-    """Register operators that are barriers on purpose, with their reason."""
+    """Register operators that are barriers on purpose, with the reason why they are."""
     for operator in operators:
         _register(operator, Law(lambda _: Refusal(reason), role, reason))
 
@@ -220,5 +240,5 @@ def _register(operator: str, entry: Law) -> None:
 
 
 def barrier_at(node: Node, value: str, reason: str) -> Barrier:
-    """A barrier at a value that a node reads or writes."""
+    """The barrier that a node sets at a value that it reads or writes."""
     return Barrier(node.label, node.op, value, reason)

@@ -1,4 +1,4 @@
-"""The plan: what a rewrite could do to a network, as plain data for people and programs."""
+"""The plan: which filters of a network a rewrite can scale and what prevents the others, as plain data."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PlannedLayer:
 
 @dataclass(frozen=True)
 class PlannedGroup:
-    """Values that carry the same scales: `channels` filters, each with a scale of its own unless they are tied."""
+    """Values that share their scales; `channels` filters have them, each one of its own unless they are tied."""
 
     values: tuple[str, ...]
     channels: int
@@ -43,7 +43,7 @@ class PlannedGroup:
 
 @dataclass(frozen=True)
 class PlannedBarrier:
-    """What pins filters: a node and a value, how many filters' channels that costs, and the reason."""
+    """What pins filters: a node and a value, the number of filters (`channels`) pinned there, and the reason."""
 
     node: str
     op: str
@@ -54,7 +54,10 @@ class PlannedBarrier:
 
 @dataclass(frozen=True)
 class Plan:
-    """The counts satisfy `free + pinned + tied = filters`; `dead` filters are known only with statistics."""
+    """Summary of what a rewrite can do to a network.
+
+    The counts satisfy `free + pinned + tied = filters`. Dead filters are known only with statistics; `dead` is else 0.
+    """
 
     filters: int
     free: int
@@ -73,7 +76,7 @@ class Plan:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, as `plan --json` prints it."""
+        """The plan as plain data, in the format that `onnxnorm plan --json` prints."""
         return {
             "filters": self.filters,
             "free": self.free,
@@ -87,7 +90,7 @@ class Plan:
 
 
 def make_plan(trace: Trace, layers: Sequence[Layer], dead: int = 0) -> Plan:
-    """Summarize a trace for these layers of filters."""
+    """Summarize a trace for these layers of filters, `dead` of which are dead."""
     tied = tied_filters(trace, layers)
     planned = tuple(_layer(trace, layer, flags) for layer, flags in zip(layers, tied, strict=True))
     return Plan(
@@ -103,7 +106,7 @@ def make_plan(trace: Trace, layers: Sequence[Layer], dead: int = 0) -> Plan:
 
 
 def tied_filters(trace: Trace, layers: Sequence[Layer]) -> list[NDArray[np.bool_]]:
-    """Per layer, which filters share a scale with another filter and are not pinned."""
+    """Per layer, which filters share a scale with another filter and are not pinned; arrays of shape `(channels,)`."""
     of = [trace.groups.of[layer.slots] for layer in layers]
     members = np.bincount(np.concatenate(of), minlength=trace.groups.count) if of else np.zeros(0, np.int64)
     return [(members[groups] > 1) & (trace.groups.pinned[groups] < 0) for groups in of]
@@ -126,7 +129,7 @@ def _layer(trace: Trace, layer: Layer, tied: NDArray[np.bool_]) -> PlannedLayer:
 
 
 def _groups(trace: Trace, layers: Sequence[Layer]) -> tuple[PlannedGroup, ...]:
-    """Groups of slots that appear in exactly the same values are told together."""
+    """Filters' groups of slots; those that occur in the same values are combined into one entry."""
     if not layers:
         return ()
     filters = np.concatenate([trace.groups.of[layer.slots] for layer in layers])
@@ -152,7 +155,7 @@ def _groups(trace: Trace, layers: Sequence[Layer]) -> tuple[PlannedGroup, ...]:
 
 
 def _barriers(trace: Trace, layers: Sequence[Layer]) -> tuple[PlannedBarrier, ...]:
-    """The barriers that pin filters, those that cost most first."""
+    """The barriers that pin filters, those that pin most first."""
     if not layers:
         return ()
     of = trace.groups.of
@@ -160,8 +163,8 @@ def _barriers(trace: Trace, layers: Sequence[Layer]) -> tuple[PlannedBarrier, ..
     costs: dict[int, int] = {}
     for ids, index in trace.groups.pins:
         costs[index] = costs.get(index, 0) + int(filters[np.unique(of[ids])].sum())
-    found = [(channels, trace.groups.barriers[index]) for index, channels in costs.items() if channels]
+    pinning = [(channels, trace.groups.barriers[index]) for index, channels in costs.items() if channels]
     return tuple(
         PlannedBarrier(barrier.node, barrier.op, barrier.value, channels, barrier.reason)
-        for channels, barrier in sorted(found, key=lambda item: -item[0])
+        for channels, barrier in sorted(pinning, key=lambda item: -item[0])
     )

@@ -1,7 +1,7 @@
 """Slots, and the constraints that laws put on them.
 
-Ids are int64 arrays that broadcast against the value they belong to. Slot `ZERO` marks elements that are zero for every
-input (padding): zero fits any scale, so ties and pins pass it over.
+Ids are int64 arrays of slots that broadcast against the value they belong to. Slot `ZERO` marks elements that are zero
+for every input (padding). Zero agrees with any scale, so ties and pins ignore it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ZERO = 0
 
 @dataclass(frozen=True)
 class Barrier:
-    """Where scales must stay 1, and why: the node, its operator, the value that is pinned there."""
+    """Where scales must stay 1, and why: the node, its operator, the value that is pinned there, and the reason."""
 
     node: str
     op: str
@@ -36,7 +36,7 @@ class Barrier:
 
 @dataclass(frozen=True)
 class Edit:
-    """How a constant follows the scales: `new = old * scale[times] / scale[over]`, for one reader of it.
+    """How a constant follows the scales, for one of its readers: `new = old * scale[times] / scale[over]`.
 
     `times` and `over` broadcast against the constant's shape; None means 1.
     """
@@ -47,17 +47,22 @@ class Edit:
     over: Ids | None = field(repr=False, default=None)
 
     def slots(self) -> Ids:
-        """All slots that the constant depends on, flat."""
+        """The distinct slots that the constant depends on, one-dimensional."""
         parts = [ids.reshape(-1) for ids in (self.times, self.over) if ids is not None]
         return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
 
 
 @dataclass
 class Slots:
-    """All slots of a walk and the constraints between them; only grows.
+    """All slots of a walk and the constraints between them. Slots and constraints are only added, never removed.
 
-    `ties` holds pairs `(2, n)`; `pins` slots with the index of their barrier; `products` triples `(3, n)` of slots
-    `(c, a, b)` with scale[c] = scale[a] * scale[b], where b is to be pinned if nothing else decides.
+    Attributes:
+        count: number of slots, `ZERO` included.
+        ties: pairs of slots that share a scale, arrays of shape `(2, n)`.
+        pins: slots that keep scale 1, arrays of shape `(n,)`, each with the index of its barrier.
+        products: triples `(c, a, b)` of slots with `scale[c] = scale[a] * scale[b]`, arrays of shape `(3, n)`, each
+            with the index of the barrier that applies if b is pinned because nothing else decides.
+        barriers: the barriers that pins and products refer to.
     """
 
     count: int = 1
@@ -67,14 +72,14 @@ class Slots:
     barriers: list[Barrier] = field(default_factory=list)
 
     def fresh(self, *shape: int) -> Ids:
-        """New slots of this shape."""
+        """New slots in an array of this shape."""
         size = int(np.prod(shape, dtype=np.int64))
         ids = np.arange(self.count, self.count + size, dtype=np.int64).reshape(shape)
         self.count += size
         return ids
 
     def tie(self, a: Ids, b: Ids) -> None:
-        """Demand the same scale wherever the two broadcast against each other. Raises ModelError if they do not."""
+        """Demand one scale wherever elements meet when the two are broadcast. Raises ModelError if they cannot be."""
         if a is b:
             return
         try:
@@ -87,14 +92,14 @@ class Slots:
             self.ties.append(np.stack(np.divmod(pairs, self.count)))
 
     def pin(self, ids: Ids, barrier: Barrier) -> None:
-        """Demand scale 1."""
+        """Demand that these slots keep scale 1."""
         pinned = distinct(ids)
         if pinned.size:
             self.pins.append((pinned, len(self.barriers)))
             self.barriers.append(barrier)
 
     def relate(self, c: Ids, a: Ids, b: Ids, barrier: Barrier) -> None:
-        """Demand scale[c] = scale[a] * scale[b]; `barrier` says why b, or a square, may come to be pinned."""
+        """Demand `scale[c] = scale[a] * scale[b]`; `barrier` is the reason if b, or a square, has to be pinned."""
         triple = np.stack([ids.reshape(-1) for ids in np.broadcast_arrays(c, a, b)])
         triple = np.unique(triple[:, (triple != ZERO).all(axis=0)], axis=1)
         if triple.size:
@@ -103,11 +108,11 @@ class Slots:
 
 
 def distinct(ids: Ids) -> Ids:
-    """The slots that occur in an array of any size, in order, without `ZERO`."""
+    """The distinct slots of an array, in ascending order, without `ZERO`."""
     largest = int(ids.max(initial=0))
-    if ids.size <= 1 or ids.size < largest // 16:  # sorting a few is cheaper than marking among many
-        found: Ids = np.unique(ids[ids != ZERO])
-        return found
+    if ids.size <= 1 or ids.size < largest // 16:  # sorting few ids is cheaper than marking them among many
+        unique: Ids = np.unique(ids[ids != ZERO])
+        return unique
     seen = np.zeros(largest + 1, np.bool_)
     seen[ids] = True
     seen[ZERO] = False
@@ -115,14 +120,14 @@ def distinct(ids: Ids) -> Ids:
 
 
 def at_rank(array: NDArray[Number], rank: int) -> NDArray[Number]:
-    """The same array with axes of size 1 put in front, as broadcasting would; dropped, where there are too many."""
+    """The same array with as many axes: leading axes of size 1 are added, as in broadcasting, or dropped."""
     if array.ndim > rank and all(size == 1 for size in array.shape[: array.ndim - rank]):
         return array.reshape(array.shape[array.ndim - rank :])
     return array.reshape((1,) * (rank - array.ndim) + array.shape)
 
 
 def squeezed(array: NDArray[Number]) -> NDArray[Number]:
-    """The same array with size 1 on every axis along which it does not vary."""
+    """The same array, reduced to size 1 on every axis along which it does not vary."""
     for axis in range(array.ndim):
         first = array.take([0], axis=axis) if array.shape[axis] else array
         if array.shape[axis] > 1 and (array == first).all():

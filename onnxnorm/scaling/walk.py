@@ -1,8 +1,7 @@
 """The walk: from a graph to slots for every value, edits for constants, and the groups.
 
-Nodes are visited once, in order. Constants are not visited; a law meets them as operands. After the walk, a constant
-that is also read by a node whose law does not edit it must keep its values, so everything that it depends on is
-pinned.
+Nodes are visited once, in order. Constants are not visited; a law meets them as operands. A constant that is also read
+by a node whose law does not edit it must keep its values, so after the walk all slots that it depends on are pinned.
 """
 
 from __future__ import annotations
@@ -26,16 +25,23 @@ __all__ = ["Outputs", "Trace", "trace"]
 
 Outputs = Literal["keep", "scale"]
 
-# Operators that read no values, so that a constant or an activation may go there unnoticed.
+# Operators that read the shape of a value only, and so do not notice that it is scaled.
 _READS_NO_VALUES = {"Shape", "Size"}
 
-# Before opset 7 operators broadcast by attributes of their own; what a later one than these says is not known.
+# Before opset 7 operators had attributes for broadcasting; opsets newer than the installed onnx are not known.
 _OPSETS = range(7, onnx.defs.onnx_opset_version() + 1)
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What a walk found: the slots of every value, what each constant depends on, and the groups of slots."""
+    """The result of a walk.
+
+    Attributes:
+        graph: the graph that was walked.
+        ids: the slots of every value, by its name; each array broadcasts against the value.
+        edits: how constants depend on slots.
+        groups: the groups of slots.
+    """
 
     graph: Graph = field(repr=False)
     ids: Mapping[str, Ids] = field(repr=False)
@@ -44,7 +50,15 @@ class Trace:
 
 
 def trace(graph: Graph, outputs: Outputs = "keep") -> Trace:
-    """Walk a graph. With `outputs="scale"` the channels of graph outputs are not pinned for being outputs."""
+    """Walk a graph.
+
+    Args:
+        graph: the graph, with concrete shapes.
+        outputs: "keep" pins graph outputs to scale 1; "scale" lets them be scaled like other values.
+
+    Raises:
+        ModelError: if a node is not legal ONNX.
+    """
     load_all()
     return _Walk(graph).run(outputs)
 
@@ -73,7 +87,7 @@ class _Walk:
         try:
             self._visit(node)
         except (ArithmeticError, AssertionError, IndexError, RuntimeError, TypeError, ValueError):
-            check_legal(node, self.graph)  # if it is, it is our mistake
+            check_legal(node, self.graph)  # if the node is legal, the law is at fault
             raise
 
     def _visit(self, node: Node) -> None:
@@ -98,10 +112,10 @@ class _Walk:
             self._refuse(visit, outcome.reason)
             return
         self._commit(visit)
-        found = (outcome,) if isinstance(outcome, np.ndarray) else tuple(outcome)
+        results = (outcome,) if isinstance(outcome, np.ndarray) else tuple(outcome)
         for position, name in enumerate(node.outputs):
-            if name and position < len(found):
-                self._settle(name, found[position])
+            if name and position < len(results):
+                self._settle(name, results[position])
             else:
                 self._settle_pinned(node, name, visit.scaleless)
 
@@ -141,12 +155,12 @@ class _Walk:
         constant = self.graph.constants.get(name)
         if constant is not None and name not in self.ids:
             self.ids[name] = self._constant_ids(node, constant)
-        if name not in self.ids:  # an undefined name: the runtime will say so
+        if name not in self.ids:  # an undefined name, which the runtime will report
             self._settle_pinned(node, name, "it is not defined in the graph")
         return Operand(name, position, self.ids[name], shape, constant)
 
     def _constant_ids(self, node: Node, constant: Constant) -> Ids:
-        """The slot of a constant that is moved or joined like an activation: it keeps its values."""
+        """A pinned slot for a constant that is moved or joined like an activation, since it keeps its values."""
         ids = self.slots.fresh(*(1,) * len(constant.shape))
         self.slots.pin(ids, barrier_at(node, constant.name, f"it meets constant {constant.name!r}, which stays"))
         return ids
@@ -157,7 +171,7 @@ class _Walk:
             self.slots.pin(self.ids[name], barrier_at(node, name, reason))
 
     def _settle(self, name: str, ids: Ids) -> None:
-        """Keep the slots of a value, at its rank. From one sample to the next they must not vary."""
+        """Store the slots of a value, in its rank, after tying those that vary from one sample to the next."""
         shape = self.graph.shapes.get(name)
         ids = squeezed(at_rank(ids, ids.ndim if shape is None else len(shape)))
         for axis in self.graph.batched.get(name, ()):

@@ -32,7 +32,7 @@ from onnxnorm.model import mapped_data
 
 model, stats, out, back, leaky = sys.argv[1:]
 if leaky == "leaky":
-    mapped_data.MappedData._let_go = lambda self, start, stop: None
+    mapped_data.MappedData._release = lambda self, start, stop: None
 
 def peak():  # ru_maxrss would begin with the memory of the process that started this one
     status = dict(line.split(":") for line in open("/proc/self/status"))

@@ -1,4 +1,4 @@
-"""The laws, one file per family of operators; whoever adds one also adds the twin that must refuse."""
+"""The laws, one module per family of operators. A new law needs a test, and one of a similar node that it refuses."""
 
 from importlib import import_module
 

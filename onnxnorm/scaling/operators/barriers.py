@@ -1,4 +1,7 @@
-"""Operators that are barriers on purpose, each with its reason. What is named nowhere is a barrier too."""
+"""Operators that are barriers on purpose, each with its reason. An operator that no module names is a barrier too.
+
+Source: the specification of ONNX's operators, https://onnx.ai/onnx/operators/.
+"""
 
 from __future__ import annotations
 
@@ -69,5 +72,5 @@ refuses("it is a loss", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")
 
 @law("Shape", "Size")
 def reads_shape(visit: Visit) -> Outcome:
-    """Reads no values, so it pins nothing."""
+    """It reads a shape and no values, so it pins nothing."""
     return visit.unscaled("it is a shape, not a value")

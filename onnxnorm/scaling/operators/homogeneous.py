@@ -1,7 +1,12 @@
 """Operators that are positively homogeneous element by element: `f(s * x) = s * f(x)` for s > 0. Nothing changes.
 
-Checked by value, not by name: Clip is one of them for the bounds 0 and infinity; other bounds must be scaled along, and
-since there is one bound for all channels these must share one scale.
+The values decide, not the operator alone. Clip is one of them if its bounds are 0 and infinity; other bounds must be
+scaled too, and since one bound holds for all channels, these must share one scale.
+
+Input and output have the same shape, of any rank. Bounds of a Clip have shape `()`; the slope of a PRelu broadcasts
+against the input.
+
+Source: the specification of ONNX's operators of these names, https://onnx.ai/onnx/operators/.
 """
 
 from __future__ import annotations
@@ -17,14 +22,14 @@ from onnxnorm.scaling.slots import Ids
 @law("Relu", "LeakyRelu", "Abs", role="nonlinearity")
 @law("Identity", "Neg", "Dropout", role="transparent")
 def homogeneous(visit: Visit) -> Outcome:
-    """Scales pass. The ratio of a Dropout, if it is computed, keeps its scale."""
+    """Scales pass. The ratio of a Dropout keeps scale 1 if it is not a constant."""
     visit.pin_rest(1, "it decides how much is dropped")
     return visit.first().ids
 
 
 @law("PRelu", role="nonlinearity")
 def prelu(visit: Visit) -> Outcome:
-    """Scales pass for constant slopes of any shape."""
+    """Scales pass for constant slopes of any shape; other slopes are refused."""
     slope = visit.operand(1)
     if slope is None or slope.constant is None:
         return Refusal("its slope is not a constant")
@@ -34,14 +39,14 @@ def prelu(visit: Visit) -> Outcome:
 
 @law("ThresholdedRelu", role="nonlinearity")
 def thresholded_relu(visit: Visit) -> Outcome:
-    """Scales pass for the threshold 0; another one is an attribute, which a rewrite leaves alone."""
+    """Scales pass if the threshold is 0. Others are refused, since a rewrite does not change attributes."""
     alpha = visit.node.attribute("alpha", 1.0)
     return visit.first().ids if alpha == 0 else Refusal(f"its threshold {alpha:g} is not 0")
 
 
 @law("Cast", "CastLike", role="transparent")
 def cast(visit: Visit) -> Outcome:
-    """Scales pass between floating-point types of 16 bits or more."""
+    """Scales pass between floating-point types of 16 bits or more; casts of other types are refused."""
     source, target = visit.graph.types.get(visit.node.inputs[0]), visit.graph.types.get(visit.node.outputs[0])
     if source in FLOATS and target in FLOATS:
         return visit.first().ids
@@ -50,13 +55,13 @@ def cast(visit: Visit) -> Outcome:
 
 @law("Sign", "IsNaN", "IsInf")
 def sign(visit: Visit) -> Outcome:
-    """What a value is by sign or kind does not depend on its scale: the output keeps scale 1 whatever the input's."""
+    """The output does not depend on the scale of the input, so it has scale 1, and the input may have any."""
     return visit.unscaled("it does not depend on the scale of its input")
 
 
 @law("Clip", role="nonlinearity")
 def clip(visit: Visit) -> Outcome:
-    """Scales pass for bounds of 0 and infinity. For others all channels are tied, and the bounds scaled."""
+    """Scales pass if the bounds are 0 or infinite. For other bounds all channels are tied, and the bounds scaled."""
     source = visit.first()
     if visit.node.opset < 11:
         bounds = [visit.node.attribute(name, default) for name, default in (("min", -np.inf), ("max", np.inf))]
@@ -85,7 +90,7 @@ def _is_inert(bound: Operand) -> bool:
 
 
 def _inert(bound: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> bool:
-    """Whether scaling the value may leave this bound as it is: 0, and what no number of its type exceeds."""
+    """Whether a bound holds for a scaled value too: 0, and bounds that no number of the type exceeds."""
     value = abs(float(bound.reshape(-1)[0])) if bound.size else np.inf
     dtype = np.float32 if bound.dtype.kind in "biu" else bound.dtype
     return value == 0 or value >= float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]

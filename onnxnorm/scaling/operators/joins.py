@@ -1,4 +1,10 @@
-"""Operators that join: `f(s * x, s * y) = s * f(x, y)`. Operands share one scale; constants are multiplied by it."""
+"""Operators that join values: `f(s * x, s * y) = s * f(x, y)`. Operands share one scale.
+
+Operands broadcast against each other; their slots are tied wherever their elements meet. Constants are multiplied by
+the scale.
+
+Source: the specification of ONNX's operators of these names, https://onnx.ai/onnx/operators/.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +19,13 @@ _UNALIGNED = "the shapes of what it joins are not known"
 
 @law("Add", "Sub", "Sum", "Mean", "Max", "Min", role="transparent")
 def join(visit: Visit) -> Outcome:
-    """What meets shares a scale; constants are multiplied by it. A number that meets several channels ties them."""
+    """Elements that meet share a scale; constants are multiplied by it. One that meets several channels ties them."""
     return _joined(visit, visit.present())
 
 
 @law("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal")
 def compare(visit: Visit) -> Outcome:
-    """A comparison with the constant 0 sees the sign alone, so its input may have any scale; another one is refused."""
+    """A comparison with the constant 0 depends on signs only, so its input may have any scale. Others are refused."""
     if any(operand.constant is not None and not operand.constant.nonzero().any() for operand in visit.present()):
         return visit.unscaled("it says how a value compares with 0, which does not depend on its scale")
     return Refusal("it compares with something else than the constant 0")
@@ -27,7 +33,7 @@ def compare(visit: Visit) -> Outcome:
 
 @law("Where")
 def where(visit: Visit) -> Outcome:
-    """The two operands share a scale; the condition has none."""
+    """Elements of the two operands that meet share a scale; the condition has none."""
     if not visit.aligned(visit.present()):
         return Refusal(_UNALIGNED)
     return _joined(visit, visit.present()[1:])
@@ -38,7 +44,7 @@ def _joined(visit: Visit, operands: list[Operand]) -> Outcome:
         return Refusal(_UNALIGNED)
     activations = [moving_ids(operand) for operand in operands if operand.constant is None]
     constants = [operand for operand in operands if operand.constant is not None]
-    if not activations:  # a Where that chooses between constants
+    if not activations:  # a Where that selects from constants
         activations, constants = [moving_ids(operand) for operand in operands], []
     rank = max(ids.ndim for ids in activations)
     aligned = np.broadcast_arrays(*(at_rank(ids, rank) for ids in activations))

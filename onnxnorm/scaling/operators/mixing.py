@@ -4,7 +4,12 @@ Output scales are free. For a weight `W[o, i]` and a bias `b[o]`::
 
     W'[o, i] = W[o, i] * s_out[o] / s_in[i]        b'[o] = b[o] * s_out[o]
 
-The input may vary along its channel axis only; what else varies there is tied.
+Scales of the input may vary along its channel axis only; along other axes they are tied. Convolutions read
+`(N, C_in, *spatial)` and write `(N, C_out, *spatial)`; their bias has shape `(C_out,)`. Gemm multiplies `(M, K)` by
+`(K, N)`, and MatMul `(..., M, K)` by `(..., K, N)`.
+
+Source: the specification of ONNX's operators Conv, ConvTranspose, DeformConv, Gemm and MatMul,
+https://onnx.ai/onnx/operators/.
 """
 
 from __future__ import annotations
@@ -19,13 +24,13 @@ _NOT_CONSTANT = "its weight is not a constant"
 
 @law("Conv", role="mixing")
 def conv(visit: Visit) -> Outcome:
-    """Output scales are free. Weight `(C_out, C_in/group, *kernel)`; filter o reads the channels of its group."""
+    """Output scales are free. Weight: `(C_out, C_in/group, *kernel)`; a filter reads the channels of its group."""
     return _convolved(visit, visit.operand(2))
 
 
 @law("DeformConv", role="mixing")
 def deform_conv(visit: Visit) -> Outcome:
-    """A Conv whose input is sampled at offsets and weighted by a mask; both keep their scales."""
+    """As Conv. The offsets at which it samples its input, and the mask that weights the samples, keep scale 1."""
     for position in (2, 4):
         operand = visit.operand(position)
         if operand is not None and operand.constant is None:
@@ -51,7 +56,7 @@ def _convolved(visit: Visit, bias: Operand | None) -> Outcome:
 
 @law("ConvTranspose", role="mixing")
 def conv_transpose(visit: Visit) -> Outcome:
-    """Output scales are free. Weight `(C_in, C_out/group, *kernel)`; channel i writes the filters of its group."""
+    """Output scales are free. Weight: `(C_in, C_out/group, *kernel)`; a channel feeds the filters of its group."""
     weight = visit.operand(1)
     if weight is None or weight.constant is None:
         return Refusal(_NOT_CONSTANT)
@@ -69,7 +74,7 @@ def conv_transpose(visit: Visit) -> Outcome:
 
 @law("Gemm", role="mixing")
 def gemm(visit: Visit) -> Outcome:
-    """`alpha * A @ B + beta * C`, either factor constant; alpha and beta are the same factors before and after."""
+    """`alpha * A @ B + beta * C`: output scales are free if A or B is constant. alpha and beta stay as they are."""
     a, b = visit.operand(0), visit.operand(1)
     assert a is not None
     assert b is not None
@@ -87,7 +92,7 @@ def gemm(visit: Visit) -> Outcome:
 
 @law("MatMul", role="mixing")
 def matmul(visit: Visit) -> Outcome:
-    """`A @ B` over the last two axes, either one constant; a stack of constant matrices shares its scales."""
+    """`A @ B`: output scales are free if A or B is constant. A stack of constant matrices shares its scales."""
     a, b = visit.operand(0), visit.operand(1)
     assert a is not None
     assert b is not None
@@ -102,7 +107,7 @@ def matmul(visit: Visit) -> Outcome:
 
 
 def _multiplied(visit: Visit, source: Operand, axis: int, weight: Operand, inner: int) -> Ids | Refusal:
-    """New slots for the outer axis of a constant matrix whose axis `inner` meets axis `axis` of an activation."""
+    """New slots, one-dimensional, for the outer axis of a matrix whose axis `inner` meets axis `axis` of `source`."""
     assert weight.constant is not None
     shape = weight.constant.shape
     outer = len(shape) - 1 if inner == len(shape) - 2 else len(shape) - 2
@@ -127,7 +132,7 @@ def _on_axis(ids: Ids, axis: int, rank: int) -> Ids:
 
 
 def _channels(visit: Visit, channels: int, rank: int) -> Ids | Refusal:
-    """The slots of an input with channels on axis 1, shape `(channels,)`."""
+    """Slots of an input with channels on axis 1, shape `(channels,)`, or a refusal if its shape does not fit."""
     source = visit.first()
     if source.shape is not None and (len(source.shape) != rank or source.shape[1] != channels):
         return Refusal(f"its input has shape {source.shape}, which does not fit its weight")
@@ -137,7 +142,7 @@ def _channels(visit: Visit, channels: int, rank: int) -> Ids | Refusal:
 
 
 def _biased(visit: Visit, bias: Operand | None, out: Ids) -> Refusal | None:
-    """Scale the bias with the output, or tie an activation in its place to the output."""
+    """Scale the bias with the output, or tie it to the output if it is an activation."""
     if bias is None:
         return None
     if bias.constant is not None:

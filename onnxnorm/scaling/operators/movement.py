@@ -1,9 +1,11 @@
-"""Operators that move data: scales move along.
+"""Operators that move data: scales move with the data.
 
-The operator itself is run, by ONNX's reference implementation, on the slots in place of the values. They are first
-broadcast to the value's real shape along the axes that the operator works on, and squeezed again afterwards. Concat,
-channel shuffles, NHWC round trips and DepthToSpace thus need no index arithmetic of ours. Zeros that an operator puts
-in (Pad, Trilu) come out as slot `ZERO`, which is what they are.
+The operator itself is run, by ONNX's reference implementation, on the slots instead of the values. They are first
+broadcast to the value's real shape along the axes that the operator works on, and reduced again afterwards. So Concat,
+channel shuffles, NHWC round trips and DepthToSpace need no index arithmetic here. Zeros that an operator inserts (Pad,
+Trilu) come out as slot `ZERO`, which stands for zeros. Inputs and outputs have any shape.
+
+Source: the specification of ONNX's operators of these names, https://onnx.ai/onnx/operators/.
 """
 
 from __future__ import annotations
@@ -23,32 +25,32 @@ __all__ = ["moved", "moving_ids"]
 
 @law("Reshape", "Flatten", "DepthToSpace", "SpaceToDepth", "Tile", "Trilu", "GatherND", "GatherElements", "Compress")
 def rearrange(visit: Visit) -> Outcome:
-    """Scales move with the data; where to must be known without running the network."""
+    """Scales move with the data. Refused if its destination depends on the graph's inputs."""
     return moved(visit)
 
 
 @law("Transpose", role="transparent")
 def transpose(visit: Visit) -> Outcome:
-    """Scales move along."""
+    """Scales move with the data."""
     return moved(visit, axes=())
 
 
 @law("Squeeze", "Unsqueeze")
 def squeeze(visit: Visit) -> Outcome:
-    """Scales move along; a Squeeze that names no axis goes by the sizes."""
+    """Scales move with the data. A Squeeze without axes removes all axes of size 1."""
     named = visit.node.attribute("axes") is not None or visit.operand(1) is not None
     return moved(visit, axes=() if named else None)
 
 
 @law("Split")
 def split(visit: Visit) -> Outcome:
-    """Scales move along, to the part that their channel is in."""
+    """Scales move with the data, each to the output that its channel is in."""
     return moved(visit, axes=(visit.node.attribute("axis", 0),))
 
 
 @law("Slice")
 def slice_(visit: Visit) -> Outcome:
-    """Scales move along; starts, ends and steps must be known."""
+    """Scales move with the data. Refused if starts, ends or steps depend on the graph's inputs."""
     axes = visit.node.attribute("axes")
     constant = visit.constant(3)
     if constant is not None:
@@ -58,7 +60,7 @@ def slice_(visit: Visit) -> Outcome:
 
 @law("Gather")
 def gather(visit: Visit) -> Outcome:
-    """Scales move along; along an axis where they do not vary the indices may be anything."""
+    """Scales move with the data. Refused if indices along an axis where scales vary depend on the graph's inputs."""
     source, indices, axis = visit.first(), visit.operand(1), visit.node.attribute("axis", 0)
     if indices is not None and None not in (source.shape, indices.shape) and source.name != indices.name:
         axis %= source.rank
@@ -70,7 +72,7 @@ def gather(visit: Visit) -> Outcome:
 
 @law("ReverseSequence")
 def reverse_sequence(visit: Visit) -> Outcome:
-    """It reverses parts of one axis, so what varies along that is tied."""
+    """It reverses parts of the time axis, so scales are tied along that axis."""
     source = visit.first()
     if source.shape is None:
         return source.ids if source.uniform else Refusal("the shape of what it moves is not known")
@@ -79,13 +81,13 @@ def reverse_sequence(visit: Visit) -> Outcome:
 
 @law("Concat")
 def concat(visit: Visit) -> Outcome:
-    """Scales move along; a constant that is not zero keeps its part at scale 1."""
+    """Scales move with the data. The part of a constant that is not zero keeps scale 1."""
     return moved(visit, data=range(len(visit.operands)), axes=(visit.node.attribute("axis", 0),))
 
 
 @law("Expand")
 def expand(visit: Visit) -> Outcome:
-    """Scales pass."""
+    """Scales pass: elements are repeated along axes of size 1."""
     source = visit.first()
     if visit.output_shape() is None and not source.uniform:
         return Refusal("the shape of its output is not known")
@@ -93,14 +95,23 @@ def expand(visit: Visit) -> Outcome:
 
 
 def moving_ids(operand: Operand) -> Ids:
-    """The slots of an operand that may be a constant: one that is all zeros fits any scale."""
+    """Slots of an operand for moving: `ZERO` for a constant of zeros only, which agrees with any scale."""
     if operand.constant is not None and not operand.constant.nonzero().any():
         return np.full((1,) * len(operand.constant.shape), ZERO, np.int64)
     return operand.ids
 
 
 def moved(visit: Visit, data: Sequence[int] = (0,), axes: Sequence[int] | None = None) -> Outcome:
-    """Run the node on the slots of the inputs `data`; it works on `axes` only (None: on all)."""
+    """Run a node on slots instead of values.
+
+    Args:
+        visit: the visit of the node.
+        data: positions of the inputs that are data, whose slots are moved; all other inputs must be constants.
+        axes: the axes that the operator works on; None for all.
+
+    Returns:
+        Slots per output, or a refusal if the shapes or the other inputs are not known.
+    """
     sources = [operand for operand in (visit.operands[position] for position in data) if operand is not None]
     ids = {operand.name: moving_ids(operand) for operand in sources}
     one = ids[sources[0].name]
@@ -116,13 +127,13 @@ def moved(visit: Visit, data: Sequence[int] = (0,), axes: Sequence[int] | None =
     real |= {operand.name: operand.constant.values() for operand in others if operand.constant is not None}
     try:
         results = iter(evaluate(visit.node, real))
-    except Exception as error:  # noqa: BLE001 (whatever the reference implementation raises)
+    except Exception as error:  # noqa: BLE001 (the reference implementation may raise anything)
         return Refusal(f"ONNX's reference implementation does not run it for these shapes ({type(error).__name__})")
     return [squeezed(np.asarray(next(results), np.int64)) if name else one for name in visit.node.outputs]
 
 
 def _broadcast(sources: list[Operand], ids: dict[str, Ids], axes: Sequence[int] | None) -> dict[str, Ids]:
-    """Slots at the real size of the axes worked on, and at one common size along the others."""
+    """Slots broadcast to the real size of the axes worked on, and to one common size along the other axes."""
     shapes = [operand.shape or () for operand in sources]
     rank = len(shapes[0])
     worked = set(range(rank)) if axes is None else {axis % rank for axis in axes}

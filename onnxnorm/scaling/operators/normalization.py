@@ -1,14 +1,17 @@
 """Operators that normalize.
 
-BatchNormalization is a scale and a shift by constants; both its scales are free, while the variance stays as it is,
-since the epsilon beside it would make its scaling inexact::
+BatchNormalization multiplies and shifts by constants of shape `(C,)`. The scales of its input and output are both free.
+The variance is left unchanged, since an epsilon is added to it, which would have to be scaled too::
 
     scale' = scale * s_out / s_in        mean' = mean * s_in        B' = B * s_out
 
-The others divide by a statistic of their own input, with an epsilon: the input must keep its scale, the output is
-free::
+The others divide by a statistic of their own input and an epsilon: the input must keep scale 1, the output is free::
 
     scale' = scale * s_out        B' = B * s_out
+
+Input and output have the same shape, `(N, C, *spatial)`; that of Layer-, RMS- and LpNormalization may be any.
+
+Source: the specification of ONNX's operators of these names, https://onnx.ai/onnx/operators/.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ _OWN_INPUT = "it divides by a statistic of its input with an epsilon, so the inp
 
 @law("BatchNormalization", role="transparent")
 def batch_normalization(visit: Visit) -> Outcome:
-    """Output scales are free; the variance stays. Refused in training mode, where the input's statistics count."""
+    """Output scales are free; the variance stays. Refused in training mode, which uses statistics of the input."""
     parameters = [operand for operand in visit.operands[1:] if operand is not None and operand.constant is not None]
     if len(parameters) != 4:
         return Refusal("its parameters are not constants")
@@ -47,25 +50,25 @@ def batch_normalization(visit: Visit) -> Outcome:
 
 @law("InstanceNormalization", role="transparent")
 def instance_normalization(visit: Visit) -> Outcome:
-    """The input keeps its scale, the output is free by scale and B of shape `(C,)`."""
+    """The input keeps scale 1. Output scales are free, by scale and B of shape `(C,)`."""
     return _normalized(visit, per_channel=True)
 
 
 @law("GroupNormalization", role="transparent")
 def group_normalization(visit: Visit) -> Outcome:
-    """As InstanceNormalization; before opset 21 scale and B have one number per group, so its channels are tied."""
+    """As InstanceNormalization. Before opset 21 scale and B are `(groups,)`, so the channels of a group are tied."""
     return _normalized(visit, per_channel=True)
 
 
 @law("LayerNormalization", "RMSNormalization", role="transparent")
 def layer_normalization(visit: Visit) -> Outcome:
-    """The input keeps its scale, the output is free by scale and B, of the shape of the normalized last axes."""
+    """The input keeps scale 1. Output scales are free, by scale and B, which have the shape of the last axes."""
     return _normalized(visit, per_channel=False)
 
 
 @law("LpNormalization")
 def lp_normalization(visit: Visit) -> Outcome:
-    """`x / |x|` without an epsilon: one scale along the axis cancels, so the output has scale 1 whatever it is."""
+    """`x / |x|` without an epsilon: scales are tied along the axis and cancel, so the output has scale 1."""
     source = visit.first()
     if source.shape is None:
         return Refusal("the shape of its input is not known")
@@ -90,5 +93,5 @@ def _normalized(visit: Visit, *, per_channel: bool) -> Outcome:
 
 
 def _on_channels(out: Ids, shape: tuple[int, ...]) -> Ids:
-    """Slots `(C,)`, or `(groups,)` shared by consecutive channels, put on axis 1."""
+    """Slots `(C,)`, or `(groups,)` that consecutive channels share, as `(1, C, 1, ...)` for a value of this shape."""
     return out.repeat(shape[1] // out.size).reshape(1, -1, *[1] * (len(shape) - 2))

@@ -1,4 +1,9 @@
-"""Pooling, resizing, padding: homogeneous over the axes that they work on, as long as no scale varies along those."""
+"""Pooling, resizing, padding, sampling: homogeneous if no scale varies along the axes that the operator works on.
+
+Inputs and outputs are `(N, C, *spatial)`; Resize and Pad take any shape.
+
+Source: the specification of ONNX's operators of these names, https://onnx.ai/onnx/operators/.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,7 @@ _POINTS = "it says where the operator reads"
 
 @law("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", role="transparent")
 def pool(visit: Visit) -> Outcome:
-    """Scales of channels pass. Indices of maxima, a second output of MaxPool, have no scale."""
+    """Scales of channels pass. The second output of MaxPool, the indices of the maxima, has no scale."""
     source = visit.first()
     if source.shape is None and not source.uniform and source.ids.ndim < 3:
         return Refusal("the shape of its input is not known")
@@ -21,7 +26,7 @@ def pool(visit: Visit) -> Outcome:
 
 @law("GridSample", "RoiAlign", "MaxRoiPool")
 def sample(visit: Visit) -> Outcome:
-    """Scales of channels pass; the input that says where to read keeps its scale."""
+    """Scales of channels pass; the input that says where to read keeps scale 1."""
     source = visit.first()
     if source.shape is None and not source.uniform:
         return Refusal("the shape of its input is not known")
@@ -31,14 +36,14 @@ def sample(visit: Visit) -> Outcome:
 
 @law("MaxUnpool")
 def unpool(visit: Visit) -> Outcome:
-    """Puts values where indices say, with zeros between; they may say anything, so one scale serves all values."""
+    """It moves values to any indices, with zeros elsewhere, so all values share one scale."""
     visit.pin_rest(1, _POINTS)
     return visit.merge_but(visit.first().ids, []).reshape(-1)[:1]
 
 
 @law("Col2Im")
 def columns_to_image(visit: Visit) -> Outcome:
-    """Adds up the columns `(N, C * block, L)` of every channel into an image `(N, C, ...)`."""
+    """It sums the columns `(N, C * block, L)` of a channel into an image `(N, C, *spatial)`, so a channel is tied."""
     source, shape = visit.first(), visit.output_shape()
     if source.uniform:
         return source.ids
@@ -50,7 +55,7 @@ def columns_to_image(visit: Visit) -> Outcome:
 
 @law("Resize", "Upsample", role="transparent")
 def resize(visit: Visit) -> Outcome:
-    """Every mode is linear in the input; a value put outside of it must be 0. Along resized axes scales are tied."""
+    """Scales pass, but are tied along resized axes: all modes are linear. An extrapolation value must be 0."""
     source, shape = visit.first(), visit.output_shape()
     outside = visit.node.attribute("extrapolation_value", 0.0)
     if visit.node.attribute("coordinate_transformation_mode", "") == "tf_crop_and_resize" and outside != 0:
@@ -64,9 +69,9 @@ def resize(visit: Visit) -> Outcome:
 
 
 def _kept_axes(visit: Visit, source: Operand, shape: tuple[int, ...]) -> list[int]:
-    """The axes that a Resize leaves alone: those that it does not name, and those of the factor 1 by its own account.
+    """The axes that a Resize leaves unchanged: those that it does not name, and those whose stated factor is 1.
 
-    Equal sizes are not enough: 5 channels times 1.1 are 5 channels again, each from other places than before.
+    Equal sizes do not suffice: 5 channels times 1.1 give 5 channels again, but interpolated at other positions.
     """
     node, rank = visit.node, source.rank
     listed = node.attribute("axes")
@@ -87,7 +92,7 @@ def _kept_axes(visit: Visit, source: Operand, shape: tuple[int, ...]) -> list[in
 
 @law("Pad", role="transparent")
 def pad(visit: Visit) -> Outcome:
-    """Scales pass with zeros, which fit any scale, and with edge, reflect and wrap. Another value is refused."""
+    """Scales pass. Padding by 0, edge, reflect and wrap agree with any scale; another constant is refused."""
     if visit.node.attribute("mode", "constant") == "constant":
         value, given = np.asarray(visit.node.attribute("value", 0.0)), visit.operand(2)
         if given is not None:
@@ -104,7 +109,7 @@ def pad(visit: Visit) -> Outcome:
 
 
 def _padded_axes(visit: Visit, source: Operand) -> list[int] | None:
-    """The axes that a Pad pads or crops, where known."""
+    """The axes that a Pad pads or crops, or None if they are not known."""
     if source.shape is None:
         return None
     rank, constant, named = source.rank, visit.constant(1), visit.constant(3)
@@ -117,5 +122,5 @@ def _padded_axes(visit: Visit, source: Operand) -> list[int] | None:
 
 @law("CenterCropPad")
 def center_crop_pad(visit: Visit) -> Outcome:
-    """Scales move along; zeros fit any scale."""
+    """Scales move with the data; padded zeros agree with any scale."""
     return moved(visit)

@@ -1,8 +1,12 @@
 """Multiplication and division.
 
-By a constant: nothing changes. Of two activations: the scale of the result is the product of two scales. If one of
-them is pinned, the other passes through; otherwise the smaller operand, the gate, is pinned. Which it is, is known
-only when the walk is over: the law states the product, and `groups.solve` decides.
+By a constant, scales pass and nothing changes. For two activations, the scale of the result is the product (or the
+quotient) of their scales. If one of the two is pinned, the other scale passes; otherwise the smaller operand, the gate,
+is pinned. Which case applies is known only after the walk, so the law states the product, and `groups.solve` decides.
+
+Operands have any shapes that broadcast against each other.
+
+Source: the specification of ONNX's operators Mul and Div, https://onnx.ai/onnx/operators/.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ _UNALIGNED = "the shapes of what it multiplies are not known"
 
 @law("Mul", role="transparent")
 def multiply(visit: Visit) -> Outcome:
-    """By a constant scales pass. Of two activations one stays at 1 (a pinned or the smaller one); the other passes."""
+    """By a constant, scales pass. Of two activations, the pinned or else the smaller has scale 1; the other passes."""
     a, b = visit.present()
     if a.constant is not None or b.constant is not None:
         return _passed(visit, *((b, a) if a.constant is not None else (a, b)))
@@ -31,7 +35,7 @@ def multiply(visit: Visit) -> Outcome:
 
 @law("Div", role="transparent")
 def divide(visit: Visit) -> Outcome:
-    """By a constant, scales pass. By an activation as for Mul; a constant divided by an activation is refused."""
+    """By a constant, scales pass. By an activation, as for Mul. A constant divided by an activation is refused."""
     a, b = visit.present()
     if b.constant is not None:
         return _passed(visit, a, b)
@@ -52,6 +56,6 @@ def _passed(visit: Visit, operand: Operand, constant: Operand) -> Outcome:
 
 
 def _result(visit: Visit, a: Operand, b: Operand) -> Ids:
-    """New slots for the product of two values; none where either is zero."""
+    """New slots for the product of two values, in the shape of both broadcast; `ZERO` where either is zero."""
     left, right = np.broadcast_arrays(a.ids, b.ids)
     return np.where((left == ZERO) | (right == ZERO), ZERO, visit.fresh(*left.shape))

@@ -1,4 +1,9 @@
-"""Reductions that are homogeneous of degree one: all that is reduced into one number must share one scale."""
+"""Reductions that are homogeneous of degree one: elements that are reduced into one number must share one scale.
+
+The input has any shape. The output has size 1 on reduced axes, or lacks them.
+
+Source: the specification of ONNX's operators of these names, https://onnx.ai/onnx/operators/.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ from onnxnorm.scaling.slots import Ids
 
 @law("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
 def reduce(visit: Visit) -> Outcome:
-    """What is reduced into one number shares a scale: over channels they are tied, over space scales pass."""
+    """Scales are tied along the reduced axes: over channels all share one scale, over spatial axes scales pass."""
     source = visit.first()
     if source.uniform:
         return source.ids.reshape(())
@@ -33,7 +38,7 @@ def reduce(visit: Visit) -> Outcome:
 
 @law("CumSum")
 def cumsum(visit: Visit) -> Outcome:
-    """What lies along its axis is tied."""
+    """Scales are tied along the axis over which it sums."""
     source, axis = visit.first(), visit.constant(1)
     if source.uniform:
         return source.ids
