@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from typer.testing import CliRunner
 
+import onnxnorm
 from onnxnorm import api
 from onnxnorm.cli.app import app
 from onnxnorm.model.files import Model
