@@ -224,7 +224,7 @@ def test_float16_inputs_of_a_model_are_measured() -> None:
 def test_constants_of_rank_0(home: str) -> None:
     """A third of real networks have one; the converter to float16 takes no array without axes."""
     proto = model(
-        "a = Conv(x, w) m = Mul(a, k) y = Relu(m)", {"x": ("n", 3, 8, 8)}, {"w": rand(4, 3, 3, 3), "k": np.float32(0.3)}
+        "a = Conv(x, w) m = Mul(a, k) z = Relu(m)", {"x": ("n", 3, 8, 8)}, {"w": rand(4, 3, 3, 3), "k": np.float32(0.3)}
     )
     if home == "node":
         (tensor,) = (t for t in proto.graph.initializer if t.name == "k")

@@ -66,7 +66,7 @@ def gather(visit: Visit) -> Outcome:
         axis %= source.rank
         before, along, after = source.ids.shape[:axis], source.ids.shape[axis], source.ids.shape[axis + 1 :]
         if along == 1:
-            return source.ids.reshape(*before, *[1] * indices.rank, *after)
+            return source.ids.reshape((*before, *[1] * indices.rank, *after))
     return moved(visit, axes=(axis,))
 
 
