@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.model.shapes import evaluate
+from onnxnorm.model.evaluation import evaluate
 from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
 from onnxnorm.scaling.slots import ZERO, Ids, at_rank, squeezed
 
