@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import ml_dtypes
 import numpy as np
@@ -136,6 +136,10 @@ class Preprocessing:
     def from_json(cls, record: Mapping[str, Any]) -> Preprocessing:
         """Return the recipe that `to_json` wrote. Raises StatisticsError if the record is damaged."""
         try:
+            if record["layout"] not in get_args(Layout) or record["channels"] not in get_args(Channels):
+                raise ValueError("layout or channels")
+            if record["resize"] not in get_args(Resize):
+                raise ValueError("resize")
             size = record["size"]
             return cls(
                 preset=str(record["preset"]),
@@ -149,7 +153,7 @@ class Preprocessing:
                 dtype=np.dtype(record["dtype"]),
                 draft=int(record.get("draft", 0)),
             )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError, OptionError) as error:
             raise StatisticsError(f"the record of the preprocessing is damaged ({error!r}); calibrate again") from error
 
     def _keeps_pixels(self) -> bool:
