@@ -23,11 +23,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from onnxnorm.calibration.surgeon import export_graph, import_graph
 from onnxnorm.calibration.taps import Positions, Tap, add_raw, add_tap, pools
 from onnxnorm.errors import DataError, ModelError
+from onnxnorm.model.boundary import model_errors
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph, all_names
 from onnxnorm.model.shapes import shorten_domain
@@ -118,13 +119,14 @@ def sites_of(layers: Iterable[Layer], measure: Iterable[str] = ()) -> tuple[Site
     return (*sites, *(replace(site, measure=average) for average in averages for site in sites))
 
 
+@model_errors("the graph")
 def make_probe(model: Model, graph: Graph, sites: Sequence[Site], *, histograms: bool = False) -> Probe:
     """Build the probe for these sites; with `histograms`, values are outputs too. Raises ModelError without sites."""
     if not sites:
         raise ModelError("the model has no convolutions to normalize; with --filters all, dense layers count too")
     proto, folder = model.in_place() or (model.to_proto(), None)
     shorten_domain(proto)
-    surgeon = gs.import_onnx(proto)
+    surgeon = import_graph(proto)
     tensors = surgeon.tensors()
     surgeon.outputs = []
     taps = []
@@ -141,7 +143,7 @@ def make_probe(model: Model, graph: Graph, sites: Sequence[Site], *, histograms:
         add_tap(surgeon, tensors[site.value], graph, tap)
         taps.append(tap)
     surgeon.cleanup(recurse_subgraphs=False, remove_unused_graph_inputs=True).toposort()
-    probe = gs.export_onnx(surgeon, do_type_check=False)
+    probe = export_graph(surgeon)
     probe.ir_version = max(4, model.proto.ir_version)
     return Probe(probe, folder, tuple(taps))
 

@@ -6,9 +6,9 @@ says precisely what the network saw. `preprocessing_for` makes it from a preset,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import ml_dtypes
 import numpy as np
@@ -42,6 +42,17 @@ def channel_count(channels: Channels) -> int:
     return 1 if channels == "gray" else 3
 
 
+def _one_of(kind: Any) -> Callable[[str], str]:
+    """Return what reads one of the values of a Literal type."""
+
+    def read(value: str) -> str:
+        if value not in get_args(kind):
+            raise ValueError(f"{value!r} is none of {', '.join(get_args(kind))}")
+        return value
+
+    return read
+
+
 def _read_numbers(values: Sequence[float]) -> tuple[float, ...]:
     return tuple(map(float, values))
 
@@ -72,13 +83,13 @@ class Preprocessing:
     """
 
     preset: str = field(metadata={"read": str})
-    channels: Channels = field(metadata={"read": str})
+    channels: Channels = field(metadata={"read": _one_of(Channels)})
     divisor: float = field(metadata={"read": float})
     mean: tuple[float, ...] = field(metadata={"read": _read_numbers})
     std: tuple[float, ...] = field(metadata={"read": _read_numbers})
     size: tuple[int, int] | None = field(metadata={"read": _read_size})
-    resize: Resize = field(metadata={"read": str})
-    layout: Layout = field(metadata={"read": str})
+    resize: Resize = field(metadata={"read": _one_of(Resize)})
+    layout: Layout = field(metadata={"read": _one_of(Layout)})
     dtype: np.dtype[Any] = field(metadata={"read": np.dtype})
     draft: int = field(default=0, metadata={"read": int})
 
@@ -143,7 +154,7 @@ class Preprocessing:
         try:
             readers = {item.name: item.metadata["read"] for item in fields(cls)}
             return cls(**{name: read(record[name]) for name, read in readers.items() if name in record})
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError, OptionError) as error:
             raise StatisticsError(f"the record of the preprocessing is damaged ({error!r}); calibrate again") from error
 
     def _keeps_pixels(self) -> bool:
