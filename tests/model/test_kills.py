@@ -284,7 +284,7 @@ def test_permissions_stay(tmp_path: Path) -> None:
 # --- the lock --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(atomic.fcntl is None, reason="there are no locks here")
+@pytest.mark.skipif(os.name == "nt", reason="there are no locks here")
 def test_a_lock_is_waited_for_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that holds the lock and was stopped must not stop the others."""
     monkeypatch.setattr(atomic, "_PATIENCE", 0.1)
