@@ -182,7 +182,10 @@ def locked(folder: Path) -> Iterator[None]:
 
     The lock ends with the process. Where there are no locks, or one is held for half a minute, it goes on without.
     """
-    descriptor = None if fcntl is None else os.open(folder, os.O_RDONLY)
+    descriptor = None
+    if fcntl is not None:
+        with suppress(OSError):  # a folder that may be written but not read
+            descriptor = os.open(folder, os.O_RDONLY)
     try:
         if descriptor is not None:
             _wait_for(descriptor)

@@ -279,3 +279,15 @@ def test_permissions_stay(tmp_path: Path) -> None:
     (tmp_path / "s").chmod(0o440)
     atomic.write_atomically(tmp_path / "s", b"new", StatisticsError)
     assert ((tmp_path / "s").read_bytes(), stat.S_IMODE((tmp_path / "s").stat().st_mode)) == (b"new", 0o440)
+
+
+# --- the lock --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no locks here")
+def test_a_lock_is_waited_for_but_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that holds the lock and was stopped must not stop the others."""
+    monkeypatch.setattr(atomic, "_PATIENCE", 0.1)
+    with atomic.locked(tmp_path):
+        Model.open(network()).write(tmp_path / "m.onnx")
+    assert contents(tmp_path).keys() == {"m.onnx"}
