@@ -152,8 +152,8 @@ def _enlarge(random: np.random.Generator, proto: onnx.ModelProto) -> None:
 
 
 def _double_functions(random: np.random.Generator, proto: onnx.ModelProto) -> None:
-    """Add functions each of which calls the one before twice, so that the last one stands for very many nodes."""
-    if not proto.graph.node:
+    """Sometimes add functions, each of which calls the one before twice: the last stands for very many nodes."""
+    if not proto.graph.node or random.integers(20):
         return
     imports = [onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("twice", 1)]
     proto.opset_import.append(imports[1])
@@ -167,7 +167,7 @@ def _double_functions(random: np.random.Generator, proto: onnx.ModelProto) -> No
 
 
 def _crowd(random: np.random.Generator, proto: onnx.ModelProto) -> None:
-    """Add very many initializers; the last one has the name of another."""
+    """Sometimes add very many initializers; the last one has the name of another."""
     if random.integers(20) == 0:
         names = [*(f"more{number}" for number in range(40_000)), "more39999"]
         proto.graph.initializer.extend(onnx.TensorProto(name=name, data_type=1, float_data=[1.0]) for name in names)

@@ -17,7 +17,22 @@ ODD_INTEGERS = (
     *(2**31 - 1, 2**31, -(2**31), 2**32, 2**40, 2**62, 2**63 - 1, -(2**63)),
 )
 ODD_TEXTS = ("", " ", "x", "0", "-1", "nan", "../x", "/", "a\x00b", "\n", "é", "\U0001f600", "\x1b[31m", "n" * 300)
-_ODD_VALUES: tuple[Any, ...] = (None, True, False, 0.5, -0.0, 1e308, float("nan"), float("inf"), [], {}, [[]], [None], {"": 0}, 10**40)
+_ODD_VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    False,
+    0.5,
+    -0.0,
+    1e308,
+    float("nan"),
+    float("inf"),
+    [],
+    {},
+    [[]],
+    [None],
+    {"": 0},
+    10**40,
+)
 _WIDTHS = (1, 2, 4, 8)
 
 
