@@ -33,7 +33,7 @@ def _seeds() -> Mapping[str, Files]:
     plain = {"c.npy": _npy(values), "f.npy": _npy(np.asfortranarray(values)), "big.npy": _npy(values.astype(">f4"))}
     packed = {
         f"{method}{order}.npz": _npz({"x.npy": _npy(np.asarray(values, order=order))}, method)
-        for method in _METHODS
+        for method in _METHODS[:2]
         for order in ("C", "F")
     }
     two = _npz({"x.npy": _npy(values), "z.npy": _npy(values[:, 0])}, zipfile.ZIP_STORED)
@@ -69,7 +69,7 @@ def _damage(random: np.random.Generator) -> Files:
         return {name: _bomb()}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {info.filename: archive.read(info) for info in archive.infolist()}
-        method = archive.infolist()[0].compress_type
+        method = pick(random, _METHODS) if random.integers(9) == 0 else archive.infolist()[0].compress_type
     chosen = pick(random, sorted(members))
     damaged = _array(random, members.pop(chosen))
     members[pick(random, _NAMES) if random.integers(4) == 0 else chosen] = damaged

@@ -55,7 +55,12 @@ class Tally:
 
 
 def run_cases(
-    target: str, first: int, cases: int | None, seconds: float, found: Callable[[Finding], None] = lambda _: None
+    target: str,
+    first: int,
+    cases: int | None,
+    seconds: float,
+    found: Callable[[Finding], None] = lambda _: None,
+    limit: int = SECONDS,
 ) -> Tally:
     """Run the cases with the seeds `first`, `first` + 1, ... of a target.
 
@@ -65,12 +70,13 @@ def run_cases(
         cases: number of cases; None for as many as the time allows.
         seconds: after this time no case is begun.
         found: called with the first finding of each place.
+        limit: seconds that a case may take.
     """
     tally, started = Tally(), time.monotonic()
     seed, stop = first, None if cases is None else first + cases
     while (stop is None or seed < stop) and time.monotonic() - started < seconds:
         count = _CHUNK if stop is None else min(_CHUNK, stop - seed)
-        for entry in _chunk(target, seed, count, started + seconds):
+        for entry in _chunk(target, seed, count, limit, started + seconds):
             seed = entry["end"] + 1
             if entry["outcome"] in {"result", "refused"}:
                 tally.outcomes[entry["outcome"]] += 1
@@ -83,19 +89,20 @@ def run_cases(
     return tally
 
 
-def _chunk(target: str, first: int, count: int, until: float) -> Iterator[dict[str, Any]]:
+def _chunk(target: str, first: int, count: int, limit: int, until: float) -> Iterator[dict[str, Any]]:
     """Yield how each case ended, in order; the last one is that which ended the process, if one did."""
     with tempfile.TemporaryDirectory(prefix="onnxnorm-fuzz-") as folder:
         log = Path(folder) / "log"
-        command = [sys.executable, "-m", "tools.fuzz.worker", target, str(first), str(count), str(log)]
+        numbers = map(str, (first, count, limit))
+        command = [sys.executable, "-m", "tools.fuzz.worker", target, *numbers, str(log)]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             try:
-                yield from _entries(process, log, until)
+                yield from _entries(process, log, limit, until)
             finally:
                 process.kill()
 
 
-def _entries(process: subprocess.Popen[str], log: Path, until: float) -> Iterator[dict[str, Any]]:
+def _entries(process: subprocess.Popen[str], log: Path, limit: int, until: float) -> Iterator[dict[str, Any]]:
     assert process.stdout is not None
     lines: queue.Queue[str | None] = queue.Queue()
     threading.Thread(target=_pass_on, args=(process.stdout, lines), daemon=True).start()
@@ -121,7 +128,7 @@ def _entries(process: subprocess.Popen[str], log: Path, until: float) -> Iterato
             if time.monotonic() > until:
                 return
         else:
-            running, since, allowed = entry, time.monotonic(), SECONDS + _GRACE
+            running, since, allowed = entry, time.monotonic(), limit + _GRACE
     code = process.wait()
     if running is not None:
         yield _ended(log, running["start"], code)

@@ -36,8 +36,8 @@ class Target:
 
 
 def load_target(name: str) -> Target:
-    """Return the target of this name: the `TARGET` of its module."""
-    target: Target = import_module(f"tools.fuzz.{name}").TARGET
+    """Return the target of this name: the `TARGET` of its module, which is in this package if it has no dots."""
+    target: Target = import_module(name if "." in name else f"tools.fuzz.{name}").TARGET
     return target
 
 

@@ -1,9 +1,9 @@
 """Runs cases of one target in a process of its own, and says of each how it ended, one JSON object a line.
 
-    python -m tools.fuzz.worker TARGET FIRST COUNT LOG
+    python -m tools.fuzz.worker TARGET FIRST COUNT SECONDS LOG
 
-A case that takes too long ends the process, and so may one that crashes; tracebacks of those go to the file LOG. The
-process that started this one watches its memory, and asks for a traceback by SIGUSR1 before it ends it.
+A case that takes longer than SECONDS ends the process, and so may one that crashes; tracebacks of those go to the file
+LOG. The process that started this one watches its memory, and asks for a traceback by SIGUSR1 before it ends it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,7 +26,7 @@ from tools.fuzz.target import Files, Target, generator, load_target
 __all__ = ["MEMORY", "SECONDS", "main", "peak_memory"]
 
 SECONDS = 10
-"""Seconds that a case may take."""
+"""Seconds that a case may take, unless others are given."""
 MEMORY = 1 << 30
 """Bytes of memory that a case may take, beyond what the process has before it."""
 _ADDRESSES = 6 << 30  # of address space; more is refused, so that no case takes the memory of the machine
@@ -43,7 +43,7 @@ def peak_memory(process: int) -> int:
 
 def main() -> int:
     """Run the cases FIRST, FIRST + 1, ... of a target."""
-    name, first, count, log = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    name, first, count, seconds, log = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
     target = load_target(name)
     with Path(log).open("w", encoding="utf-8") as stream, _said_aloud() as out:
         target.seeds()  # made before the first case, and no part of it
@@ -54,7 +54,8 @@ def main() -> int:
         warnings.simplefilter("ignore")
         try:
             for seed in range(first, first + count):
-                _run_case(target, seed, stream, lambda entry: print(json.dumps(entry), file=out, flush=True))
+                for entry in _run_case(target, seed, seconds, stream):
+                    print(json.dumps(entry), file=out, flush=True)
         except Exception:
             traceback.print_exc(file=stream)
             raise
@@ -86,17 +87,18 @@ def _used_addresses() -> int:
         return 1 << 36
 
 
-def _run_case(target: Target, seed: int, log: IO[str], say: Callable[[dict[str, Any]], None]) -> None:
+def _run_case(target: Target, seed: int, seconds: int, log: IO[str]) -> Iterator[dict[str, Any]]:
+    """Run a case, and yield its beginning and its end."""
     random = generator(target.name, seed)
     files = target.damage(random)
     _reset_peak()
     before = peak_memory(os.getpid())
-    say({"start": seed, "memory": before})
+    yield {"start": seed, "memory": before}
     with tempfile.TemporaryDirectory(prefix="onnxnorm-fuzz-") as folder:
         _write(Path(folder), files)
         log.seek(0)
         log.truncate()
-        faulthandler.dump_traceback_later(SECONDS, exit=True, file=log)
+        faulthandler.dump_traceback_later(seconds, exit=True, file=log)
         try:
             target.read(Path(folder), random)
             entry: dict[str, Any] = {"outcome": "result"}
@@ -108,7 +110,7 @@ def _run_case(target: Target, seed: int, log: IO[str], say: Callable[[dict[str, 
             faulthandler.cancel_dump_traceback_later()
     if peak_memory(os.getpid()) - before > MEMORY:
         entry = {"outcome": "memory", "text": entry.get("text", ""), "frames": entry.get("frames", [])}
-    say(entry | {"end": seed})
+    yield entry | {"end": seed}
 
 
 def _finding(error: BaseException) -> dict[str, Any]:
