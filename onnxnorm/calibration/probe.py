@@ -15,6 +15,7 @@ are counted into histograms here, one value after the other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,53 +23,21 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from onnxnorm.calibration.surgeon import export_graph, import_graph
+from onnxnorm.calibration.taps import Positions, Tap, add_raw, add_tap, pools
 from onnxnorm.errors import DataError, ModelError
+from onnxnorm.model.boundary import model_errors
 from onnxnorm.model.files import Model
-from onnxnorm.model.graph import Graph
+from onnxnorm.model.graph import Graph, all_names
 from onnxnorm.model.shapes import shorten_domain
 from onnxnorm.scaling.filters import Layer, Site
 from onnxnorm.statistics import Moments, Value, Weighting
 from onnxnorm.statistics.histograms import Histogram
-from onnxnorm.statistics.measures import MEANS, measured, operators_of
+from onnxnorm.statistics.measures import MEANS, measured
 
 __all__ = ["Probe", "make_probe", "sites_of"]
-
-WINDOW = 16
-
-
-@dataclass(frozen=True)
-class Tap:
-    """A measured site, and the outputs of the probe that hold its mean, its largest magnitude, its shape and itself.
-
-    There is a magnitude only for the mean by which a layer is measured, a shape only if it is not known before a run,
-    and the value itself only for a histogram; the other names are empty.
-    """
-
-    site: Site
-    mean: str
-    largest: str
-    windowed: bool
-    shape: str = ""
-    raw: str = ""
-
-    def spread(self, shape: tuple[int, ...], batch: int) -> Positions:
-        """Return the positions of a value of this shape, for a batch of `batch` samples."""
-        positions = int(np.prod(shape, dtype=np.int64)) // (shape[self.site.axis] * batch)
-        if not self.windowed:
-            return Positions(positions, 1.0)
-        spatial = np.asarray(shape[2:], np.float64)
-        return Positions(positions, float(np.prod(np.ceil((spatial + WINDOW - 1) / WINDOW) * WINDOW / spatial)))
-
-
-@dataclass(frozen=True)
-class Positions:
-    """Number of positions in one sample of a value, and the factor from the probe's mean to the mean over them."""
-
-    positions: int
-    factor: float
 
 
 @dataclass(frozen=True)
@@ -93,7 +62,8 @@ class Probe:
     ) -> dict[Value, Moments]:
         """Return the moments of the samples of a batch. Raises DataError if an activation is not finite.
 
-        Values are concatenated along their channels and summed together, because there may be many small values.
+        Values are concatenated along their channels and summed together, because there may be many small values. A
+        value without rows (no detections, say) is measured on no images here.
 
         Args:
             results: the outputs of the probe by name.
@@ -109,24 +79,25 @@ class Probe:
             for tap, spread in zip(self.taps, spreads, strict=True)
         ]
         widths = [array.shape[2] for array in rows]
-        means = np.concatenate([array.mean(axis=1, dtype=np.float64) for array in rows], axis=1)
+        means = np.concatenate([_means(array) for array in rows], axis=1)
         means *= np.repeat([spread.factor for spread in known], widths)
         sums, squares = means.sum(axis=0), np.einsum("nc,nc->c", means, means)
         if not np.isfinite(sums).all():
             raise self._not_finite(means, widths, names)
         moments, end = {}, 0
-        for tap, spread, width in zip(self.taps, known, widths, strict=True):
+        for tap, spread, array, width in zip(self.taps, known, rows, widths, strict=True):
             here = slice(end, end := end + width)
-            weight = float(spread.positions if weighting == "position" else 1)
+            images = count if array.shape[1] else 0
+            weight = float(spread.positions if weighting == "position" else 1) if images else 0.0
             largest = _rows(results[tap.largest], batch, tap.site.value)[:count] if tap.largest else means[:, here]
             moments[Value(tap.site.value, tap.site.measure)] = Moments(
-                images=count,
-                weight=count * weight,
-                weight_squares=count * weight**2,
+                images=images,
+                weight=images * weight,
+                weight_squares=images * weight**2,
                 total=weight * sums[here],
                 square_total=weight**2 * sums[here],
                 squares=weight**2 * squares[here],
-                largest=largest.reshape(-1, width).max(axis=0).astype(np.float64),
+                largest=largest.reshape(-1, width).max(axis=0, initial=0.0).astype(np.float64),
                 histogram=_histogram(results[tap.raw], tap.site, count, batch) if tap.raw else None,
             )
         return moments
@@ -148,141 +119,57 @@ def sites_of(layers: Iterable[Layer], measure: Iterable[str] = ()) -> tuple[Site
     return (*sites, *(replace(site, measure=average) for average in averages for site in sites))
 
 
+@model_errors("the graph")
 def make_probe(model: Model, graph: Graph, sites: Sequence[Site], *, histograms: bool = False) -> Probe:
     """Build the probe for these sites; with `histograms`, values are outputs too. Raises ModelError without sites."""
     if not sites:
         raise ModelError("the model has no convolutions to normalize; with --filters all, dense layers count too")
     proto, folder = model.in_place() or (model.to_proto(), None)
     shorten_domain(proto)
-    surgeon = gs.import_onnx(proto)
+    surgeon = import_graph(proto)
     tensors = surgeon.tensors()
     surgeon.outputs = []
     taps = []
+    prefix = _unused_prefix(proto)
     for index, site in enumerate(sites):
-        shape = "" if site.value in graph.shapes else f"onnxnorm_shape_{index}"
-        largest = f"onnxnorm_max_{index}" if site.measure in MEANS else ""
-        raw = _add_raw(surgeon, tensors[site.value], graph, site, index) if histograms and largest else ""
-        tap = Tap(site, f"onnxnorm_mean_{index}", largest, _pools(graph, site), shape, raw)
-        _add_tap(surgeon, tensors[site.value], graph, tap)
+        shape = "" if site.value in graph.shapes else f"{prefix}_shape_{index}"
+        largest = f"{prefix}_max_{index}" if site.measure in MEANS else ""
+        raw = (
+            add_raw(surgeon, tensors[site.value], graph, site, f"{prefix}_raw_{index}")
+            if histograms and largest
+            else ""
+        )
+        tap = Tap(site, f"{prefix}_mean_{index}", largest, pools(graph, site), shape, raw)
+        add_tap(surgeon, tensors[site.value], graph, tap)
         taps.append(tap)
     surgeon.cleanup(recurse_subgraphs=False, remove_unused_graph_inputs=True).toposort()
-    probe = gs.export_onnx(surgeon, do_type_check=False)
+    probe = export_graph(surgeon)
     probe.ir_version = max(4, model.proto.ir_version)
     return Probe(probe, folder, tuple(taps))
 
 
-def _pools(graph: Graph, site: Site) -> bool:
-    """Whether pooling operators can be used: channels on axis 1, positions behind it, and a supported element type."""
-    rank, dtype = _form(graph, site)
-    return site.axis == 1 and rank >= 3 and dtype != onnx.TensorProto.DOUBLE
-
-
-def _form(graph: Graph, site: Site) -> tuple[int, int]:
-    """Return rank and element type of a value; behind an unknown operator, those of the weight of its layer."""
-    if site.value in graph.shapes:
-        return len(graph.shapes[site.value]), graph.types[site.value]
-    layer = next(node for node in graph.nodes if site.value in node.outputs)
-    weight = graph.constants[layer.inputs[1]]
-    return len(weight.shape), onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)
-
-
-def _add_raw(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, site: Site, index: int) -> str:
-    """Make a value an output in float32, and return the output's name: its own name if it is float32 already."""
-    if _form(graph, site)[1] != onnx.TensorProto.FLOAT:
-        value = _append(surgeon, "Cast", value, f"onnxnorm_raw_{index}", {"to": onnx.TensorProto.FLOAT})
-    if all(output is not value for output in surgeon.outputs):
-        value.dtype, value.shape = np.dtype(np.float32), None
-        surgeon.outputs.append(value)
-    return str(value.name)
-
-
-def _add_tap(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: Tap) -> None:
-    rank, dtype = _form(graph, tap.site)
-    if tap.shape:
-        shape = _append(surgeon, "Shape", value, tap.shape, {})
-        shape.dtype = np.dtype(np.int64)
-        surgeon.outputs.append(shape)
-    if dtype not in {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}:
-        value = _append(surgeon, "Cast", value, f"{tap.mean}_float", {"to": onnx.TensorProto.FLOAT})
-    for operator in operators_of(tap.site.measure):
-        twice = [value] if operator == "Mul" else []
-        value = _append(surgeon, operator, value, f"{tap.mean}_{operator.lower()}", {}, *twice)
-    size = value
-    if tap.largest and not _never_negative(value, graph):
-        size = _append(surgeon, "Abs", value, f"{tap.largest}_abs", {})
-    outputs = []
-    if tap.windowed:
-        windows = _append(surgeon, "AveragePool", value, f"{tap.mean}_windows", _windows(rank - 2))
-        outputs.append(_append(surgeon, "GlobalAveragePool", windows, tap.mean, {}))
-        if tap.largest:
-            outputs.append(_append(surgeon, "GlobalMaxPool", size, tap.largest, {}))
-    else:
-        axes = [axis for axis in range(1, rank) if axis != tap.site.axis]
-        outputs.append(_mean(surgeon, value, tap.mean, axes))
-        if tap.largest:
-            outputs.append(_reduce(surgeon, "ReduceMax", size, tap.largest, axes))
-    for output in outputs:
-        output.dtype = np.dtype(np.float64 if dtype == onnx.TensorProto.DOUBLE else np.float32)
-        surgeon.outputs.append(output)
-
-
-def _never_negative(value: gs.Tensor, graph: Graph) -> bool:
-    """Whether a value cannot be negative, because of the operator that makes it; other values need an Abs."""
-    if not value.inputs:
-        return False
-    node = value.inputs[0]
-    if node.op == "Cast":
-        return _never_negative(node.inputs[0], graph)
-    if node.op == "Clip":
-        low = graph.constants.get(node.inputs[1].name) if len(node.inputs) > 1 else None
-        return bool((np.asarray(low.values(), np.float64) >= 0).all() if low else node.attrs.get("min", -1.0) >= 0)
-    return node.op in {"Abs", "Relu", "Sigmoid", "Softplus", "HardSigmoid"}
-
-
-def _windows(axes: int) -> dict[str, Any]:
-    """Return attributes with equal pads on all sides: ONNX Runtime before 1.25 confuses unequal ones (opset 19 on)."""
-    return {
-        "kernel_shape": [WINDOW] * axes,
-        "strides": [WINDOW] * axes,
-        "pads": [WINDOW - 1] * (2 * axes),
-        "count_include_pad": 1,
-    }
-
-
-def _mean(surgeon: gs.Graph, value: gs.Tensor, name: str, axes: list[int]) -> gs.Variable:
-    """Append means over one axis after the other, which is more precise, as the windows are."""
-    for axis in reversed(axes[1:]):
-        value = _reduce(surgeon, "ReduceMean", value, f"{name}_{axis}", [axis])
-    return _reduce(surgeon, "ReduceMean", value, name, axes[:1])
-
-
-def _reduce(surgeon: gs.Graph, op: str, value: gs.Tensor, name: str, axes: list[int]) -> gs.Variable:
-    if not axes:
-        return _append(surgeon, "Identity", value, name, {})
-    if surgeon.opset < 18:
-        return _append(surgeon, op, value, name, {"axes": axes, "keepdims": 0})
-    constant = gs.Constant(f"{name}_axes", np.asarray(axes, np.int64))
-    output = gs.Variable(name)
-    surgeon.nodes.append(gs.Node(op, name, {"keepdims": 0}, [value, constant], [output]))
-    return output
-
-
-def _append(
-    surgeon: gs.Graph, op: str, value: gs.Tensor, name: str, attributes: dict[str, Any], *more: gs.Tensor
-) -> gs.Variable:
-    output = gs.Variable(name)
-    surgeon.nodes.append(gs.Node(op, name, attributes, [value, *more], [output]))
-    return output
+def _unused_prefix(proto: onnx.ModelProto) -> str:
+    """Return a prefix that no value and no node of a model begins with."""
+    names = all_names(proto.graph) | {node.name for node in proto.graph.node}
+    prefix = "onnxnorm"
+    while any(name.startswith(prefix) for name in names):
+        prefix += "_"
+    return prefix
 
 
 def _rows(result: NDArray[Any], batch: int, value: str) -> NDArray[Any]:
     """Return an output as `(batch, k, channels)`: k rows for each sample. Raises ModelError if that does not fit."""
-    channels = result.size // result.shape[0]
+    channels = math.prod(result.shape[1:])
     if result.shape[0] % batch:
         raise ModelError(
             f"value {value!r} has {result.shape[0]} rows for {batch} samples: its first axis is not the batch"
         )
-    return result.reshape(batch, -1, channels)
+    return result.reshape(batch, result.shape[0] // batch, channels)
+
+
+def _means(rows: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the means over the rows of each sample, `(batch, channels)`; 0 without rows."""
+    return np.asarray(rows.mean(axis=1, dtype=np.float64) if rows.shape[1] else np.zeros((len(rows), rows.shape[2])))
 
 
 def _histogram(raw: NDArray[np.float32], site: Site, count: int, batch: int) -> Histogram:

@@ -15,7 +15,8 @@ from functools import lru_cache
 import numpy as np
 
 from onnxnorm.calibration.options import CalibrationOptions
-from onnxnorm.calibration.probe import Positions, Probe, make_probe, sites_of
+from onnxnorm.calibration.probe import Probe, make_probe, sites_of
+from onnxnorm.calibration.taps import Positions
 from onnxnorm.data.batches import Batch, Skipped, pad_batch
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs

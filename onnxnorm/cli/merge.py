@@ -27,6 +27,7 @@ def merge(
     terminal = Terminal(output_options)
     check_target(output, stats)
     merged = api.merge(list(stats))
-    merged.save(output)
+    result = summary(merged) | {"output": str(output)}
     tell_statistics(terminal, merged)
-    terminal.show_json(summary(merged) | {"output": str(output)})
+    merged.save(output)  # last, so that statistics that cannot be shown leave no file behind
+    terminal.show_json(result)

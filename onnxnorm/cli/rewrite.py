@@ -17,7 +17,7 @@ from onnxnorm.rewriting import Rewriting, needs_images, sidecar_path
 __all__ = ["NAME", "rewrite", "summary", "tell_rewritten"]
 
 NAME = "rewrite"
-_CLONES_SHOWN = 5
+_SHOWN = 5  # clones, and layers with limited scales
 _HALF = 0.5  # share of live filters at the target below which the obstacle is named
 
 
@@ -54,10 +54,10 @@ def tell_rewritten(terminal: Terminal, done: api.Rewritten) -> None:
     for note in _notes(done.rewriting):
         terminal.show(note)
     clones = done.rewriting.clones
-    for clone in clones[:_CLONES_SHOWN]:
+    for clone in clones[:_SHOWN]:
         terminal.say(f"constant {clone.constant!r} is shared; {clone.node!r} now reads its own copy, {clone.clone!r}")
-    if len(clones) > _CLONES_SHOWN:
-        terminal.say(f"... and {len(clones) - _CLONES_SHOWN} more such copies")
+    if len(clones) > _SHOWN:
+        terminal.say(f"... and {len(clones) - _SHOWN} more such copies")
     if done.rewriting.bounds:
         terminal.say(
             f"bounds of {done.rewriting.bounds} Clips changed: TensorRT keeps those as layer settings, so build a new "
@@ -97,9 +97,12 @@ def _notes(rewriting: Rewriting) -> list[str]:
             "every scale is a power of two: a free filter comes within 0.71 to 1.41 of what it would exactly be"
         )
     if scales.limited:
+        where = [layer.layer.node or layer.layer.output for layer in scales.layers if layer.limited.any()]
+        more = f" and {len(where) - _SHOWN} more layers" if len(where) > _SHOWN else ""
+        lost = "normal range of its type, and lost bits" if rewriting.power_of_two else "range of its type"
         notes.append(
-            f"{scales.limited:,} filters have a scale nearer to 1 than that: a weight or bias would have left the "
-            "normal range of its type, and lost bits"
+            f"{scales.limited:,} filters have a scale nearer to 1 than their own "
+            f"(in {', '.join(where[:_SHOWN])}{more}): a constant would have left the {lost}"
         )
     worst = rewriting.rounding.worst
     if worst is not None and worst[1] > 0:

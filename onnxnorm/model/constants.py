@@ -13,6 +13,7 @@ A constant is an initializer, the value of a `Constant` node, or computed from o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,13 +25,17 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from onnxnorm.errors import ModelError
+from onnxnorm.model.boundary import model_errors
+from onnxnorm.model.external import entries_of
 from onnxnorm.model.files import Model
 from onnxnorm.model.mapped_data import MappedData
-from onnxnorm.model.tensors import FLOATS, check_tensor, tensor_dtype
+from onnxnorm.model.tensors import FLOATS, tensor_dtype
 
 __all__ = ["Constant", "Home", "stored_constants"]
 
 Home = Literal["initializer", "node", "computed"]
+
+_LARGEST_DENSE = 1 << 28  # elements of a sparse initializer, zeros included
 
 
 @dataclass(frozen=True)
@@ -61,13 +66,15 @@ class Constant:
 
     def values(self) -> NDArray[np.generic]:
         """The values, of shape `shape`."""
-        return self.read()
+        with model_errors(f"constant {self.name!r}"):
+            return self.read()
 
     def nonzero(self) -> NDArray[np.bool_]:
         """Mask of shape `shape`: which elements may differ from zero for inputs of some size."""
         return np.ones(self.shape, np.bool_) if self.by_shape else np.asarray(self.values() != 0)
 
 
+@model_errors("the model's constants")
 def stored_constants(model: Model) -> dict[str, Constant]:
     """The initializers and the values of Constant nodes, by name."""
     return {constant.name: constant for constant in (*_initializers(model), *_constant_nodes(model))}
@@ -93,8 +100,8 @@ def _initializers(model: Model) -> Iterator[Constant]:
             tensor.name, tuple(tensor.dims), tensor_dtype(tensor.data_type), "initializer", index, fixed, read
         )
     for sparse in graph.sparse_initializer:
-        check_tensor(sparse.values, f"sparse initializer {sparse.values.name!r}")
-        check_tensor(sparse.indices, f"the indices of sparse initializer {sparse.values.name!r}")
+        if any(size < 0 for size in sparse.dims) or math.prod(sparse.dims) > _LARGEST_DENSE:
+            raise ModelError(f"sparse initializer {sparse.values.name!r} has the impossible shape {list(sparse.dims)}")
         dtype = tensor_dtype(sparse.values.data_type)
         read = partial(_dense, sparse)
         yield Constant(sparse.values.name, tuple(sparse.dims), dtype, "computed", -1, "is sparse", read)
@@ -109,14 +116,8 @@ def _constant_nodes(model: Model) -> Iterator[Constant]:
         name = node.output[0]
         fixed = "is also a graph output" if name in outputs else None
         if attribute.name == "value":
-            check_tensor(attribute.t, f"the value of Constant node {node.name or name!r}")
             if attribute.t.data_type not in FLOATS:
                 fixed = fixed or "is not floating point of 16 bits or more"
-            if attribute.t.data_location == onnx.TensorProto.EXTERNAL:
-                raise ModelError(
-                    f"Constant node {node.name or name!r} keeps its value in another file, which few runtimes accept; "
-                    "save the model with that value as an initializer"
-                )
             dtype, shape = tensor_dtype(attribute.t.data_type), tuple(attribute.t.dims)
             yield Constant(name, shape, dtype, "node", index, fixed, partial(numpy_helper.to_array, attribute.t))
         elif attribute.name in {"value_float", "value_floats", "value_int", "value_ints"}:
@@ -146,7 +147,7 @@ def _overlapping(model: Model) -> set[int]:
     for index, tensor in enumerate(model.proto.graph.initializer):
         tensor_data = model.tensor_data.get(index)
         if tensor.data_location == onnx.TensorProto.EXTERNAL and isinstance(tensor_data, MappedData):
-            location = next(entry.value for entry in tensor.external_data if entry.key == "location")
+            location = entries_of(tensor)["location"]
             places.append((location, tensor_data.offset, tensor_data.offset + tensor_data.length, index))
     shared: set[int] = set()
     reach: tuple[str, int, int] = ("", 0, -1)

@@ -24,7 +24,16 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from onnxnorm.errors import ModelError
-from onnxnorm.model.external import entries_of, external_data, forget_location, write_data
+from onnxnorm.model.boundary import model_errors
+from onnxnorm.model.checks import check_model
+from onnxnorm.model.external import (
+    check_inner_tensors,
+    entries_of,
+    external_data,
+    external_locations,
+    forget_location,
+    write_data,
+)
 from onnxnorm.model.mapped_data import MappedData, mapped
 from onnxnorm.model.protobuf import Span, TensorData, join_weights, split_weights
 from onnxnorm.model.tensors import PACKED, check_tensor, tensor_dtype, value_bytes
@@ -63,23 +72,20 @@ class Model:
             raise ModelError(f"{where} is not an ONNX file in protobuf form ({error}); export it again") from error
         if not proto.graph.node or not proto.opset_import:
             raise ModelError(f"{where} has no nodes or no opset: it is not an ONNX model")
-        names = [tensor.name for tensor in proto.graph.initializer]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ModelError(f"{where} has two initializers called {twice!r}; every name must be unique")
-        stored = {index: _inline(buffer, span) for index, span in spans.items()}
-        for index, tensor in enumerate(proto.graph.initializer):
-            check_tensor(tensor, f"{where}: initializer {tensor.name!r}", stored.get(index))
-        return cls(proto, stored | external_data(proto, path, where), path)
+        with model_errors(where):
+            check_model(proto, where)
+            stored = {index: _inline(buffer, span) for index, span in spans.items()}
+            for index, tensor in enumerate(proto.graph.initializer):
+                check_tensor(tensor, f"{where}: initializer {tensor.name!r}", stored.get(index))
+            check_inner_tensors(proto, path, where)
+            return cls(proto, stored | external_data(proto, path, where), path)
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The file that the model was opened from, and the files of its external data."""
         if self.path is None:
             return ()
-        tensors = self.proto.graph.initializer
-        locations = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
-        return (self.path, *(self.path.parent / location for location in sorted(locations)))
+        return (self.path, *(self.path.parent / location for location in sorted(external_locations(self.proto))))
 
     def values(self, index: int) -> NDArray[np.generic]:
         """Values of the initializer with this index, in its shape; a view of the file if they are bulky."""

@@ -14,7 +14,9 @@ from typing import Any
 import onnx
 
 from onnxnorm.errors import ModelError
+from onnxnorm.model.boundary import model_errors
 from onnxnorm.model.constants import Constant
+from onnxnorm.model.containers import subgraphs
 from onnxnorm.model.files import Model
 from onnxnorm.model.inputs import InputSpec
 from onnxnorm.model.tensors import tensor_dtype
@@ -121,6 +123,7 @@ def ordered_nodes(model: Model) -> tuple[Node, ...]:
         raise ModelError(f"the graph has a cycle through {names}; ONNX allows none, export the model again") from None
 
 
+@model_errors("the model's inputs")
 def input_specs(model: Model) -> tuple[InputSpec, ...]:
     """The inputs that a model must be fed: graph inputs without an initializer.
 
@@ -163,18 +166,14 @@ def all_names(graph: onnx.GraphProto) -> set[str]:
     for node in graph.node:
         names |= {*node.input, *node.output}
         for attribute in node.attribute:
-            for inner in _subgraphs(attribute):
+            for inner in subgraphs(attribute):
                 names |= all_names(inner)
     return names
 
 
-def _subgraphs(attribute: onnx.AttributeProto) -> list[onnx.GraphProto]:
-    return [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
-
-
 def _mentioned(attribute: onnx.AttributeProto) -> list[str]:
     names: list[str] = []
-    for graph in _subgraphs(attribute):
+    for graph in subgraphs(attribute):
         names.extend(value.name for value in graph.output)
         for node in graph.node:
             names.extend(node.input)

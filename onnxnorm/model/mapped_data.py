@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,11 +66,21 @@ class MappedData:
 def mapped(path: Path) -> memoryview:
     """Map a file into memory, for reading. Raises ModelError if it cannot be read."""
     try:
-        with path.open("rb") as stream:
-            if os.fstat(stream.fileno()).st_size == 0:
+        with open(path, "rb", opener=_open_at_once) as stream:
+            state = os.fstat(stream.fileno())
+            if not stat.S_ISREG(state.st_mode):
+                raise ModelError(f"model {path} is not a regular file; write it to one first")
+            if state.st_size == 0:
                 return memoryview(b"")
             return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
     except FileNotFoundError:
         raise ModelError(f"model {path} does not exist") from None
     except OSError as error:
         raise ModelError(f"model {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelError(f"model {str(path)!r} cannot be the name of a file ({error})") from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file without waiting: a named pipe without a writer would otherwise never be opened."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

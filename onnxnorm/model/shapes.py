@@ -8,35 +8,24 @@ no shape yet, inference is repeated for its node, with those constants known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import numpy_helper, shape_inference
-from onnx.reference import ReferenceEvaluator
 
 from onnxnorm.errors import ModelError
+from onnxnorm.model.boundary import COMPLAINTS, first_line, model_errors
 from onnxnorm.model.constants import Constant, stored_constants
+from onnxnorm.model.evaluation import Evaluator
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph, Node, input_specs, ordered_nodes, readers_of
 from onnxnorm.model.inputs import InputSpec
-from onnxnorm.model.tensors import tensor_dtype
 
-__all__ = ["check_legal", "evaluate", "read_graph", "sample_shapes", "shorten_domain"]
+__all__ = ["check_legal", "read_graph", "sample_shapes", "shorten_domain"]
 
-# Operators whose outputs are never constant; and one that the reference implementation lacks.
-_RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
-_UNKNOWN = {"Scatter"}
-# The first opset that the reference implementation has; the part that is used here did not change since earlier ones.
-_IMPLEMENTED_FROM = {"DequantizeLinear": 19}
 # Functions that ONNX cannot infer through, whose output has the shape of their first input.
 _SAME_SHAPE = {"GroupNormalization"}
-# Errors that ONNX raises at a node that it cannot interpret.
-_COMPLAINTS = (shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, TypeError, ValueError)
 _SMALL = 1 << 16  # elements; larger constants are not handed to shape inference
 
 DEFAULT_SIZE = 224
@@ -64,11 +53,17 @@ def sample_shapes(specs: tuple[InputSpec, ...], size: tuple[int, int] | None = N
 
 def read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
     """Read a model for inputs of these concrete shapes, by name. Raises ModelError if the graph is not legal."""
+    with model_errors("the graph"):
+        return _read_graph(model, shapes)
+
+
+def _read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
     nodes = ordered_nodes(model)
     known_shapes, types = _infer_whole(model, shapes)
     claimed_shapes, claimed_types = _claimed(model, shapes)
     batched = _batched(model, shapes, claimed_shapes | known_shapes)
     constants = stored_constants(model)
+    evaluator = Evaluator(constants)
     for constant in constants.values():
         known_shapes[constant.name] = constant.shape
         types[constant.name] = onnx.helper.np_dtype_to_tensor_dtype(constant.dtype)
@@ -83,28 +78,10 @@ def read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
                 types.setdefault(name, claimed_types[name])
             if name in claimed_shapes:
                 known_shapes.setdefault(name, claimed_shapes[name])
-        constants.update(_computed(node, known_shapes, types, constants))
+        constants.update(evaluator.computed(node, known_shapes, types, constants))
     outputs = tuple(value.name for value in model.proto.graph.output)
     own = frozenset(("" if f.domain == "ai.onnx" else f.domain, f.name) for f in model.proto.functions)
     return Graph(nodes, input_specs(model), outputs, constants, known_shapes, types, readers_of(nodes), batched, own)
-
-
-def evaluate(node: Node, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-    """Run one node with ONNX's reference implementation on inputs given by name; returns its outputs in order."""
-    feeds = [onnx.helper.make_tensor_value_info(name, _elem_type(array), None) for name, array in inputs.items()]
-    outputs = [name for name in node.outputs if name]
-    results = [onnx.helper.make_tensor_value_info(name, 0, None) for name in outputs]
-    proto = onnx.NodeProto()
-    proto.CopyFrom(node.proto)
-    proto.domain = node.domain
-    graph = onnx.helper.make_graph([proto], "one node", feeds, results)
-    opset = max(node.opset, _IMPLEMENTED_FROM.get(node.op, 1))
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
-    return [np.asarray(result) for result in ReferenceEvaluator(model).run(outputs, dict(inputs))]
-
-
-def _elem_type(array: NDArray[Any]) -> int:
-    return onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
 
 
 def _infer_whole(
@@ -220,7 +197,7 @@ def _infer_node(
     """Element type and shape of a node's outputs, as far as its operator tells."""
     try:
         return _inferred(node, shapes, types, constants)
-    except _COMPLAINTS:
+    except COMPLAINTS:
         return {}  # a value without a shape is treated as unknown
 
 
@@ -231,9 +208,10 @@ def check_legal(node: Node, graph: Graph) -> None:
     try:
         onnx.checker.check_node(node.proto, _context(node))
         _inferred(node, graph.shapes, graph.types, graph.constants)
-    except _COMPLAINTS as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{node.op} node {node.label!r} is not legal ONNX ({reason}); export it again") from error
+    except COMPLAINTS as error:
+        raise ModelError(
+            f"{node.op} node {node.label!r} is not legal ONNX ({first_line(error)}); export it again"
+        ) from error
 
 
 def _context(node: Node) -> onnx.checker.C.CheckerContext:
@@ -264,37 +242,3 @@ def _inferred(
     outputs = shape_inference.infer_node_outputs(schema, node.proto, kinds, data, opset_imports=opsets)
     like = shapes.get(node.inputs[0]) if node.proto.op_type in _SAME_SHAPE else None
     return {name: (kind.tensor_type.elem_type, _shape_of(kind) or like) for name, kind in outputs.items()}
-
-
-def _computed(
-    node: Node,
-    shapes: Mapping[str, tuple[int, ...]],
-    types: Mapping[str, int],
-    constants: Mapping[str, Constant],
-) -> dict[str, Constant]:
-    """The outputs of a node as constants, if its inputs are constants or it reads only shapes."""
-    op = node.proto.op_type
-    if node.domain or op in _RANDOM | _UNKNOWN or op == "Constant" or node.captured():
-        return {}
-    inputs = [name for name in node.inputs if name]
-    # A ConstantOfShape has one value for every shape, and Expand repeats its first input.
-    deciding = {"ConstantOfShape": [], "Expand": inputs[:1]}.get(op, inputs)
-    by_shape = op in {"Shape", "Size"} or any(name in constants and constants[name].by_shape for name in deciding)
-    if op in {"Shape", "Size"} and inputs and inputs[0] in shapes:
-        placeholder = np.broadcast_to(np.float32(0), shapes[inputs[0]])
-        arrays: Callable[[], dict[str, NDArray[Any]]] = lambda: {inputs[0]: placeholder}  # noqa: E731
-    elif inputs and all(name in constants for name in inputs):
-        held = [constants[name] for name in inputs]
-        arrays = lambda: {constant.name: constant.values() for constant in held}  # noqa: E731
-    else:
-        return {}
-    run = cache(lambda: evaluate(node, arrays()))
-    computed: dict[str, Constant] = {}
-    for position, name in enumerate(filter(None, node.outputs)):
-        if name not in shapes or name not in types:
-            continue
-        reason = f"is computed by {node.op} node {node.label!r}"
-        read = lambda position=position: run()[position]  # noqa: E731
-        dtype = tensor_dtype(types[name])
-        computed[name] = Constant(name, shapes[name], dtype, "computed", node.index, reason, read, by_shape)
-    return computed

@@ -80,6 +80,7 @@ def check_tensor(tensor: onnx.TensorProto, what: str, tensor_data: MappedData | 
         raise ModelError(f"{what} has the unknown element type {tensor.data_type}; onnx may be too old for it")
     if any(size < 0 for size in tensor.dims):
         raise ModelError(f"{what} has the impossible shape {list(tensor.dims)}")
+    _check_fields(tensor, what, None if tensor_data is None else tensor_data.field)
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return
     if tensor_data is not None or tensor.HasField("raw_data"):
@@ -91,6 +92,25 @@ def check_tensor(tensor: onnx.TensorProto, what: str, tensor_data: MappedData | 
         needed = math.prod(tensor.dims) * (2 if tensor.data_type in _COMPLEX else 1)
     if held != needed:
         raise ModelError(f"{what} of shape {list(tensor.dims)} holds {held} bytes or numbers of data, not {needed}")
+
+
+def _check_fields(tensor: onnx.TensorProto, what: str, bulky: int | None) -> None:
+    """Raise ModelError if a tensor has data in several fields, or in one that is not that of its element type.
+
+    Of several fields each runtime reads the one that it prefers, so they need not see the same numbers.
+    """
+    numbers = tensor.DESCRIPTOR.fields_by_name
+    held = {name for name in _TYPED if len(getattr(tensor, name)) or numbers[name].number == bulky}
+    outside = tensor.data_location == onnx.TensorProto.EXTERNAL
+    raw = numbers["raw_data"].number == bulky or tensor.HasField("raw_data")
+    if raw and (bulky is not None or not (held or outside) or tensor.raw_data):  # it may be there and empty
+        held.add("raw_data")
+    if len(held) + outside > 1:
+        places = ", ".join([*sorted(held), *(["an external file"] if outside else [])])
+        raise ModelError(f"{what} has data in several places ({places}); keep one of them and save the model again")
+    typed = onnx.helper.tensor_dtype_to_field(tensor.data_type)
+    if not held <= {typed, "raw_data"}:
+        raise ModelError(f"{what} has its data in {held.pop()}, which its element type does not use; save it again")
 
 
 def tensor_size(tensor: onnx.TensorProto) -> int:

@@ -186,7 +186,8 @@ def _factor(edit: Edit, of_slot: Floats) -> Factor:
     """The factor by which an edit multiplies its constant, in the rank of the constant."""
     times, over = (np.ones(1) if ids is None else of_slot[ids] for ids in (edit.times, edit.over))
     rank = len(edit.constant.shape)
-    return Factor(at_rank(times, rank), at_rank(over, rank))
+    factor = Factor(at_rank(times, rank), at_rank(over, rank))
+    return factor.kept_finite(edit.constant.values()) if edit.bounds else factor
 
 
 class _Names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -94,6 +95,16 @@ class Factor:
         if rounding is not None:
             rounding.note(name, products, scaled)
         return scaled
+
+    def kept_finite(self, values: NDArray[np.generic]) -> Factor:
+        """A factor that brings values to the largest number of their type at most, where this one would pass that."""
+        magnitudes = np.abs(values[np.isfinite(values)].astype(np.float64))
+        top = float(ml_dtypes.finfo(values.dtype).max)  # type: ignore[no-untyped-call]
+        with np.errstate(over="ignore"):
+            room = np.nextafter(top / magnitudes.max(), 0) if magnitudes.any() else np.inf
+            if (self.times <= self.over * room).all():
+                return self
+        return Factor(np.minimum(self.times / self.over, room), np.ones_like(self.over))
 
     def rows(self, start: int, stop: int) -> Factor:
         """The part of the factor for rows `[start, stop)` of the constant's first axis."""

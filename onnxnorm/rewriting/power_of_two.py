@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.files import Model
 from onnxnorm.rewriting.constants import rows_of
+from onnxnorm.rewriting.limits import groups_of, rows_from, settle, tightest
 from onnxnorm.rewriting.scales import Scales
-from onnxnorm.scaling import Edit, Ids, Trace
-from onnxnorm.scaling.slots import at_rank
+from onnxnorm.scaling import Edit, Trace
 
 __all__ = ["powers_of_two"]
 
@@ -81,7 +81,7 @@ def _limited(model: Model, edits: Sequence[Edit], of: NDArray[np.int64], exponen
         if not violated:
             return exponents
         known = np.concatenate([known, *violated], axis=1)
-        _settle(exponents, known)
+        settle(exponents, known)
 
 
 def _range(model: Model, constant: Constant) -> tuple[int, int]:
@@ -104,53 +104,19 @@ def _violated(
     if low > high:
         return
     form = _FORMATS[constant.dtype]
-    times, over = (_groups(ids, of, len(constant.shape)) for ids in (edit.times, edit.over))
+    times, over = (groups_of(ids, of, len(constant.shape)) for ids in (edit.times, edit.over))
     gain, loss = exponents[times], exponents[over]
-    if high + gain.max() - loss.min() <= form.top and low + gain.min() - loss.max() >= 1:
+    top = np.iinfo(np.int64).max >> 1 if edit.bounds else form.top  # a bound stays at the largest number instead
+    if high + gain.max() - loss.min() <= top and low + gain.min() - loss.max() >= 1:
         return
     for start, values in rows_of(model, constant):
         bits = form.magnitudes(values)
         fields = np.maximum((bits >> form.bits(form.mantissa)).astype(np.int64), 1)
-        t, o = (np.broadcast_to(_rows(groups, start, len(values)), values.shape) for groups in (times, over))
+        t, o = (np.broadcast_to(rows_from(groups, start, len(values)), values.shape) for groups in (times, over))
         after = fields + exponents[t] - exponents[o]
         for wrong, a, b, bound in (
-            ((after > form.top) & (bits > 0), t, o, form.top - fields),
+            ((after > top) & (bits > 0), t, o, top - fields),
             ((after < 1) & (bits > 0), o, t, fields - 1),
         ):
             if wrong.any():
-                yield _tightest(a[wrong], b[wrong], bound[wrong])
-
-
-def _tightest(a: Integers, b: Integers, bound: Integers) -> Integers:
-    """One constraint per pair of groups, the one with the smallest bound."""
-    order = np.lexsort((bound, b, a))
-    rows = np.stack([a, b, bound])[:, order]
-    first = np.ones(rows.shape[1], np.bool_)
-    first[1:] = (rows[:2, 1:] != rows[:2, :-1]).any(axis=0)
-    return rows[:, first]
-
-
-def _settle(exponents: Integers, constraints: Integers) -> None:
-    """Move exponents towards 0, in place, until no constraint is violated."""
-    a, b, bound = constraints
-    while True:
-        excess = exponents[a] - exponents[b] - bound
-        violated = excess > 0
-        if not violated.any():
-            return
-        can_a, can_b = violated & (exponents[a] > 0), violated & (exponents[b] < 0)
-        violations = np.bincount(a[can_a], minlength=len(exponents)) + np.bincount(b[can_b], minlength=len(exponents))
-        moves_a = can_a & (~can_b | (violations[a] >= violations[b]))
-        steps = np.zeros_like(exponents)
-        np.maximum.at(steps, a[moves_a], excess[moves_a])
-        np.maximum.at(steps, b[violated & ~moves_a], excess[violated & ~moves_a])
-        exponents -= np.sign(exponents) * np.minimum(steps, np.abs(exponents))
-
-
-def _groups(ids: Ids | None, of: NDArray[np.int64], rank: int) -> Integers:
-    """Groups of an edit's slots, in the constant's rank (at least 1). None stands for slot 0, whose scale is 1."""
-    return at_rank(of[np.zeros(1, np.int64) if ids is None else ids], max(rank, 1))
-
-
-def _rows(groups: Integers, start: int, count: int) -> Integers:
-    return groups[start : start + count] if groups.shape[0] > 1 else groups
+                yield tightest(a[wrong], b[wrong], bound[wrong])

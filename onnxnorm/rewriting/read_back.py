@@ -93,8 +93,9 @@ def _of_group(traced: Trace, rewritten: Model, record: Record) -> Floats:
     scales[of[0]] = 1.0
     readers = Counter(edit.constant.name for edit in traced.edits)
     kept: list[tuple[Ids, Ids]] = []
-    # Readers whose factors differ only where the constant is 0 share a clone. Constants with several readers come last.
-    for edit in sorted(traced.edits, key=lambda edit: readers[edit.constant.name] > 1):
+    # Readers whose factors differ only where the constant is 0 share a clone. Constants with several readers come
+    # later, and bounds last, which may have stayed at the largest number of their type.
+    for edit in sorted(traced.edits, key=lambda edit: (edit.bounds, readers[edit.constant.name] > 1)):
         factor = record.factors.get(_read_constant(edit, rewritten))
         if factor is not None:
             _learn(scales, of, edit, factor)

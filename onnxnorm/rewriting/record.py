@@ -46,6 +46,7 @@ __all__ = [
     "PREFIX",
     "RECORDED",
     "Record",
+    "check_clones",
     "output_scales",
     "read_entries",
     "read_record",
@@ -59,8 +60,13 @@ PREFIX = "onnxnorm."
 
 # Records up to this many bytes go into the metadata.
 RECORDED = 1 << 20
+# Bytes of a record before compression that are accepted from metadata; a longer one has its own file.
+UNPACKED = 1 << 26
 # Scales of graph outputs up to this many numbers are recorded in the model's metadata.
 OUTPUTS_RECORDED = 1 << 16
+
+
+_DAMAGES = (SafetensorError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -98,31 +104,57 @@ class Record:
     def from_bytes(cls, content: bytes) -> Record:
         """Read a record from the content of a safetensors file. Raises ModelError if it is damaged."""
         try:
-            arrays = load(content)
+            arrays = {key: np.asarray(array, np.float64) for key, array in load(content).items()}
+            if not all((np.isfinite(scales) & (scales > 0)).all() for scales in arrays.values()):
+                raise ValueError("a scale is not positive")
             size = int.from_bytes(content[:8], "little")
             header = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["onnxnorm"])
 
             def placed(part: Mapping[str, Any]) -> NDArray[np.float64]:
-                scales = arrays[str(part["array"])].reshape(part["shape"]).astype(np.float64)
-                if not (np.isfinite(scales) & (scales > 0)).all():
-                    raise ValueError("a scale is not positive")
-                return scales
+                return arrays[str(part["array"])].reshape([int(side) for side in part["shape"]])
 
             factors = {
                 name: Factor(placed(item["times"]), placed(item["over"])) for name, item in header["constants"].items()
             }
-            return cls(factors, {str(clone): str(name) for clone, name in header["clones"].items()})
-        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+            clones = {str(clone): str(name) for clone, name in header["clones"].items()}
+            check_clones(clones)
+            return cls(factors, clones)
+        except _DAMAGES as error:
             raise ModelError(f"the record of the scales is damaged ({error}); it cannot be undone") from error
 
     @classmethod
     def from_text(cls, text: str) -> Record:
         """Read a record from metadata. Raises ModelError if it is damaged."""
         try:
-            content = zlib.decompress(base64.b64decode(text, validate=True))
+            unpacking = zlib.decompressobj()
+            content = unpacking.decompress(base64.b64decode(text, validate=True), UNPACKED)
+            if not unpacking.eof:
+                raise ValueError(f"it is cut short, or has more than {UNPACKED:,} bytes")
         except (ValueError, zlib.error) as error:
             raise ModelError(f"the record of the scales is damaged ({error}); it cannot be undone") from error
         return cls.from_bytes(content)
+
+
+def check_clones(clones: Mapping[str, str]) -> None:
+    """Check that every clone is, at the end, a copy of a constant that is no clone.
+
+    Args:
+        clones: the constant that each clone is a copy of, by the clone's name.
+
+    Raises:
+        ModelError: if clones are copies of each other.
+    """
+    sound: set[str] = set()
+    for name in clones:
+        path: dict[str, None] = {}
+        while name in clones and name not in sound:
+            if name in path:
+                raise ModelError(
+                    f"the record of the scales says that {name!r} is a copy of itself; it cannot be undone"
+                )
+            path[name] = None
+            name = clones[name]  # noqa: PLW2901 - a clone of a clone
+        sound.update(path)
 
 
 def sidecar_path(model: Path) -> Path:
@@ -197,7 +229,7 @@ def record_entries(
     content = record.to_bytes()
     text = base64.b64encode(zlib.compress(content, 9)).decode()
     sidecar = None
-    if len(text) <= RECORDED:
+    if len(text) <= RECORDED and len(content) <= UNPACKED:
         entries["scales"] = text
     else:
         sidecar = content
@@ -223,7 +255,7 @@ def output_scales(model: Model) -> dict[str, NDArray[np.float64]]:
             name: np.asarray(item["scales"], np.float64).reshape(item["shape"])
             for name, item in json.loads(text).items()
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _DAMAGES as error:
         raise ModelError(f"the metadata {key!r} of the model is damaged ({error!r}); rewrite it again") from error
     if not all((np.isfinite(scales) & (scales > 0)).all() for scales in outputs.values()):
         raise ModelError(f"the metadata {key!r} of the model holds scales that are not positive; rewrite it again")

@@ -23,7 +23,7 @@ from onnxnorm.model.protobuf import TensorData
 from onnxnorm.model.tensors import unit_in_last_place
 from onnxnorm.rewriting.constants import put
 from onnxnorm.rewriting.factors import Factor, Rounding
-from onnxnorm.rewriting.record import read_entries, read_record, write_entries
+from onnxnorm.rewriting.record import check_clones, read_entries, read_record, write_entries
 
 __all__ = ["Restored", "restore_model"]
 
@@ -72,6 +72,7 @@ def restore_model(model: Model, record: Path | None = None) -> Restored:
         raise ModelError("the model has no onnxnorm provenance in its metadata, so there is nothing to undo")
     records = [read_record(entries, model.path, record) for entries in levels]
     clones = {clone: constant for level in records for clone, constant in level.clones.items()}
+    check_clones(clones)  # also from one record to the next
     factors: dict[str, Factor] = {}
     for level in records:
         for name, factor in level.factors.items():
@@ -92,8 +93,10 @@ def _levels(entries: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
         yield entries
         try:
             entries = json.loads(entries.get("previous", "{}"))
-        except ValueError as error:
-            raise ModelError(f"the metadata 'onnxnorm.previous' is damaged ({error})") from error
+            if not isinstance(entries, dict) or not all(isinstance(entry, str) for entry in entries.values()):
+                raise ValueError("it is no object of texts")
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"the metadata 'onnxnorm.previous' is damaged ({error}); it cannot be undone") from error
 
 
 def _scaled_back(model: Model, factors: Mapping[str, Factor]) -> tuple[Model, float]:

@@ -17,6 +17,7 @@ from onnxnorm.model.shapes import read_graph, sample_shapes
 from onnxnorm.rewriting.constants import Clone, ScaledData, apply_edits
 from onnxnorm.rewriting.factors import Rounding
 from onnxnorm.rewriting.layer_statistics import measure, needs_images
+from onnxnorm.rewriting.limits import within_range
 from onnxnorm.rewriting.options import ScaleOptions
 from onnxnorm.rewriting.power_of_two import powers_of_two
 from onnxnorm.rewriting.record import OUTPUTS_RECORDED, Record, read_entries, record_entries, write_entries
@@ -121,8 +122,8 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
     layers = find_layers(traced, filters)
     measured = measure(options.statistic, model, traced, layers, statistics)
     scales = choose_scales(traced, layers, measured, target=options.target, strength=options.strength)
-    if options.power_of_two:
-        scales = powers_of_two(model, traced, scales)
+    limit = powers_of_two if options.power_of_two else within_range
+    scales = limit(model, traced, scales)
     _log.info(
         "%d filters in %d layers; scales from %.4g to %.4g",
         sum(layer.channels for layer in layers),

@@ -35,7 +35,7 @@ class LayerScales:
         scale: the scale of every filter.
         dead: which filters have a statistic that is too small to divide by.
         pinned: which filters must keep scale 1.
-        limited: which filters have a power of two nearer to 1 than its own, so that constants keep all their bits.
+        limited: which filters have a scale nearer to 1 than their own, so that constants stay in range.
     """
 
     layer: Layer
@@ -87,7 +87,7 @@ class Scales:
 
     @property
     def limited(self) -> int:
-        """Number of filters whose power of two had to be nearer to 1 than its own."""
+        """Number of filters whose scale had to be nearer to 1 than their own."""
         return sum(int(layer.limited.sum()) for layer in self.layers)
 
     @property

@@ -132,12 +132,14 @@ class Visit:
         """Demand `scale[c] = scale[a] * scale[b]`; the three broadcast against each other."""
         self.products.append((c, a, b, reason))
 
-    def edit(self, operand: Operand, times: Ids | None = None, over: Ids | None = None) -> None:
+    def edit(
+        self, operand: Operand, times: Ids | None = None, over: Ids | None = None, *, bounds: bool = False
+    ) -> None:
         """Multiply a constant operand by `scale[times] / scale[over]`; a single 0 needs no change."""
         constant = operand.constant
         assert constant is not None, operand.name
         if constant.size > 1 or constant.nonzero().any():
-            self.edits.append(Edit(constant, Reader(self.node.index, operand.position), times, over))
+            self.edits.append(Edit(constant, Reader(self.node.index, operand.position), times, over, bounds))
 
     def keep(self, operand: Operand) -> None:
         """Declare that the node needs a constant unchanged, so that it is cloned if another reader needs it scaled."""

@@ -38,13 +38,15 @@ class Barrier:
 class Edit:
     """How a constant follows the scales, for one of its readers: `new = old * scale[times] / scale[over]`.
 
-    `times` and `over` broadcast against the constant's shape; None means 1.
+    `times` and `over` broadcast against the constant's shape; None means 1. `bounds` tells that the constant is a
+    bound, which stays at the largest number of its type where it would pass it.
     """
 
     constant: Constant
     reader: Reader
     times: Ids | None = field(repr=False, default=None)
     over: Ids | None = field(repr=False, default=None)
+    bounds: bool = False
 
     def slots(self) -> Ids:
         """The distinct slots that the constant depends on, one-dimensional."""

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import onnx
 
+from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.graph import Graph, Node, Reader
 from onnxnorm.model.shapes import check_legal
@@ -60,7 +61,12 @@ def trace(graph: Graph, outputs: Outputs = "keep") -> Trace:
         ModelError: if a node is not legal ONNX.
     """
     load_all()
-    return _Walk(graph).run(outputs)
+    try:
+        return _Walk(graph).run(outputs)
+    except MemoryError as error:
+        raise ModelError(
+            "the graph's shapes need more memory than there is; check them, else use a larger machine"
+        ) from error
 
 
 class _Walk:
@@ -86,7 +92,7 @@ class _Walk:
     def _visit_legal(self, node: Node) -> None:
         try:
             self._visit(node)
-        except (ArithmeticError, AssertionError, IndexError, RuntimeError, TypeError, ValueError):
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
             check_legal(node, self.graph)  # if the node is legal, the law is at fault
             raise
 

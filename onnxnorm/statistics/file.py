@@ -20,6 +20,7 @@ from safetensors.numpy import save
 
 from onnxnorm.atomic import write_atomically
 from onnxnorm.errors import StatisticsError
+from onnxnorm.statistics.checks import check_header, check_prints, check_row, parse_header
 from onnxnorm.statistics.histograms import BITS, Histogram
 from onnxnorm.statistics.moments import Moments, Value
 
@@ -76,12 +77,19 @@ def read_content(path: str | os.PathLike[str], build: Callable[[Content], T]) ->
 
     Raises StatisticsError if the file does not exist, or if it is not a statistics file that `build` accepts.
     """
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise StatisticsError(f"statistics {path} are not in a regular file; write them to one first")
     try:
         with safe_open(path, framework="numpy") as stream:
-            header = json.loads((stream.metadata() or {})["onnxnorm"])
+            header = parse_header((stream.metadata() or {})["onnxnorm"])
             arrays = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
         if header["format"] != FORMAT:
             raise StatisticsError(f"statistics {path} have format {header['format']}, expected {FORMAT}; measure again")
+        check_header(header)
+        check_prints(header.get("files", []), arrays)
+        seen: set[tuple[str, str]] = set()
+        for row in header["values"]:
+            check_row(row, seen)
         values = {
             Value(row["name"], row["measure"]): _moments(row, arrays, index)
             for index, row in enumerate(header["values"])
@@ -90,7 +98,9 @@ def read_content(path: str | os.PathLike[str], build: Callable[[Content], T]) ->
         return build(Content(header, values, files))
     except FileNotFoundError:
         raise StatisticsError(f"statistics {path} do not exist; make them with onnxnorm calibrate") from None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except MemoryError as error:
+        raise StatisticsError(f"statistics {path} need more memory than there is; use a larger machine") from error
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise StatisticsError(
             f"{path} is not a statistics file of onnxnorm ({error}); make one with onnxnorm calibrate"
         ) from error
@@ -108,11 +118,14 @@ def _moments(row: Mapping[str, Any], arrays: Arrays, index: int) -> Moments:
         else:
             parts[part.name] = row[part.name]
     expected = sum(part.type == "Floats" for part in _SUMS)
-    kinds = {(array.ndim, len(array), array.dtype.str) for array in sums if array.ndim}
+    kinds = {(array.shape, array.dtype.str) for array in sums}
     if len(sums) != expected or len(kinds) != 1 or sums[0].ndim != 1 or sums[0].dtype != np.float64:
         raise ValueError(f"the arrays of {row['name']!r} do not fit each other")
     moments = Moments(**parts, histogram=_histogram(row, arrays, index, len(sums[0])))
-    if not (moments.images >= 1 and moments.weight > 0 and all(np.isfinite(array).all() for array in sums)):
+    # A value that had no rows on any image, such as the crops of a detector that found nothing, is a sum of nothing.
+    measured = moments.images >= 1 and moments.weight > 0
+    nothing = moments.images == 0 and moments.weight == 0 and not any(array.any() for array in sums)
+    if not ((measured or nothing) and all(np.isfinite(array).all() for array in sums)):
         raise ValueError(f"the moments of {row['name']!r} are not those of any images")
     return moments
 

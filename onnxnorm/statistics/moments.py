@@ -128,8 +128,8 @@ class Moments:
 
     @property
     def mean(self) -> Floats:
-        """Mean activation of each channel, shape `(channels,)`."""
-        return self.total / self.weight
+        """Mean activation of each channel, shape `(channels,)`; NaN if no image had a position."""
+        return self.total / self.weight if self.weight else np.full_like(self.total, np.nan)
 
     def percentile(self, percent: str | int) -> Floats:
         """Return the magnitude that this many per cent of a channel's activations do not exceed, shape `(channels,)`.

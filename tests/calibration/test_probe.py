@@ -9,7 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from onnxnorm.calibration.probe import WINDOW, Probe, make_probe, sites_of
+import onnxnorm
+from onnxnorm.calibration.probe import Probe, make_probe, sites_of
+from onnxnorm.calibration.taps import WINDOW
 from onnxnorm.errors import DataError, ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
@@ -199,3 +201,36 @@ def test_layers_that_share_a_site_are_measured_once() -> None:
     own = (Site("r", 1, "mean"), Site("z", 1, "mean_abs"))
     assert sites_of(layers) == own
     assert sites_of(layers, ["max", "rms", "p99.9"]) == (*own, Site("r", 1, "mean_square"), Site("z", 1, "mean_square"))
+
+
+def test_names_of_the_probe_are_free_ones() -> None:
+    """Values and nodes of the model that are called as the probe's own would be."""
+    body, weights = "a = Conv(x, w) {0} = Relu(a) z = Conv({0}, v)", {"w": rand(5, 3, 3, 3), "v": rand(2, 5, 1, 1)}
+    proto, plain = (model(body.format(name), {"x": ("n", 3, 8, 8)}, weights) for name in ("onnxnorm_mean_0", "r"))
+    proto.graph.node[0].name = "onnxnorm_max_1"
+    data = rand(4, 3, 8, 8)
+    one, other = (onnxnorm.calibrate(item, data, provider="cpu") for item in (proto, plain))
+    for mine, theirs in zip(one.values.values(), other.values.values(), strict=True):
+        np.testing.assert_array_equal(mine.mean, theirs.mean)
+
+
+def test_a_value_without_rows_is_not_measured_on_that_image() -> None:
+    """As behind a detector: rows are what NonZero finds, one image at a time, and some images have none."""
+    body = """
+    f = NonZero(x) i = Transpose(f) c = Cast<to=1>(i) d = Unsqueeze(c, axes)
+    a = Conv(d, w) r = Relu(a) z = Conv(r, v)
+    """
+    constants = {"axes": np.array([2, 3]), "w": rand(5, 4, 1, 1), "v": rand(2, 5, 1, 1)}
+    proto = model(body, {"x": (1, 1, 3, 3)}, constants)
+    images = np.zeros((4, 1, 3, 3), np.float32)
+    images[1, 0, 1, 2] = images[3, 0, :2, 0] = 1
+    statistics = onnxnorm.calibrate(proto, images, batch_size=1, provider="cpu")
+    (value, moments), *_ = statistics.values.items()
+    assert moments.images == 2
+    found = np.concatenate([np.argwhere(image[None]) for image in images]).astype(np.float64)
+    weights = constants["w"].reshape(5, 4)
+    act = np.abs if value.measure == "mean_abs" else lambda a: np.maximum(a, 0)
+    np.testing.assert_allclose(moments.mean, act(found @ weights.T).mean(axis=0), rtol=1e-6)
+    none = onnxnorm.calibrate(proto, images[[0, 2]], batch_size=1, provider="cpu")
+    rewritten = onnxnorm.rewrite(proto, none, provider="cpu", verify=False)
+    assert rewritten.reach.normalized == 0

@@ -8,9 +8,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnxnorm.errors import ModelError
+from onnxnorm.model.evaluation import evaluate
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph, input_specs, ordered_nodes
-from onnxnorm.model.shapes import check_legal, evaluate, read_graph, sample_shapes
+from onnxnorm.model.shapes import check_legal, read_graph, sample_shapes
 from onnxnorm.runtime import Runtime
 from onnxnorm.scaling import trace
 from tests.corpus import CASES, FLOAT, Net, feeds

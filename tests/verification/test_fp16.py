@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, numpy_helper
 from typer.testing import CliRunner
 
+import onnxnorm
 from onnxnorm import api
 from onnxnorm.cli.app import app
 from onnxnorm.model.files import Model
@@ -217,3 +218,21 @@ def test_float16_inputs_of_a_model_are_measured() -> None:
     assert proto.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT16
     fed = feeds(proto)
     assert headroom(proto, None, fed).original.values["x"] == float(np.abs(fed["x"]).max())
+
+
+@pytest.mark.parametrize("home", ["initializer", "node"])
+def test_constants_of_rank_0(home: str) -> None:
+    """A third of real networks have one; the converter to float16 takes no array without axes."""
+    proto = model(
+        "a = Conv(x, w) m = Mul(a, k) z = Relu(m)", {"x": ("n", 3, 8, 8)}, {"w": rand(4, 3, 3, 3), "k": np.float32(0.3)}
+    )
+    if home == "node":
+        (tensor,) = (t for t in proto.graph.initializer if t.name == "k")
+        node = onnx.helper.make_node("Constant", [], ["k"], value=tensor)
+        proto.graph.initializer.remove(tensor)
+        proto.graph.node.insert(0, node)
+    found = onnxnorm.verify(proto, proto, fp16=True).fp16
+    assert found is not None
+    assert found.original.not_run is None
+    assert found.original.error is not None
+    assert 0 < found.original.error.max_relative_error < 2.0**-8

@@ -32,8 +32,12 @@ _LARGEST_SIDE = 32768
 
 @dataclass(frozen=True)
 class Preset:
-    """A common preprocessing; `mean` and `std` have three numbers, for red, green and blue, or one for all."""
+    """A common preprocessing; `mean` and `std` have three numbers, for red, green and blue, or one for all.
 
+    `help` describes it on the command line and in the documentation of the API.
+    """
+
+    help: str
     channels: Channels
     divisor: float
     mean: tuple[float, ...] = (0.0,)
@@ -41,11 +45,11 @@ class Preset:
 
 
 PRESETS = {
-    "imagenet": Preset("rgb", 255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "caffe": Preset("bgr", 1.0, (123.68, 116.779, 103.939)),
-    "tf": Preset("rgb", 255.0, (0.5,), (0.5,)),
-    "unit": Preset("rgb", 255.0),
-    "raw": Preset("rgb", 1.0),
+    "imagenet": Preset("RGB, /255, ImageNet mean and std", "rgb", 255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "caffe": Preset("BGR, 0..255 minus 103.939, 116.779, 123.68", "bgr", 1.0, (123.68, 116.779, 103.939)),
+    "tf": Preset("RGB to [-1, 1]", "rgb", 255.0, (0.5,), (0.5,)),
+    "unit": Preset("RGB/255", "rgb", 255.0),
+    "raw": Preset("RGB 0..255", "rgb", 1.0),
 }
 
 
@@ -73,8 +77,8 @@ class ImageOptions(SizeOptions):
 
     preset: str | None = option(
         None,
-        "imagenet: RGB, /255, ImageNet mean and std. caffe: BGR, 0..255 minus 103.939, 116.779, 123.68. "
-        "tf: RGB to [-1, 1]. unit: RGB/255. raw: RGB 0..255. Default: imagenet, for one channel unit.",
+        "".join(f"{name}: {preset.help}. " for name, preset in PRESETS.items())
+        + "Default: imagenet, for one channel unit.",
         panel=IMAGES,
         choices=lambda: PRESETS,
     )

@@ -6,9 +6,9 @@ says precisely what the network saw. `preprocessing_for` makes it from a preset,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Literal, get_args
 
 import ml_dtypes
 import numpy as np
@@ -42,9 +42,31 @@ def channel_count(channels: Channels) -> int:
     return 1 if channels == "gray" else 3
 
 
+def _one_of(kind: Any) -> Callable[[str], str]:
+    """Return what reads one of the values of a Literal type."""
+
+    def read(value: str) -> str:
+        if value not in get_args(kind):
+            raise ValueError(f"{value!r} is none of {', '.join(get_args(kind))}")
+        return value
+
+    return read
+
+
+def _read_numbers(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(map(float, values))
+
+
+def _read_size(size: Sequence[int] | None) -> tuple[int, int] | None:
+    return None if size is None else (int(size[0]), int(size[1]))
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How an image becomes a sample: it is resized, then `(pixel / divisor - mean) / std` is computed.
+
+    The record in a statistics file has an entry for each field, which says how it is read (`read`). A field that is
+    added later needs a default, which older records do not have.
 
     Attributes:
         preset: name of the preset that the recipe started from; for information only.
@@ -60,16 +82,16 @@ class Preprocessing:
             size that it is then scaled to; 0: it is decoded at its full size.
     """
 
-    preset: str
-    channels: Channels
-    divisor: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    size: tuple[int, int] | None
-    resize: Resize
-    layout: Layout
-    dtype: np.dtype[Any]
-    draft: int
+    preset: str = field(metadata={"read": str})
+    channels: Channels = field(metadata={"read": _one_of(Channels)})
+    divisor: float = field(metadata={"read": float})
+    mean: tuple[float, ...] = field(metadata={"read": _read_numbers})
+    std: tuple[float, ...] = field(metadata={"read": _read_numbers})
+    size: tuple[int, int] | None = field(metadata={"read": _read_size})
+    resize: Resize = field(metadata={"read": _one_of(Resize)})
+    layout: Layout = field(metadata={"read": _one_of(Layout)})
+    dtype: np.dtype[Any] = field(metadata={"read": np.dtype})
+    draft: int = field(default=0, metadata={"read": int})
 
     def __post_init__(self) -> None:
         count = channel_count(self.channels)
@@ -118,38 +140,21 @@ class Preprocessing:
         return f"{self.preset}: {', '.join(parts)}, {self.layout.upper()} {self.dtype}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the recipe as plain values. A `draft` of 0 is left out, as in records older than that field."""
-        draft = {"draft": self.draft} if self.draft else {}
+        """Return the recipe as plain values. Defaults are left out, as in records older than those fields."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
         return {
-            "preset": self.preset,
-            "channels": self.channels,
-            "divisor": self.divisor,
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "size": None if self.size is None else list(self.size),
-            "resize": self.resize,
-            "layout": self.layout,
-            "dtype": str(self.dtype),
-        } | draft
+            name: str(value) if isinstance(value, np.dtype) else list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+            if value != _DEFAULTS.get(name, MISSING)
+        }
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Preprocessing:
         """Return the recipe that `to_json` wrote. Raises StatisticsError if the record is damaged."""
         try:
-            size = record["size"]
-            return cls(
-                preset=str(record["preset"]),
-                channels=record["channels"],
-                divisor=float(record["divisor"]),
-                mean=tuple(map(float, record["mean"])),
-                std=tuple(map(float, record["std"])),
-                size=None if size is None else (int(size[0]), int(size[1])),
-                resize=record["resize"],
-                layout=record["layout"],
-                dtype=np.dtype(record["dtype"]),
-                draft=int(record.get("draft", 0)),
-            )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            readers = {item.name: item.metadata["read"] for item in fields(cls)}
+            return cls(**{name: read(record[name]) for name, read in readers.items() if name in record})
+        except (LookupError, TypeError, ValueError, ArithmeticError, OptionError) as error:
             raise StatisticsError(f"the record of the preprocessing is damaged ({error!r}); calibrate again") from error
 
     def _keeps_pixels(self) -> bool:
@@ -191,6 +196,9 @@ class Preprocessing:
             return "at its own size"
         size = f"{self.size[0]}x{self.size[1]}"
         return f"squashed to {size}" if self.resize == "squash" else f"shortest side to {size}"
+
+
+_DEFAULTS = {item.name: item.default for item in fields(Preprocessing)}
 
 
 def _numbers(values: tuple[float, ...]) -> str:

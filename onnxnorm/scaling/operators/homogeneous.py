@@ -80,7 +80,7 @@ def clip(visit: Visit) -> Outcome:
 def _clipped(visit: Visit, ids: Ids, bounding: list[Operand]) -> Ids:
     one = visit.merge_but(ids, [])
     for operand in bounding:
-        visit.edit(operand, times=one.reshape(-1)[:1])
+        visit.edit(operand, times=one.reshape(-1)[:1], bounds=True)
     return ids
 
 

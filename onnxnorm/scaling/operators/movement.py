@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.model.shapes import evaluate
+from onnxnorm.model.evaluation import evaluate
 from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
 from onnxnorm.scaling.slots import ZERO, Ids, at_rank, squeezed
 
@@ -66,7 +66,7 @@ def gather(visit: Visit) -> Outcome:
         axis %= source.rank
         before, along, after = source.ids.shape[:axis], source.ids.shape[axis], source.ids.shape[axis + 1 :]
         if along == 1:
-            return source.ids.reshape(*before, *[1] * indices.rank, *after)
+            return source.ids.reshape((*before, *[1] * indices.rank, *after))
     return moved(visit, axes=(axis,))
 
 
@@ -123,12 +123,13 @@ def moved(visit: Visit, data: Sequence[int] = (0,), axes: Sequence[int] | None =
     for operand in others:
         if operand.constant is None:
             return Refusal(f"where it moves things is computed from the graph's inputs ({operand.name!r})")
-    real: dict[str, NDArray[Any]] = {**_broadcast(sources, ids, axes)}
-    real |= {operand.name: operand.constant.values() for operand in others if operand.constant is not None}
     try:
+        real: dict[str, NDArray[Any]] = {**_broadcast(sources, ids, axes)}
+        real |= {operand.name: operand.constant.values() for operand in others if operand.constant is not None}
         results = iter(evaluate(visit.node, real))
     except Exception as error:  # noqa: BLE001 (the reference implementation may raise anything)
-        return Refusal(f"ONNX's reference implementation does not run it for these shapes ({type(error).__name__})")
+        kind = type(error.__cause__ or error).__name__
+        return Refusal(f"ONNX's reference implementation does not run it for these shapes ({kind})")
     return [squeezed(np.asarray(next(results), np.int64)) if name else one for name in visit.node.outputs]
 
 

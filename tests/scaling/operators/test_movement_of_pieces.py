@@ -9,6 +9,7 @@ import pytest
 
 from tests.helpers.graphs import between, feeds, rand
 from tests.helpers.law_checks import holds, refused
+from tests.helpers.scales_check import check_scales
 
 UNKNOWN = "where it moves things is computed from the graph's inputs"
 
@@ -159,3 +160,12 @@ def test_compress() -> None:
 def test_empty_tensors_pin() -> None:
     proto = between("e = Slice(a, i, j, k) \n b = Concat<axis=1>(e, a)", constants={"i": [0], "j": [0], "k": [1]})
     refused(proto, "a tensor without elements")
+
+
+def test_gather_from_a_vector_with_a_scalar_index() -> None:
+    """An element of a value of rank 1 has no axes left; one of a single element too, whose only scale it has."""
+    for count, index in ((4, 2), (1, 0)):
+        body = "p = ReduceMean(a, axes) \n s = Squeeze(p) \n f = Reshape(s, flat) \n g = Gather(f, k) \n b = Mul(a, g)"
+        constants = {"axes": [0, 2, 3], "flat": [count], "k": np.array(index)}
+        proto = between(body, (2, count, 6, 6), constants=constants)
+        check_scales(proto, feeds(proto))

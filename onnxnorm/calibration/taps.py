@@ -1,0 +1,159 @@
+"""Taps: the operators behind one value that measure it inside the graph.
+
+Where they can be, means are computed by pooling operators, which keep the blocked layout of ONNX Runtime, and in two
+steps, windows first, which is more precise than one long sum in float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from onnxnorm.model.graph import Graph
+from onnxnorm.scaling.filters import Site
+from onnxnorm.statistics.measures import operators_of
+
+__all__ = ["Positions", "Tap", "add_raw", "add_tap", "pools"]
+
+WINDOW = 16
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A measured site, and the outputs of the probe that hold its mean, its largest magnitude, its shape and itself.
+
+    There is a magnitude only for the mean by which a layer is measured, a shape only if it is not known before a run,
+    and the value itself only for a histogram; the other names are empty.
+    """
+
+    site: Site
+    mean: str
+    largest: str
+    windowed: bool
+    shape: str = ""
+    raw: str = ""
+
+    def spread(self, shape: tuple[int, ...], batch: int) -> Positions:
+        """Return the positions of a value of this shape, for a batch of `batch` samples."""
+        positions = int(np.prod(shape, dtype=np.int64)) // (shape[self.site.axis] * batch)
+        if not self.windowed:
+            return Positions(positions, 1.0)
+        spatial = np.asarray(shape[2:], np.float64)
+        return Positions(positions, float(np.prod(np.ceil((spatial + WINDOW - 1) / WINDOW) * WINDOW / spatial)))
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Number of positions in one sample of a value, and the factor from the probe's mean to the mean over them."""
+
+    positions: int
+    factor: float
+
+
+def pools(graph: Graph, site: Site) -> bool:
+    """Whether pooling operators can be used: channels on axis 1, positions behind it, and a supported element type."""
+    rank, dtype = _form(graph, site)
+    return site.axis == 1 and rank >= 3 and dtype != onnx.TensorProto.DOUBLE
+
+
+def add_raw(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, site: Site, name: str) -> str:
+    """Make a value an output in float32, and return the output's name: its own name if it is float32 already."""
+    if _form(graph, site)[1] != onnx.TensorProto.FLOAT:
+        value = _append(surgeon, "Cast", value, name, {"to": onnx.TensorProto.FLOAT})
+    if all(output is not value for output in surgeon.outputs):
+        value.dtype, value.shape = np.dtype(np.float32), None
+        surgeon.outputs.append(value)
+    return str(value.name)
+
+
+def add_tap(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: Tap) -> None:
+    """Append the operators that measure a site, and make what they measure outputs of the graph."""
+    rank, dtype = _form(graph, tap.site)
+    if tap.shape:
+        shape = _append(surgeon, "Shape", value, tap.shape, {})
+        shape.dtype = np.dtype(np.int64)
+        surgeon.outputs.append(shape)
+    if dtype not in {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}:
+        value = _append(surgeon, "Cast", value, f"{tap.mean}_float", {"to": onnx.TensorProto.FLOAT})
+    for operator in operators_of(tap.site.measure):
+        twice = [value] if operator == "Mul" else []
+        value = _append(surgeon, operator, value, f"{tap.mean}_{operator.lower()}", {}, *twice)
+    size = value
+    if tap.largest and not _never_negative(value, graph):
+        size = _append(surgeon, "Abs", value, f"{tap.largest}_abs", {})
+    outputs = []
+    if tap.windowed:
+        windows = _append(surgeon, "AveragePool", value, f"{tap.mean}_windows", _windows(rank - 2))
+        outputs.append(_append(surgeon, "GlobalAveragePool", windows, tap.mean, {}))
+        if tap.largest:
+            outputs.append(_append(surgeon, "GlobalMaxPool", size, tap.largest, {}))
+    else:
+        axes = [axis for axis in range(1, rank) if axis != tap.site.axis]
+        outputs.append(_mean(surgeon, value, tap.mean, axes))
+        if tap.largest:
+            outputs.append(_reduce(surgeon, "ReduceMax", size, tap.largest, axes))
+    for output in outputs:
+        output.dtype = np.dtype(np.float64 if dtype == onnx.TensorProto.DOUBLE else np.float32)
+        surgeon.outputs.append(output)
+
+
+def _form(graph: Graph, site: Site) -> tuple[int, int]:
+    """Return rank and element type of a value; behind an unknown operator, those of the weight of its layer."""
+    if site.value in graph.shapes:
+        return len(graph.shapes[site.value]), graph.types[site.value]
+    layer = next(node for node in graph.nodes if site.value in node.outputs)
+    weight = graph.constants[layer.inputs[1]]
+    return len(weight.shape), onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)
+
+
+def _never_negative(value: gs.Tensor, graph: Graph) -> bool:
+    """Whether a value cannot be negative, because of the operator that makes it; other values need an Abs."""
+    if not value.inputs:
+        return False
+    node = value.inputs[0]
+    if node.op == "Cast":
+        return _never_negative(node.inputs[0], graph)
+    if node.op == "Clip":
+        low = graph.constants.get(node.inputs[1].name) if len(node.inputs) > 1 else None
+        return bool((np.asarray(low.values(), np.float64) >= 0).all() if low else node.attrs.get("min", -1.0) >= 0)
+    return node.op in {"Abs", "Relu", "Sigmoid", "Softplus", "HardSigmoid"}
+
+
+def _windows(axes: int) -> dict[str, Any]:
+    """Return attributes with equal pads on all sides: ONNX Runtime before 1.25 confuses unequal ones (opset 19 on)."""
+    return {
+        "kernel_shape": [WINDOW] * axes,
+        "strides": [WINDOW] * axes,
+        "pads": [WINDOW - 1] * (2 * axes),
+        "count_include_pad": 1,
+    }
+
+
+def _mean(surgeon: gs.Graph, value: gs.Tensor, name: str, axes: list[int]) -> gs.Variable:
+    """Append means over one axis after the other, which is more precise, as the windows are."""
+    for axis in reversed(axes[1:]):
+        value = _reduce(surgeon, "ReduceMean", value, f"{name}_{axis}", [axis])
+    return _reduce(surgeon, "ReduceMean", value, name, axes[:1])
+
+
+def _reduce(surgeon: gs.Graph, op: str, value: gs.Tensor, name: str, axes: list[int]) -> gs.Variable:
+    if not axes:
+        return _append(surgeon, "Identity", value, name, {})
+    if surgeon.opset < 18:
+        return _append(surgeon, op, value, name, {"axes": axes, "keepdims": 0})
+    constant = gs.Constant(f"{name}_axes", np.asarray(axes, np.int64))
+    output = gs.Variable(name)
+    surgeon.nodes.append(gs.Node(op, name, {"keepdims": 0}, [value, constant], [output]))
+    return output
+
+
+def _append(
+    surgeon: gs.Graph, op: str, value: gs.Tensor, name: str, attributes: dict[str, Any], *more: gs.Tensor
+) -> gs.Variable:
+    output = gs.Variable(name)
+    surgeon.nodes.append(gs.Node(op, name, attributes, [value, *more], [output]))
+    return output

@@ -1,0 +1,159 @@
+"""Checks of a whole ModelProto as it is opened, so that no later step meets what only a broken model can hold.
+
+They cover what the libraries let pass and then fail at, or never come back from: names that are not UTF-8, nodes
+without an attribute that their operator requires, functions that call themselves, and functions that call each other so
+often that shape inference would not end. Tensors are checked in `tensors` and `external`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+
+import onnx
+
+from onnxnorm.errors import ModelError
+from onnxnorm.model.boundary import first_line
+from onnxnorm.model.containers import Container, containers
+
+__all__ = ["check_model"]
+
+_OWN = ("", "ai.onnx")
+_DEEPEST = 100  # levels of functions that call functions
+_MOST = 1 << 20  # nodes, with each function counted wherever it is called
+
+_Call = tuple[str, str, str]
+"""Domain, name and overload of a function."""
+
+
+def check_model(proto: onnx.ModelProto, where: str) -> None:
+    """Check names, required attributes and functions.
+
+    Args:
+        proto: the model.
+        where: how messages name it.
+
+    Raises:
+        ModelError: if a name is not UTF-8, if a required attribute is missing or of a wrong type, if two initializers
+            have one name, or if functions call themselves or expand to too many nodes.
+    """
+    _check_text((entry.key + entry.value for entry in proto.metadata_props), f"{where}: an entry of the metadata")
+    _check_text((opset.domain for opset in proto.opset_import), f"{where}: the domain of an opset")
+    _check_text((f.domain + f.name for f in proto.functions), f"{where}: the name of a function")
+    _check_unique([tensor.name for tensor in proto.graph.initializer], where)
+    opset = _opset(proto.opset_import)
+    roots: list[Container] = [proto.graph, *proto.functions]
+    for root in roots:
+        version = _opset(root.opset_import) if isinstance(root, onnx.FunctionProto) else opset
+        for container in containers(root):
+            _check_names(container, where)
+            for node in container.node:
+                _check_attributes(node, version, where)
+    _check_functions(proto, where)
+
+
+def _check_text(texts: Iterable[object], what: str) -> None:
+    """Raise ModelError unless all these texts are UTF-8. Protobuf returns bytes for one that is not."""
+    try:
+        for text in texts:
+            if not isinstance(text, str):
+                raise ModelError(f"{what} is not UTF-8 ({text!r}); export the model again")
+    except (TypeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{what} is not UTF-8 ({first_line(error)}); export the model again") from error
+
+
+def _check_names(container: Container, where: str) -> None:
+    for node in container.node:
+        _check_text((node.name, node.op_type, node.domain, *node.input, *node.output), f"{where}: a name at a node")
+        _check_text((attribute.name for attribute in node.attribute), f"{where}: the name of an attribute")
+    if isinstance(container, onnx.FunctionProto):
+        _check_text((*container.input, *container.output, *container.attribute), f"{where}: a name in a function")
+        return
+    for tensor in container.initializer:
+        _check_text([tensor.name], f"{where}: the name of an initializer")
+    for value in (*container.input, *container.output, *container.value_info):
+        _check_text([value.name], f"{where}: the name of a value")
+        _check_text((dim.dim_param for dim in value.type.tensor_type.shape.dim), f"{where}: the name of a dimension")
+
+
+def _check_unique(names: list[str], where: str) -> None:
+    _check_text(names, f"{where}: the name of an initializer")
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise ModelError(f"{where} has two initializers called {twice[0]!r}; every name must be unique")
+
+
+def _opset(imports: Iterable[onnx.OperatorSetIdProto]) -> int:
+    return next((entry.version for entry in imports if entry.domain in _OWN), 1)
+
+
+def _check_attributes(node: onnx.NodeProto, opset: int, where: str) -> None:
+    if node.domain not in _OWN:
+        return
+    required, types = _signature(node.op_type, opset)
+    given = {attribute.name: attribute.type for attribute in node.attribute}
+    what = f"{where}: {node.op_type} node {node.name or next(iter(node.output), '')!r}"
+    for name in required - given.keys():
+        raise ModelError(f"{what} lacks the attribute {name!r}, which its operator requires; export the model again")
+    for name, kind in given.items():
+        if kind and types.get(name, kind) != kind:
+            raise ModelError(
+                f"{what} has an attribute {name!r} of a type that its operator does not take; export again"
+            )
+
+
+@lru_cache(maxsize=4096)
+def _signature(op: str, opset: int) -> tuple[frozenset[str], Mapping[str, int]]:
+    """The attributes that an operator requires, and the types of all its attributes; empty if it is not known."""
+    if not onnx.defs.has(op, opset):
+        return frozenset(), MappingProxyType({})
+    attributes = onnx.defs.get_schema(op, opset).attributes
+    return (
+        frozenset(name for name, attribute in attributes.items() if attribute.required),
+        MappingProxyType({name: _number(attribute.type) for name, attribute in attributes.items()}),
+    )
+
+
+def _number(kind: Any) -> int:
+    """The number of an attribute type; its class in onnx differs from the enumeration of protobuf."""
+    return int(kind.value)
+
+
+def _check_functions(proto: onnx.ModelProto, where: str) -> None:
+    """Count the nodes of the model with every function in the place of its calls, each function only once."""
+    calls = {(_domain(f.domain), f.name, f.overload): _calls(f) for f in proto.functions}
+    sizes: dict[_Call, int] = {}
+
+    def size(key: _Call, above: tuple[_Call, ...]) -> int:
+        if key in above:
+            raise ModelError(f"{where}: function {key[1]!r} calls itself, which ONNX does not allow; export it again")
+        if len(above) > _DEEPEST:
+            raise ModelError(f"{where}: functions call each other over more than {_DEEPEST} levels; inline them")
+        if key not in sizes:
+            sizes[key] = expanded(calls[key], (*above, key))
+        return sizes[key]
+
+    def expanded(counts: Counter[_Call], above: tuple[_Call, ...]) -> int:
+        total = counts.total() + sum(times * size(key, above) for key, times in counts.items() if key in calls)
+        if total > _MOST:
+            raise ModelError(f"{where}: its functions expand to more than {_MOST:,} nodes; export it without functions")
+        return total
+
+    if calls:
+        for key in calls:
+            size(key, ())
+        expanded(_calls(proto.graph), ())
+
+
+def _calls(root: Container) -> Counter[_Call]:
+    """How often each operator is called in a graph or function, its subgraphs included."""
+    return Counter(
+        (_domain(node.domain), node.op_type, node.overload) for container in containers(root) for node in container.node
+    )
+
+
+def _domain(domain: str) -> str:
+    return "" if domain == "ai.onnx" else domain

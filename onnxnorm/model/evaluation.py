@@ -1,0 +1,109 @@
+"""Constants that nodes compute from other constants, evaluated with ONNX's reference implementation when asked for.
+
+Few bytes can describe much: an `Expand` of one number to a billion costs a model a hundred bytes. So what all computed
+constants of a graph hold together is limited: `Evaluator` treats what goes beyond as not constant.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
+
+from onnxnorm.model.boundary import model_errors
+from onnxnorm.model.constants import Constant
+from onnxnorm.model.graph import Node
+from onnxnorm.model.tensors import tensor_dtype
+
+__all__ = ["MOST_ELEMENTS", "Evaluator", "evaluate"]
+
+# Operators whose outputs are never constant; and one that the reference implementation lacks.
+_RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+_UNKNOWN = {"Scatter"}
+# The first opset that the reference implementation has; the part that is used here did not change since earlier ones.
+_IMPLEMENTED_FROM = {"DequantizeLinear": 19}
+
+MOST_ELEMENTS = 1 << 26
+"""Elements that the computed constants of a graph may have in any case, together."""
+_TIMES_STORED = 4  # and this many times the elements of the constants that the file itself holds
+
+
+def evaluate(node: Node, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    """Run one node with ONNX's reference implementation on inputs given by name; returns its outputs in order.
+
+    Raises ModelError if the node is not legal, or not implemented there.
+    """
+    with model_errors(f"{node.op} node {node.label!r}"):
+        return _evaluated(node, inputs)
+
+
+def _evaluated(node: Node, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    feeds = [onnx.helper.make_tensor_value_info(name, _elem_type(array), None) for name, array in inputs.items()]
+    outputs = [name for name in node.outputs if name]
+    results = [onnx.helper.make_tensor_value_info(name, 0, None) for name in outputs]
+    proto = onnx.NodeProto()
+    proto.CopyFrom(node.proto)
+    proto.domain = node.domain
+    graph = onnx.helper.make_graph([proto], "one node", feeds, results)
+    opset = max(node.opset, _IMPLEMENTED_FROM.get(node.op, 1))
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    return [np.asarray(result) for result in ReferenceEvaluator(model).run(outputs, dict(inputs))]
+
+
+def _elem_type(array: NDArray[Any]) -> int:
+    return onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+
+
+class Evaluator:
+    """Finds the computed constants of one graph, and keeps account of their size."""
+
+    def __init__(self, stored: Mapping[str, Constant]) -> None:
+        self.left = MOST_ELEMENTS + _TIMES_STORED * sum(math.prod(constant.shape) for constant in stored.values())
+
+    def computed(
+        self,
+        node: Node,
+        shapes: Mapping[str, tuple[int, ...]],
+        types: Mapping[str, int],
+        constants: Mapping[str, Constant],
+    ) -> dict[str, Constant]:
+        """The outputs of a node as constants, if its inputs are constants or it reads only shapes.
+
+        They are left out if they are too large to be computed.
+        """
+        op = node.proto.op_type
+        if node.domain or op in _RANDOM | _UNKNOWN or op == "Constant" or node.captured():
+            return {}
+        inputs = [name for name in node.inputs if name]
+        # A ConstantOfShape has one value for every shape, and Expand repeats its first input.
+        deciding = {"ConstantOfShape": [], "Expand": inputs[:1]}.get(op, inputs)
+        by_shape = op in {"Shape", "Size"} or any(name in constants and constants[name].by_shape for name in deciding)
+        if op in {"Shape", "Size"} and inputs and inputs[0] in shapes:
+            shape = shapes[inputs[0]]
+            arrays: Callable[[], dict[str, NDArray[Any]]] = lambda: {inputs[0]: np.broadcast_to(np.float32(0), shape)}  # noqa: E731
+        elif inputs and all(name in constants for name in inputs):
+            held = [constants[name] for name in inputs]
+            arrays = lambda: {constant.name: constant.values() for constant in held}  # noqa: E731
+        else:
+            return {}
+        outputs = [name for name in node.outputs if name]
+        known = {name: shapes[name] for name in outputs if name in shapes and name in types}
+        size = sum(math.prod(shape) for shape in known.values())
+        if size > self.left:
+            return {}
+        self.left -= size
+        run = cache(lambda: evaluate(node, arrays()))
+        reason = f"is computed by {node.op} node {node.label!r}"
+        computed: dict[str, Constant] = {}
+        for position, name in enumerate(outputs):
+            if name in known:
+                read = lambda position=position: run()[position]  # noqa: E731
+                dtype = tensor_dtype(types[name])
+                computed[name] = Constant(name, shapes[name], dtype, "computed", node.index, reason, read, by_shape)
+        return computed
