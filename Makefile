@@ -1,14 +1,15 @@
 # Each target creates what it needs. PYTHON chooses the interpreter, PHOTOS the photographs of `make vgg16`, EXTRAS what
 # the tests find installed: tests of an extra that is missing skip with a reason. TORCH_PYTHON is an interpreter that has
-# PyTorch, for the hook script that `make bench` compares with.
+# PyTorch, for the hook script that `make bench` compares with. SECONDS is how long `make fuzz` takes.
 
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?= test
 PHOTOS ?= models/images
+SECONDS ?= 60
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check fetch vgg16 bench docs clean
+.PHONY: help demo test check fuzz fetch vgg16 bench docs clean
 
 help: ## Show this list.
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -41,6 +42,9 @@ check: $(VENV)/.check ## Run the linters and the type checker.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fuzz: $(VENV)/.test ## Damage inputs at random for SECONDS; cases that fail are kept in build/fuzz.
+	$(BIN)/python -m tools.fuzz.run --seconds $(SECONDS)
 
 fetch: $(VENV)/.installed ## Fetch the real VGG-16 into build/models.
 	$(BIN)/python -m tools.models.fetch

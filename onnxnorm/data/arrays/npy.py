@@ -18,6 +18,7 @@ import struct
 import tempfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ __all__ = ["Rows", "open_npy", "open_npz"]
 
 _LOCAL_HEADER = struct.Struct("<4s22x2H")
 _ENCRYPTED = 1
+# What NumPy writes. With the other methods of the zip format a few bytes can become gigabytes in one step.
+_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 
 
 class Rows(Protocol):
@@ -89,9 +92,12 @@ class MappedRows:
             yield _native(_select_rows(self.mapped(), rows), dtype)
 
     def mapped(self) -> np.memmap[Any, np.dtype[Any]]:
-        """Return the memory map of the whole array, read-only."""
+        """Return the memory map of the whole array, read-only. Raises DataError if the file is not there any more."""
         header = self.header
-        return np.memmap(self.path, header.dtype, "r", self.offset, header.shape, header.order)
+        try:
+            return np.memmap(self.path, header.dtype, "r", self.offset, header.shape, header.order)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path} was changed or removed while it was read ({error}); run it again") from error
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ class StreamedRows:
                     yield _native(block, dtype)
         except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
             raise DataError(f"{self.path}: array {self.member!r} is damaged ({error}); write it again") from error
-        except Exception as error:  # Each compression method has its own error: zlib.error, lzma.LZMAError.
+        except zlib.error as error:
             raise DataError(f"{self.path}: array {self.member!r} cannot be decompressed ({error})") from error
 
     def _read_rows(self, stream: IO[bytes], row_blocks: Iterable[Indices]) -> Iterator[npt.NDArray[Any]]:
@@ -174,6 +180,11 @@ def _open_member(archive: zipfile.ZipFile, file: IO[bytes], info: zipfile.ZipInf
     where = f"{path}[{info.filename[: -len('.npy')]!r}]"
     if info.flag_bits & _ENCRYPTED:
         raise DataError(f"{where} is encrypted; write it again with numpy.savez")
+    if info.compress_type not in _METHODS:
+        raise DataError(
+            f"{where} is compressed by method {info.compress_type} of the zip format, but only 0 (stored) and 8 "
+            "(deflated) are read; write it again with numpy.savez or numpy.savez_compressed"
+        )
     if info.compress_type == zipfile.ZIP_STORED:
         start = _data_start(file, info, where)
         file.seek(start)
@@ -206,6 +217,8 @@ def _read_header(stream: IO[bytes], where: str) -> Header:
         raise DataError(f"{where} is not a readable NumPy array ({error}); write it again with numpy.save") from error
     if dtype.hasobject:
         raise DataError(f"{where} holds pickled Python objects, which are never loaded; save an array of numbers")
+    if any(isinstance(side, bool) for side in shape):
+        raise DataError(f"{where} is damaged: its shape is {shape}; write it again with numpy.save")
     if any(side < 1 for side in shape):
         raise DataError(f"{where} is empty: its shape is {shape}; it must hold at least one sample")
     return Header(shape, dtype, "F" if fortran else "C", stream.tell() - start)

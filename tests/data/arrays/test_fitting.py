@@ -188,6 +188,39 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, kind: str) -> None:
         open_arrays(path, [SPEC])
 
 
+@pytest.mark.parametrize("shape", [(True, 3, 4), (7, 3, True), (False, 3, 4)])
+def test_a_truth_value_in_a_shape_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """NumPy takes it for a number in some places, and not in others."""
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        file.write(bytes(4 * 7 * 3 * 4))
+    with pytest.raises(DataError, match=r"is damaged: its shape is .*; write it again"):
+        read(tmp_path / "a.npy", 2)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_of_compression_that_numpy_does_not_write_are_refused(tmp_path: Path, method: int) -> None:
+    """A kilobyte of bzip2 can be gigabytes, which Python's zipfile unpacks in one step."""
+    np.save(tmp_path / "member.npy", SAMPLES)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", method) as archive:
+        archive.write(tmp_path / "member.npy", "x.npy")
+    with pytest.raises(DataError, match=rf"\['x'\] is compressed by method {method} .*numpy.savez_compressed"):
+        open_arrays(tmp_path / "a.npz", [SPEC])
+
+
+@pytest.mark.parametrize("kind", ["npy", "stored"])
+def test_a_file_that_shrinks_or_goes_after_it_was_opened(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / ("a.npy" if kind == "npy" else "a.npz")
+    WRITERS[kind](path, SAMPLES)
+    opened = open_arrays(path, [SPEC])
+    path.write_bytes(path.read_bytes()[:150])
+    with pytest.raises(DataError, match="was changed or removed while it was read"):
+        list(opened.blocks(2, 1))
+    path.unlink()
+    with pytest.raises(DataError, match=r"was changed or removed while it was read .*run it again"):
+        list(opened.blocks(2, 1))
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(kind=st.sampled_from(sorted(WRITERS)), data=st.data())
 def test_damage_is_a_data_error_or_goes_unnoticed(tmp_path: Path, kind: str, data: st.DataObject) -> None:

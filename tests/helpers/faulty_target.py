@@ -1,0 +1,49 @@
+"""A target for the fuzzer whose cases fail in every way, by the order of their seeds."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from onnxnorm.errors import DataError
+from tools.fuzz.target import Files, Target
+
+WAYS = ("result", "refused", "KeyError", "time", "memory", "crash", "result", "KeyError")
+
+
+def _damage(random: np.random.Generator) -> Files:
+    return {"way": random.bytes(4)}
+
+
+def _read(folder: Path, random: np.random.Generator) -> object:
+    way = next(way for seed, way in enumerate(WAYS) if random_state(seed) == random.bit_generator.state)
+    assert (folder / "way").stat().st_size == 4
+    if way == "refused":
+        raise DataError("it is damaged")
+    if way == "KeyError":
+        fail()
+    if way == "time":
+        time.sleep(60)
+    if way == "memory":
+        return np.ones(3 * 2**28, np.uint16).sum()
+    return os.abort() if way == "crash" else way
+
+
+def fail() -> NoReturn:
+    raise KeyError("a name")
+
+
+def random_state(seed: int) -> object:
+    """The state of the generator of this case when it is read."""
+    from tools.fuzz.target import generator
+
+    random = generator(__name__, seed)
+    _damage(random)
+    return random.bit_generator.state
+
+
+TARGET = Target(__name__, lambda: {}, _damage, _read)
