@@ -21,6 +21,7 @@ from onnxnorm.scaling.groups import Groups, solve
 from onnxnorm.scaling.laws import LAWS, Operand, Outcome, Refusal, Visit, barrier_at
 from onnxnorm.scaling.operators import load_all
 from onnxnorm.scaling.slots import Barrier, Edit, Ids, Slots, at_rank, squeezed
+from onnxnorm.scaling.stored import stored_edit
 
 __all__ = ["Outputs", "Trace", "trace"]
 
@@ -73,6 +74,9 @@ class _Walk:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.by_index = {node.index: node for node in graph.nodes}
+        self.captured = {name for node in graph.nodes for name in node.captured()}
+        once = {name for name, readers in graph.readers.items() if len(readers) == 1}
+        self.private = once - self.captured - set(graph.outputs)
         self.slots = Slots()
         self.ids: dict[str, Ids] = {}
         self.edits: list[Edit] = []
@@ -145,7 +149,10 @@ class _Walk:
             self.slots.pin(ids, barrier_at(visit.node, name, reason))
         for c, a, b, reason in visit.products:
             self.slots.relate(c, a, b, barrier_at(visit.node, visit.node.outputs[0], reason))
-        for edit in visit.edits:
+        for demanded in visit.edits:
+            edit, ties = stored_edit(demanded, self.graph, self.by_index, self.private)
+            for a, b in ties:
+                self.slots.tie(a, b)
             if edit.constant.fixed:
                 self._pin_edit(edit, f"constant {edit.constant.name!r} {edit.constant.fixed}")
             self.edits.append(edit)
@@ -189,7 +196,6 @@ class _Walk:
 
     def _keep_shared_constants(self) -> None:
         touched = {(edit.constant.name, edit.reader) for edit in self.edits}
-        captured = {name for node in self.graph.nodes for name in node.captured()}
         names = dict.fromkeys(edit.constant.name for edit in self.edits)
         others = {name: self._untouched_reader(name, touched) for name in names}
         for edit in self.edits:
@@ -197,7 +203,7 @@ class _Walk:
             other = others[name]
             if other is not None:
                 self._pin_edit(edit, f"constant {name!r} is also read by {other.op} node {other.label!r}")
-            elif name in captured:
+            elif name in self.captured:
                 self._pin_edit(edit, f"constant {name!r} is also read by a subgraph")
 
     def _untouched_reader(self, name: str, touched: Set[tuple[str, Reader]]) -> Node | None:

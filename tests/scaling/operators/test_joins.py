@@ -115,8 +115,12 @@ def test_a_constant_node_with_a_tensor_is_edited() -> None:
 
 
 @pytest.mark.parametrize("op", ["Identity", "Cast<to=1>", "Transpose<perm=[0,1,2]>"])
-def test_a_constant_behind_another_node_pins(op: str) -> None:
-    proto = between(f"k2 = {op}(k) \n b = Add(a, k2)", constants={"k": rand(4, 1, 1)})
+def test_a_constant_behind_a_node_that_moves_it(op: str) -> None:
+    holds(between(f"k2 = {op}(k) \n b = Add(a, k2)", constants={"k": rand(4, 1, 1)}), {"a": 4, "b": 4})
+
+
+def test_a_constant_behind_a_node_that_computes_pins() -> None:
+    proto = between("k2 = Sigmoid(k) \n b = Add(a, k2)", constants={"k": rand(4, 1, 1)})
     refused(proto, "constant 'k2' is computed by")
 
 

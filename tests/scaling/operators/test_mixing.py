@@ -75,14 +75,20 @@ def test_a_weight_that_is_computed_pins() -> None:
 
 
 @pytest.mark.parametrize("op", ["Identity", "Cast<to=1>", "Transpose<perm=[0,1,2,3]>"])
-def test_a_weight_behind_another_node_pins(op: str) -> None:
-    checked = refused(between(f"k = {op}(w) \n b = Conv(a, k)", constants={"w": rand(5, 4, 1, 1)}), "is computed by")
+def test_a_weight_behind_a_node_that_moves_it(op: str) -> None:
+    holds(between(f"k = {op}(w) \n b = Conv(a, k)", constants={"w": rand(5, 4, 1, 1)}), {"a": 4, "b": 5})
+
+
+def test_a_weight_behind_a_node_that_computes_pins() -> None:
+    checked = refused(between("k = Tanh(w) \n b = Conv(a, k)", constants={"w": rand(5, 4, 1, 1)}), "is computed by")
     assert checked.pinned("b")
 
 
-def test_a_quantized_weight_pins() -> None:
-    constants = {"w": np.arange(20, dtype=np.int8).reshape(5, 4, 1, 1), "s": np.float32(0.1)}
-    refused(between("k = DequantizeLinear(w, s) \n b = Conv(a, k)", constants=constants), "DequantizeLinear")
+@pytest.mark.parametrize(("scale", "scales"), [(np.float32(0.1), {"a": 1, "b": 1}), (rand(5) ** 2, {"a": 1, "b": 5})])
+def test_a_quantized_weight_follows_by_its_scale(scale: Any, scales: dict[str, int]) -> None:
+    """One scale, or one for each filter; the input's channels are tied, since no scale is along their axis."""
+    constants = {"w": np.arange(20, dtype=np.int8).reshape(5, 4, 1, 1), "s": scale}
+    holds(between("k = DequantizeLinear<axis=0>(w, s) \n b = Conv(a, k)", constants=constants), scales)
 
 
 def test_a_bias_that_is_an_activation_is_tied_to_the_output() -> None:
