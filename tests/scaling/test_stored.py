@@ -1,6 +1,8 @@
-"""Constants behind nodes that an exporter left: the stored constant is edited, if nothing else reads what lies between."""
+"""Constants behind nodes that an exporter left: the stored one is edited, if nothing else reads what lies between."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from tests.helpers.scales_check import check_scales
 
 W = rand(5, 4, 1, 1)
 
-CHAINS = {
+CHAINS: dict[str, tuple[str, dict[str, Any]]] = {
     "a Transpose of the axes": ("k = Transpose<perm=[3,2,0,1]>(w)", {"w": W.transpose(2, 3, 1, 0).copy()}),
     "a Transpose without an order": ("k = Transpose(w)", {"w": W.transpose().copy()}),
     "a Reshape": ("k = Reshape(w, to)", {"w": W.reshape(20), "to": [5, 4, 1, 1]}),
@@ -30,7 +32,7 @@ CHAINS = {
     "an Identity of an Identity": ("i = Identity(w) \n k = Identity(i)", {"w": W}),
 }
 
-REFUSED = {
+REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "it is computed otherwise": ("k = Exp(w)", {"w": W}),
     "the number of a quotient is divided": ("k = Div(n, w)", {"w": W, "n": np.float32(3)}),
     "a sum": ("k = Add(w, n)", {"w": W, "n": np.float32(3)}),
