@@ -54,13 +54,17 @@ def check_output(output: str | os.PathLike[str], model: Model, *inputs: object, 
         output: the file to write.
         model: the model that is read.
         *inputs: other inputs; a folder stands for the data files in it.
-        in_place: whether the output may be the model itself; None if the user has no such option.
+        in_place: whether the output, which will be a model in the same layout, may be the model itself; None if the
+            output is something else.
 
     Raises:
         OptionError: if it cannot be written, or is an input.
+        ModelError: if the data files of the model cannot be written beside it.
     """
     check_target(output, () if in_place else model.files, "" if in_place is None else ", or allow it with --in-place")
     check_target(output, inputs)
+    if in_place is not None:
+        model.check_target(Path(output))
     path = Path(output).resolve()
     for item in inputs:
         if isinstance(item, (str, os.PathLike)) and not is_uri(item) and path.exists() and kind_of(path.name):

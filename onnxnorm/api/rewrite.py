@@ -17,7 +17,7 @@ from onnxnorm.errors import VerificationError
 from onnxnorm.model.files import Model, ModelLike
 from onnxnorm.model.graph import input_specs
 from onnxnorm.options import documented
-from onnxnorm.rewriting import Rewriting, rewrite_model, write_sidecar
+from onnxnorm.rewriting import Rewriting, rewrite_model, sidecar_placed
 from onnxnorm.rewriting.reach import Reach, reach_of
 from onnxnorm.scaling import Plan
 from onnxnorm.statistics import Statistics
@@ -152,8 +152,7 @@ def verify_and_write(
 
     if output is None:
         return Rewritten(None, rewriting, statistics, judged(rewriting.model))
-    with rewriting.model.staged(Path(output)) as staged:
+    beside = sidecar_placed(Path(output), rewriting.sidecar, rewriting.previous)
+    with rewriting.model.staged(Path(output), beside) as staged:
         verification = judged(Model.open(staged))
-        if rewriting.sidecar is not None:
-            write_sidecar(Path(output), rewriting.sidecar)
     return Rewritten(Path(output), rewriting, statistics, verification)

@@ -6,19 +6,31 @@ the current folder even.
 
 from __future__ import annotations
 
+import os
 import shutil
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 import onnx
+from google.protobuf.message import DecodeError, Message
 
 from onnxnorm.errors import ModelError
 from onnxnorm.model.boundary import first_line
 from onnxnorm.model.containers import attribute_tensors, containers
 from onnxnorm.model.mapped_data import MappedData, mapped
-from onnxnorm.model.protobuf import TensorData
+from onnxnorm.model.protobuf import TensorData, split_weights
 from onnxnorm.model.tensors import check_tensor, tensor_size
 
-__all__ = ["check_inner_tensors", "entries_of", "external_data", "external_locations", "forget_location", "write_data"]
+__all__ = [
+    "check_inner_tensors",
+    "entries_of",
+    "external_data",
+    "external_locations",
+    "forget_location",
+    "referenced",
+    "simplest",
+    "write_data",
+]
 
 
 def external_data(proto: onnx.ModelProto, path: Path | None, where: str) -> dict[int, MappedData]:
@@ -121,6 +133,37 @@ def external_locations(proto: onnx.ModelProto) -> set[str]:
 def entries_of(tensor: onnx.TensorProto) -> dict[str, str]:
     """Entries of an external tensor that say where its data lies: location, offset, length."""
     return {entry.key: entry.value for entry in tensor.external_data}
+
+
+def referenced(path: Path) -> set[str]:
+    """Locations of the external data of all tensors in a file; none if it is no model.
+
+    Raises:
+        ModelError: if the file cannot be read.
+    """
+    try:
+        proto = onnx.ModelProto.FromString(split_weights(mapped(path))[0])
+    except (ValueError, DecodeError):
+        return set()
+    return {entries_of(tensor).get("location", "") for tensor in _tensors(proto)} - {""}
+
+
+def simplest(folder: Path, location: str) -> str:
+    """The simplest spelling of a location: no `.`, and no `..`, which may lead elsewhere than it seems after a link."""
+    if ".." in PurePosixPath(location).parts:
+        location = os.path.relpath((folder / location).resolve(), folder.resolve())
+    return PurePosixPath(location).as_posix()
+
+
+def _tensors(message: Message) -> Iterator[onnx.TensorProto]:
+    """All tensors in a message, wherever they are."""
+    if isinstance(message, onnx.TensorProto):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            for part in [value] if isinstance(value, Message) else value:
+                yield from _tensors(part)
 
 
 def _inside(folder: Path, location: str, where: str) -> Path:

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from itertools import chain, count
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -26,17 +23,11 @@ from onnx import numpy_helper
 from onnxnorm.errors import ModelError
 from onnxnorm.model.boundary import model_errors
 from onnxnorm.model.checks import check_model
-from onnxnorm.model.external import (
-    check_inner_tensors,
-    entries_of,
-    external_data,
-    external_locations,
-    forget_location,
-    write_data,
-)
+from onnxnorm.model.external import check_inner_tensors, external_data, external_locations, forget_location
 from onnxnorm.model.mapped_data import MappedData, mapped
 from onnxnorm.model.protobuf import Span, TensorData, join_weights, split_weights
 from onnxnorm.model.tensors import PACKED, check_tensor, tensor_dtype, value_bytes
+from onnxnorm.model.writing import Writing
 
 __all__ = ["Model", "ModelLike"]
 
@@ -163,99 +154,32 @@ class Model:
                 tensor.external_data.add(key=key, value=str(value))
         return None if len(folders) > 1 else (proto, next(iter(folders), real.parent))
 
+    def check_target(self, target: Path) -> None:
+        """Raise ModelError if the model cannot be written to `target` with its data files beside it."""
+        Writing(self.proto, self.tensor_data, self.path, target).check()
+
     @contextmanager
-    def staged(self, target: Path) -> Iterator[Path]:
+    def staged(self, target: Path, beside: AbstractContextManager[object] | None = None) -> Iterator[Path]:
         """Write to a temporary folder beside `target`, yield the path there, and move the files into place at the end.
 
-        If the block raises, the temporary files are removed and `target` stays as it was.
+        If the block raises, the temporary files are removed and `target` stays as it was. If the process is killed at
+        any moment, `target` is the old model with its old data, or the new one with its new data.
+
+        Args:
+            target: the file to write.
+            beside: entered just before the files are moved, and left after it; it places other files of the model.
 
         Raises:
             ModelError: if the target cannot be written.
         """
-        folder = target.absolute().parent
-        if not folder.is_dir():
-            raise ModelError(f"cannot write {target}: the folder {folder} does not exist")
-        if target.is_dir():
-            raise ModelError(f"cannot write {target}: it is a folder; give the name of a file")
-        try:
-            staging = Path(tempfile.mkdtemp(prefix=".onnxnorm-", dir=folder))
-        except OSError as error:
-            raise ModelError(f"cannot write {target}: {error.strerror}") from error
-        try:
-            files = self._write(staging / target.name, target.absolute())
-            yield staging / target.name
-            for file in files:
-                (folder / file.relative_to(staging)).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(file, folder / file.relative_to(staging))
-        except OSError as error:
-            raise ModelError(f"cannot write {target}: {error.strerror or error}") from error
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        writing = Writing(self.proto, self.tensor_data, self.path, target)
+        with writing.staged(beside or nullcontext()) as staged:
+            yield staged
 
     def write(self, target: Path) -> None:
         """Write the model to `target`, atomically. Raises ModelError if that cannot be written."""
         with self.staged(target):
             pass
-
-    def _write(self, staged: Path, target: Path) -> list[Path]:
-        """Write model and data files below the folder of `staged`; the data files come first in the list."""
-        proto = onnx.ModelProto()
-        proto.CopyFrom(self.proto)
-        inline: dict[int, TensorData] = {}
-        outside: dict[str, list[tuple[int, TensorData]]] = {}
-        for index, tensor_data in self.tensor_data.items():
-            tensor = proto.graph.initializer[index]
-            if tensor.data_location != onnx.TensorProto.EXTERNAL:
-                inline[index] = tensor_data
-                continue
-            entries = entries_of(tensor)
-            outside.setdefault(entries["location"], []).append((int(entries.get("offset", 0)), tensor_data))
-        renamed = self._locations(outside, target) if outside else {}
-        for tensor in proto.graph.initializer:
-            for entry in tensor.external_data:
-                if entry.key == "location":
-                    entry.value = renamed.get(entry.value, entry.value)
-        files = []
-        for location, placed in outside.items():
-            assert self.path is not None
-            data = staged.parent / renamed[location]
-            data.parent.mkdir(parents=True, exist_ok=True)
-            write_data(self.path.parent / location, data, placed)
-            files.append(data)
-        with staged.open("wb") as stream:
-            for chunk in join_weights(proto.SerializeToString(), inline):
-                stream.write(chunk)
-        return [*files, staged]
-
-    def _locations(self, locations: Iterable[str], target: Path) -> dict[str, str]:
-        """New names of the data files, by old location, such that no data file of another model is overwritten."""
-        assert self.path is not None
-        replaced = _locations_of(target)
-        in_place = self.path.resolve() == target.resolve()
-        names: dict[str, str] = {}
-        for location in locations:
-            stem = PurePosixPath(location).name
-            source = (self.path.parent / location).resolve()
-            numbered = (f"{target.name}.{k}.{stem}" for k in count(1))
-            names[location] = next(
-                name
-                for name in chain([location, f"{target.name}.{stem}"], numbered)
-                if name not in names.values()
-                and (not (place := target.parent / name).exists() or name in replaced)
-                and (in_place or place.resolve() != source)
-            )
-        return names
-
-
-def _locations_of(path: Path) -> set[str]:
-    """The external-data locations of the model at a path, if there is one."""
-    if not path.exists():
-        return set()
-    try:
-        tensors = Model.open(path).proto.graph.initializer
-    except ModelError:
-        return set()
-    return {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
 
 
 def _serialized(proto: onnx.ModelProto) -> memoryview:

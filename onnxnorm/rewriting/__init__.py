@@ -3,10 +3,11 @@
 from onnxnorm.rewriting.constants import Clone
 from onnxnorm.rewriting.factors import Factor, Rounding
 from onnxnorm.rewriting.layer_statistics import LayerStatistic, measure, needs_images, statistic_names
-from onnxnorm.rewriting.record import PREFIX, output_scales, sidecar_path, write_sidecar
+from onnxnorm.rewriting.record import PREFIX, output_scales
 from onnxnorm.rewriting.restore import Restored, restore_model
 from onnxnorm.rewriting.rewrite import Rewriting, rewrite_model
 from onnxnorm.rewriting.scales import LayerScales, Scales, choose_scales, count_dead
+from onnxnorm.rewriting.sidecar import sidecar_path, sidecar_placed, write_sidecar
 
 __all__ = [
     "PREFIX",
@@ -26,6 +27,7 @@ __all__ = [
     "restore_model",
     "rewrite_model",
     "sidecar_path",
+    "sidecar_placed",
     "statistic_names",
     "write_sidecar",
 ]

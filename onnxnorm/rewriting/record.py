@@ -35,11 +35,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from onnxnorm.atomic import write_atomically
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.rewriting.constants import Clone
 from onnxnorm.rewriting.factors import Factor
+from onnxnorm.rewriting.sidecar import read_sidecar
 
 __all__ = [
     "OUTPUTS_RECORDED",
@@ -51,9 +51,7 @@ __all__ = [
     "read_entries",
     "read_record",
     "record_entries",
-    "sidecar_path",
     "write_entries",
-    "write_sidecar",
 ]
 
 PREFIX = "onnxnorm."
@@ -157,11 +155,6 @@ def check_clones(clones: Mapping[str, str]) -> None:
         sound.update(path)
 
 
-def sidecar_path(model: Path) -> Path:
-    """Path of the record of a rewritten model if it is too long for the metadata."""
-    return model.with_name(f"{model.name}.scales.safetensors")
-
-
 def read_record(entries: Mapping[str, str], model: Path | None, sidecar: Path | None = None) -> Record:
     """The record of a rewrite, from its entries or from the sidecar file.
 
@@ -180,19 +173,7 @@ def read_record(entries: Mapping[str, str], model: Path | None, sidecar: Path | 
             f"the model was rewritten by onnxnorm {entries.get('version', '?')}, which recorded no scales; "
             "they cannot be undone"
         )
-    place = sidecar or (None if model is None else sidecar_path(model))
-    if place is None or not place.is_file():
-        where = f"{place} is missing" if place else "a model in memory has no file beside it"
-        raise ModelError(f"the scales of this model are in a file of their own, and {where}; give it with --scales")
-    content = place.read_bytes()
-    if hashlib.sha256(content).hexdigest() != entries["scales_digest"]:
-        raise ModelError(f"{place} holds the scales of another rewrite; give the right file with --scales")
-    return Record.from_bytes(content)
-
-
-def write_sidecar(model: Path, content: bytes) -> None:
-    """Write the sidecar of a model, atomically. Raises ModelError if it cannot be written."""
-    write_atomically(sidecar_path(model), content, ModelError)
+    return Record.from_bytes(read_sidecar(entries["scales_digest"], model, sidecar))
 
 
 def read_entries(model: Model) -> dict[str, str]:

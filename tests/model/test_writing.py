@@ -132,7 +132,7 @@ def test_a_disk_that_fills_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         yield b"a few bytes"
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("onnxnorm.model.files.join_weights", full)
+    monkeypatch.setattr("onnxnorm.model.writing.join_weights", full)
     with pytest.raises(ModelError, match="No space left"):
         model.write(tmp_path / "m.onnx")
     assert contents(tmp_path) == before
