@@ -112,7 +112,12 @@ def _bomb() -> str:
 def _read(folder: Path, random: np.random.Generator) -> object:
     verify = bool(random.integers(2))
     output = folder / "restored.onnx" if random.integers(2) else None
-    return str(onnxnorm.restore(folder / MODEL, output, verify=verify))
+    before = sorted(folder.iterdir())
+    try:
+        return str(onnxnorm.restore(folder / MODEL, output, verify=verify))
+    except onnxnorm.OnnxnormError:
+        assert sorted(folder.iterdir()) == before, "a refusal leaves a file behind"
+        raise
 
 
 TARGET = Target("records", _seeds, _damage, _read)

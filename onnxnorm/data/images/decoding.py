@@ -16,6 +16,7 @@ quarter or an eighth of its size, which takes a fraction of the time.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import warnings
@@ -52,6 +53,11 @@ _SIXTEEN_IN_THIRTY_TWO = frozenset({"PNG", "PPM"})
 _HAS_ALPHA_OR_PALETTE = frozenset({"P", "PA"})
 # Formats that can be decoded at a fraction of their size; their EXIF data comes before the pixels.
 _REDUCIBLE = frozenset({"JPEG", "MPO"})
+
+# Pixels that are scaled from 16 bits at a time.
+_BAND = 1 << 20
+# Most pixels of a WebP: decoding takes 16 bytes for each, and a file of 28 bytes can have 179 million.
+_WEBP_PIXELS = 50_000_000
 
 AnyPath = Path | RemoteFile
 Size = tuple[int, int]
@@ -208,11 +214,17 @@ def _decoded(path: AnyPath, least: Least | None) -> tuple[Picture, Image.Transpo
     """
     try:
         with path.open("rb") as file, Image.open(file, formats=_image_formats()) as image:
+            if image.format == "WEBP" and math.prod(image.size) > _WEBP_PIXELS:
+                raise ImageError(
+                    path, f"it has more than {_WEBP_PIXELS:,} pixels, too many for a WebP; make it smaller"
+                )
             if image.format in _REDUCIBLE:
                 turn = _turn(image)
                 return _reduced(image, turn, least), turn
             image.load()
             return Picture.whole(image), _turn(image)
+    except ImageError:
+        raise
     except UnidentifiedImageError as error:
         empty = os.path.exists(path) and not os.path.getsize(path)
         raise ImageError(path, "it is empty" if empty else "it is not a picture that Pillow can read") from error
@@ -250,6 +262,11 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _from_sixteen_bit(image: Image.Image) -> Image.Image:
-    """Scale 0..65535 to 0..255, rounded: 65535 = 255 * 257."""
-    pixels = np.asarray(image).astype(np.int64)
-    return Image.fromarray(np.clip((pixels + 128) // 257, 0, 255).astype(np.uint8))
+    """Scale 0..65535 to 0..255, rounded (65535 = 255 * 257), some rows at a time: the arithmetic needs more room."""
+    scaled = Image.new("L", image.size)
+    rows = max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        pixels = np.asarray(band).astype(np.int64)
+        scaled.paste(Image.fromarray(np.clip((pixels + 128) // 257, 0, 255).astype(np.uint8)), (0, top))
+    return scaled

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import struct
+import tracemalloc
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -177,6 +178,37 @@ def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path: Path, suffix: str, mod
     image = read_image(path)
     assert image.mode == "L"
     assert np.asarray(image).tolist() == [[0, 0, 1, 1, 128, 255]]
+
+
+def test_sixteen_bit_gray_is_scaled_a_few_rows_at_a_time() -> None:
+    """The arithmetic takes 8 bytes for a pixel and more, which for a large image would be gigabytes."""
+    values = np.random.default_rng(0).integers(0, 2**16, (2500, 2000), np.uint16)
+    image = Image.fromarray(values)
+    tracemalloc.start()
+    gray = eight_bit(image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(np.asarray(gray), (values.astype(np.int64) + 128) // 257)
+    assert peak < 8 * values.size
+
+
+def webp_of_one_color(width: int, height: int) -> bytes:
+    """A lossless WebP: its sizes, no transform, no cache, and five codes of one symbol each, which take no bits."""
+    fields = [(width - 1, 14), (height - 1, 14), *[(0, 1)] * 7, *[(1, 4)] * 5]
+    number = shift = 0
+    for value, length in fields:
+        number, shift = number | value << shift, shift + length
+    data = b"\x2f" + number.to_bytes(7, "little")
+    return b"RIFF" + struct.pack("<I", len(data) + 12) + b"WEBPVP8L" + struct.pack("<I", len(data)) + data
+
+
+def test_a_small_webp_of_very_many_pixels_is_refused(tmp_path: Path) -> None:
+    """One of 28 bytes would take 2.8 GB. All of its pixels have one color."""
+    (tmp_path / "a.webp").write_bytes(webp_of_one_color(5_001, 10_000))
+    with pytest.raises(ImageError, match="it has more than 50,000,000 pixels, too many for a WebP; make it smaller"):
+        read_image(tmp_path / "a.webp")
+    (tmp_path / "b.webp").write_bytes(webp_of_one_color(50, 100))
+    assert read_image(tmp_path / "b.webp").size == (50, 100)
 
 
 def test_alpha_is_dropped_not_composited(tmp_path: Path) -> None:
