@@ -26,7 +26,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnxnorm.calibration.surgeon import export_graph, import_graph
-from onnxnorm.calibration.taps import Positions, Tap, add_raw, add_tap, pools
+from onnxnorm.calibration.taps import Positions, Tap, add_raw, add_tap, batch_first, pools
 from onnxnorm.errors import DataError, ModelError
 from onnxnorm.model.boundary import model_errors
 from onnxnorm.model.files import Model
@@ -50,7 +50,7 @@ class Probe:
 
     def spreads(self, shapes: Mapping[str, tuple[int, ...]], batch: int) -> tuple[Positions | None, ...]:
         """Return the positions of each tap for values of these shapes; None if only a run tells the shape."""
-        return tuple(None if tap.shape else tap.spread(shapes[tap.site.value], batch) for tap in self.taps)
+        return tuple(None if tap.shape else tap.spread(_measured_shape(tap, shapes), batch) for tap in self.taps)
 
     def moments(
         self,
@@ -131,16 +131,13 @@ def make_probe(model: Model, graph: Graph, sites: Sequence[Site], *, histograms:
     surgeon.outputs = []
     taps = []
     prefix = _unused_prefix(proto)
-    for index, site in enumerate(sites):
-        shape = "" if site.value in graph.shapes else f"{prefix}_shape_{index}"
-        largest = f"{prefix}_max_{index}" if site.measure in MEANS else ""
-        raw = (
-            add_raw(surgeon, tensors[site.value], graph, site, f"{prefix}_raw_{index}")
-            if histograms and largest
-            else ""
-        )
-        tap = Tap(site, f"{prefix}_mean_{index}", largest, pools(graph, site), shape, raw)
-        add_tap(surgeon, tensors[site.value], graph, tap)
+    for index, wanted in enumerate(sites):
+        shape = "" if wanted.value in graph.shapes else f"{prefix}_shape_{index}"
+        largest = f"{prefix}_max_{index}" if wanted.measure in MEANS else ""
+        value, site, order = batch_first(surgeon, tensors[wanted.value], graph, wanted, f"{prefix}_batch_first_{index}")
+        raw = add_raw(surgeon, value, graph, site, f"{prefix}_raw_{index}") if histograms and largest else ""
+        tap = Tap(site, f"{prefix}_mean_{index}", largest, pools(graph, site), shape, raw, order)
+        add_tap(surgeon, value, graph, tap)
         taps.append(tap)
     surgeon.cleanup(recurse_subgraphs=False, remove_unused_graph_inputs=True).toposort()
     probe = export_graph(surgeon)
@@ -155,6 +152,12 @@ def _unused_prefix(proto: onnx.ModelProto) -> str:
     while any(name.startswith(prefix) for name in names):
         prefix += "_"
     return prefix
+
+
+def _measured_shape(tap: Tap, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the shape of what a tap measures, the batch first."""
+    shape = shapes[tap.site.value]
+    return tuple(shape[axis] for axis in tap.order) if tap.order else shape
 
 
 def _rows(result: NDArray[Any], batch: int, value: str) -> NDArray[Any]:

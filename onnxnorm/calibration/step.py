@@ -23,7 +23,7 @@ from onnxnorm.model.graph import input_specs
 from onnxnorm.model.inputs import InputSpec, fixed_batch
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.runtime import Feeds, Runtime, Session
-from onnxnorm.scaling import find_layers, trace
+from onnxnorm.scaling import Layer, Trace, find_layers, trace
 from onnxnorm.statistics import Weighting
 from onnxnorm.statistics.measures import needs_histograms
 from onnxnorm.statistics.moments import Totals
@@ -129,7 +129,9 @@ def prepare(
     provider cannot be started.
     """
     graph = read_graph(model, shapes)
-    sites = sites_of(find_layers(trace(graph), options.filters), options.measure)
+    traced = trace(graph)
+    layers = [layer for layer in find_layers(traced, options.filters) if not _is_idle(traced, layer)]
+    sites = sites_of(layers, options.measure)
     probe = make_probe(model, graph, sites, histograms=needs_histograms(options.measure))
     _log.info("probe: %d values measured for inputs of %s", len(sites), dict(shapes))
 
@@ -139,6 +141,17 @@ def prepare(
 
     session = runtime.session(probe.proto, probe.folder)
     return ProbeSession(model, input_specs(model), probe, session, options.weighting, spreads)
+
+
+def _is_idle(traced: Trace, layer: Layer) -> bool:
+    """Whether a layer need not be measured, all its filters being pinned, and cannot: its rows are no samples."""
+    graph, site = traced.graph, layer.site
+    shape, fixed = graph.shapes.get(site.value), fixed_batch(graph.inputs)
+    if shape is None or not traced.groups.is_pinned(layer.slots).all():
+        return False
+    if fixed is not None:
+        return bool(shape[site.batch] % fixed)
+    return bool(graph.batched) and site.batch not in graph.batched.get(site.value, ())
 
 
 def sample_of(batch: Batch, fixed: int | None) -> dict[str, tuple[int, ...]]:

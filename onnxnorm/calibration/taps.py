@@ -6,7 +6,7 @@ steps, windows first, which is more precise than one long sum in float32.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from onnxnorm.model.graph import Graph
 from onnxnorm.scaling.filters import Site
 from onnxnorm.statistics.measures import operators_of
 
-__all__ = ["Positions", "Tap", "add_raw", "add_tap", "pools"]
+__all__ = ["Positions", "Tap", "add_raw", "add_tap", "batch_first", "pools"]
 
 WINDOW = 16
 
@@ -27,7 +27,8 @@ class Tap:
     """A measured site, and the outputs of the probe that hold its mean, its largest magnitude, its shape and itself.
 
     There is a magnitude only for the mean by which a layer is measured, a shape only if it is not known before a run,
-    and the value itself only for a histogram; the other names are empty.
+    and the value itself only for a histogram; the other names are empty. `order` brings the axes of a value whose batch
+    axis is another one into the order that is measured, the batch first; it is empty for all others.
     """
 
     site: Site
@@ -36,9 +37,10 @@ class Tap:
     windowed: bool
     shape: str = ""
     raw: str = ""
+    order: tuple[int, ...] = ()
 
     def spread(self, shape: tuple[int, ...], batch: int) -> Positions:
-        """Return the positions of a value of this shape, for a batch of `batch` samples."""
+        """Return the positions of a value of this shape, with the batch first, for a batch of `batch` samples."""
         positions = int(np.prod(shape, dtype=np.int64)) // (shape[self.site.axis] * batch)
         if not self.windowed:
             return Positions(positions, 1.0)
@@ -52,6 +54,18 @@ class Positions:
 
     positions: int
     factor: float
+
+
+def batch_first(
+    surgeon: gs.Graph, value: gs.Tensor, graph: Graph, site: Site, name: str
+) -> tuple[gs.Tensor, Site, tuple[int, ...]]:
+    """Transpose a value whose batch axis is not the first; returns what is measured, its site, the order of axes."""
+    if not site.batch:
+        return value, site, ()
+    rank = _form(graph, site)[0]
+    order = (site.batch, *(axis for axis in range(rank) if axis != site.batch))
+    moved = _append(surgeon, "Transpose", value, name, {"perm": list(order)})
+    return moved, replace(site, axis=order.index(site.axis), batch=0), order
 
 
 def pools(graph: Graph, site: Site) -> bool:
@@ -115,7 +129,7 @@ def _never_negative(value: gs.Tensor, graph: Graph) -> bool:
     if not value.inputs:
         return False
     node = value.inputs[0]
-    if node.op == "Cast":
+    if node.op in {"Cast", "Transpose"}:
         return _never_negative(node.inputs[0], graph)
     if node.op == "Clip":
         low = graph.constants.get(node.inputs[1].name) if len(node.inputs) > 1 else None

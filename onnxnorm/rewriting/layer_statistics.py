@@ -124,7 +124,18 @@ def measure(
             f"or choose {' or '.join(sorted(WITHOUT_IMAGES))}"
         )
     entry = measured()[statistic]
-    return [LayerStatistic(*entry.read(_moments(layer, entry, statistics))) for layer in layers]
+    return [
+        LayerStatistic(*(np.full(layer.channels, np.nan),) * 2)
+        if _is_idle(trace, layer, statistics)
+        else LayerStatistic(*entry.read(_moments(layer, entry, statistics)))
+        for layer in layers
+    ]
+
+
+def _is_idle(trace: Trace, layer: Layer, statistics: Statistics) -> bool:
+    """Whether a layer was not measured, and need not be: all its filters are pinned."""
+    measured_at_all = any(value.name == layer.site.value for value in statistics.values)
+    return not measured_at_all and bool(trace.groups.is_pinned(layer.slots).all())
 
 
 def _moments(layer: Layer, entry: MeasuredStatistic, statistics: Statistics) -> Moments:

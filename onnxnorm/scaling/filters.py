@@ -38,11 +38,13 @@ class Site:
         value: name of the value.
         axis: its channel axis.
         measure: what is averaged over all other axes: "mean" the activation, "mean_abs" its absolute value.
+        batch: its batch axis.
     """
 
     value: str
     axis: int
     measure: str
+    batch: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,21 +121,21 @@ def _consumers(graph: Graph) -> dict[str, list[Node]]:
 
 def _activated(graph: Graph, consumers: dict[str, list[Node]], value: str, axis: int, channels: int) -> Site | None:
     """The output of the first non-linearity, if the search meets only operators that keep the channel before it."""
-    frontier, seen = [(value, axis)], {value}
+    frontier, seen = [(value, axis, 0)], {value}
     while frontier:
-        reached: list[tuple[str, int]] = []
+        reached: list[tuple[str, int, int]] = []
         ended = False
-        for name, along in frontier:
+        for name, along, batch in frontier:
             ended |= name in graph.outputs or not consumers.get(name)
             for node in consumers.get(name, []):
                 role = _role(node, graph)
                 target = node.outputs[0] if node.outputs else ""
-                behind = _axis_behind(node, along)
+                behind, batch_behind = (_axis_behind(node, graph, old) for old in (along, batch))
                 fits = len(graph.shapes.get(target, ())) > behind and graph.shapes[target][behind] == channels
                 if role == "nonlinearity" and fits:
-                    return Site(target, behind, "mean")
+                    return Site(target, behind, "mean", batch_behind)
                 if role == "transparent" and fits and target not in seen:
-                    reached.append((target, behind))
+                    reached.append((target, behind, batch_behind))
                     seen.add(target)
                 ended |= role not in {"transparent", "nonlinearity"}
         if ended:
@@ -167,11 +169,12 @@ def _role(node: Node, graph: Graph) -> Role:
     return entry.role
 
 
-def _axis_behind(node: Node, axis: int) -> int:
+def _axis_behind(node: Node, graph: Graph, axis: int) -> int:
+    """Where an axis of the input of a node is in its output; without an order, a Transpose reverses the axes."""
     if node.op != "Transpose":
         return axis
-    order: list[int] | None = node.attribute("perm")
-    return order.index(axis) if order and axis in order else axis
+    order: list[int] = node.attribute("perm") or list(range(len(graph.shapes.get(node.outputs[0], ()))))[::-1]
+    return order.index(axis) if axis in order else axis
 
 
 def _slots_at(trace: Trace, site: Site, channels: int) -> Ids | None:
