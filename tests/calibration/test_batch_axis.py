@@ -10,6 +10,7 @@ import pytest
 
 import onnxnorm
 from onnxnorm.runtime import Runtime
+from onnxnorm.statistics import Value
 from tests.helpers.graphs import model, rand
 
 # A convolution, a Transpose that moves the batch, a ReLU, and back: (body, constants, input, order of axes).
@@ -65,14 +66,14 @@ def test_means_and_percentiles(name: str) -> None:
         proto, x, provider="cpu", batch_size=None if shape[0] == 4 else 3, measure=("rms", "p99.9")
     )
     expected = activations(proto, x, order)
-    (mean,) = (moments for value, moments in statistics.values.items() if (value.name, value.measure) == ("r", "mean"))
+    mean = statistics.values[Value("r", "mean")]
     assert mean.images == 10
     np.testing.assert_allclose(mean.mean, expected.mean(axis=(0, 2)), rtol=1e-5)
     np.testing.assert_allclose(mean.largest, expected.max(axis=(0, 2)), rtol=1e-6)
     np.testing.assert_allclose(mean.standard_error, expected.mean(axis=2).std(axis=0, ddof=1) / 10**0.5, rtol=1e-4)
     assert mean.histogram is not None
     assert mean.histogram.positions == expected.shape[0] * expected.shape[2]
-    (square,) = (moments for value, moments in statistics.values.items() if value.measure == "mean_square")
+    square = statistics.values[Value("r", "mean_square")]
     np.testing.assert_allclose(square.mean, (expected**2).mean(axis=(0, 2)), rtol=1e-5)
 
 
