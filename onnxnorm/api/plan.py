@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from onnxnorm.api.common import StatisticsLike, load_statistics, sample_shapes_of
@@ -11,6 +12,7 @@ from onnxnorm.model.shapes import read_graph
 from onnxnorm.options import documented
 from onnxnorm.rewriting import count_dead, measure
 from onnxnorm.scaling import Plan, find_layers, make_plan, trace
+from onnxnorm.scaling.filters import why_no_layers
 
 __all__ = ["plan"]
 
@@ -46,6 +48,8 @@ def plan(
         measured.check_model(opened.digest())
     shapes = measured.shapes if measured else sample_shapes_of(opened, options.size)
     traced = trace(read_graph(opened, shapes), options.outputs)
-    layers = find_layers(traced, options.filters or (measured.filters if measured else "conv"))
+    kind = options.filters or (measured.filters if measured else "conv")
+    layers = find_layers(traced, kind)
     dead = count_dead(measure("mean", opened, traced, layers, measured)) if measured else 0
-    return make_plan(traced, layers, dead)
+    planned = make_plan(traced, layers, dead)
+    return planned if layers else replace(planned, nothing=why_no_layers(opened.proto, kind))

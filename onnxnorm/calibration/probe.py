@@ -32,7 +32,7 @@ from onnxnorm.model.boundary import model_errors
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph, all_names
 from onnxnorm.model.shapes import shorten_domain
-from onnxnorm.scaling.filters import Layer, Site
+from onnxnorm.scaling.filters import FilterKind, Layer, Site, why_no_layers
 from onnxnorm.statistics import Moments, Value, Weighting
 from onnxnorm.statistics.histograms import Histogram
 from onnxnorm.statistics.measures import MEANS, measured
@@ -120,10 +120,12 @@ def sites_of(layers: Iterable[Layer], measure: Iterable[str] = ()) -> tuple[Site
 
 
 @model_errors("the graph")
-def make_probe(model: Model, graph: Graph, sites: Sequence[Site], *, histograms: bool = False) -> Probe:
+def make_probe(
+    model: Model, graph: Graph, sites: Sequence[Site], *, kind: FilterKind = "conv", histograms: bool = False
+) -> Probe:
     """Build the probe for these sites; with `histograms`, values are outputs too. Raises ModelError without sites."""
     if not sites:
-        raise ModelError("the model has no convolutions to normalize; with --filters all, dense layers count too")
+        raise ModelError(why_no_layers(model.proto, kind))
     proto, folder = model.in_place() or (model.to_proto(), None)
     shorten_domain(proto)
     surgeon = import_graph(proto)

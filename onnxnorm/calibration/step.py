@@ -132,7 +132,7 @@ def prepare(
     traced = trace(graph)
     layers = [layer for layer in find_layers(traced, options.filters) if not _is_idle(traced, layer)]
     sites = sites_of(layers, options.measure)
-    probe = make_probe(model, graph, sites, histograms=needs_histograms(options.measure))
+    probe = make_probe(model, graph, sites, kind=options.filters, histograms=needs_histograms(options.measure))
     _log.info("probe: %d values measured for inputs of %s", len(sites), dict(shapes))
 
     @lru_cache(maxsize=64)

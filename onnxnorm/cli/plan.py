@@ -30,6 +30,6 @@ def plan(
     terminal = Terminal(output_options)
     planned = api.plan(model, stats, options=options)
     terminal.show(*plan_tables(planned))
-    if stats is None:
+    if stats is None and not planned.nothing:
         terminal.say(f"next: onnxnorm calibrate {model} PHOTOS -o stats.safetensors")
     terminal.show_json(planned.to_json())

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+import onnx
 
 from onnxnorm.model.graph import Graph, Node
 from onnxnorm.scaling.laws import LAWS, Role
 from onnxnorm.scaling.slots import Ids, at_rank
 from onnxnorm.scaling.walk import Trace
 
-__all__ = ["FilterKind", "Layer", "Measure", "Site", "find_layers"]
+__all__ = ["FilterKind", "Layer", "Measure", "Site", "find_layers", "why_no_layers"]
 
 FilterKind = Literal["conv", "all"]
 Measure = Literal["mean", "mean_abs"]
@@ -93,6 +94,18 @@ def find_layers(trace: Trace, kind: FilterKind = "conv") -> tuple[Layer, ...]:
                 layers.append(Layer(node.label, node.op, own, channels, site, slots))
                 break
     return tuple(layers)
+
+
+def why_no_layers(proto: onnx.ModelProto, kind: FilterKind) -> str:
+    """A sentence on why a model without layers of filters has none, and what to do."""
+    inside = sum(node.op_type in _CONVOLUTIONS for function in proto.functions for node in function.node)
+    dense = sum(node.op_type in _DENSE for node in proto.graph.node)
+    nothing = "the model has no convolutions to normalize"
+    if inside:
+        return f"{nothing} outside of functions of its own, which hold {inside}; inline these, with onnx.inliner"
+    if kind == "conv" and dense:
+        return f"{nothing}; with --filters all, dense layers count too (it has {dense})"
+    return nothing if kind == "conv" else f"{nothing}, and no dense layers with constant weights"
 
 
 def _channel_axis(node: Node, graph: Graph, kind: FilterKind) -> int | None:

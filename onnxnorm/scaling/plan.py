@@ -57,6 +57,7 @@ class Plan:
     """Summary of what a rewrite can do to a network.
 
     The counts satisfy `free + pinned + tied = filters`. Dead filters are known only with statistics; `dead` is else 0.
+    `nothing` says why there are no filters at all, and what to do; it is empty if there are some.
     """
 
     filters: int
@@ -67,8 +68,11 @@ class Plan:
     layers: tuple[PlannedLayer, ...]
     groups: tuple[PlannedGroup, ...]
     barriers: tuple[PlannedBarrier, ...]
+    nothing: str = ""
 
     def __str__(self) -> str:
+        if self.nothing:
+            return self.nothing
         dead = f", {self.dead:,} dead" if self.dead else ""
         return (
             f"{self.filters:,} filters in {len(self.layers)} layers: {self.free:,} free, {self.tied:,} tied, "

@@ -150,7 +150,7 @@ def test_the_samples_that_fill_a_batch_do_not_count() -> None:
 
 
 def test_nothing_to_measure() -> None:
-    with pytest.raises(ModelError, match="no convolutions to normalize; with --filters all"):
+    with pytest.raises(ModelError, match="no convolutions to normalize; with --filters all, dense layers count too"):
         probe_of(model("z = MatMul(x, w)", {"x": ("n", 3)}, {"w": rand(3, 4)}))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 import onnxnorm
 from tests.helpers.commands import DEMO, IMAGES, SOME, Ran, run, succeeded
@@ -333,3 +333,24 @@ def test_names_with_brackets_are_printed_as_they_are(tmp_path: Path) -> None:
     proto.graph.node[0].name = "block[/red]0]"
     onnx.save(proto, tmp_path / "m[1].onnx")
     assert "block[/red]0]" in succeeded("plan", tmp_path / "m[1].onnx").out
+
+
+def test_plan_says_why_there_is_nothing(tmp_path: Path) -> None:
+    """A network of dense layers, one whose convolutions are in functions, and one without any."""
+    dense = helper.make_node("MatMul", ["x", "w"], ["y"])
+    conv = helper.make_node("Conv", ["x", "w"], ["y"])
+    function = helper.make_function("own", "Block", ["x", "w"], ["y"], [conv], [helper.make_opsetid("", 18)])
+    call = helper.make_node("Block", ["x", "w"], ["y"], domain="own")
+    relu = helper.make_node("Relu", ["x"], ["y"])
+    for node, functions, expected in (
+        (dense, [], "with --filters all, dense layers count too (it has 1)"),
+        (call, [function], "outside of functions of its own, which hold 1; inline these"),
+        (relu, [], "no convolutions to normalize"),
+    ):
+        infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xwy"]
+        graph = helper.make_graph([node], "g", infos[:2], infos[2:])
+        opsets = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
+        onnx.save(helper.make_model(graph, opset_imports=opsets, functions=functions), tmp_path / "m.onnx")
+        shown = succeeded("plan", tmp_path / "m.onnx").out
+        assert expected in " ".join(shown.split())
+        assert "next:" not in shown

@@ -79,6 +79,8 @@ def dead_lines(layers: Sequence[LayerScales]) -> list[str]:
 
 def plan_tables(plan: Plan) -> Sequence[Table | str]:
     """Return a table of the layers, a table of the barriers that pin most filters, and a summary."""
+    if plan.nothing:
+        return [plan.nothing]
     layers = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("layer", "operator", "measured at"):
         layers.add_column(name, overflow="fold")
