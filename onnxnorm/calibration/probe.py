@@ -123,7 +123,10 @@ def sites_of(layers: Iterable[Layer], measure: Iterable[str] = ()) -> tuple[Site
 def make_probe(
     model: Model, graph: Graph, sites: Sequence[Site], *, kind: FilterKind = "conv", histograms: bool = False
 ) -> Probe:
-    """Build the probe for these sites; with `histograms`, values are outputs too. Raises ModelError without sites."""
+    """Build the probe for these sites; with `histograms`, values are outputs too.
+
+    Raises ModelError without sites; `kind` says which filters were looked for.
+    """
     if not sites:
         raise ModelError(why_no_layers(model.proto, kind))
     proto, folder = model.in_place() or (model.to_proto(), None)

@@ -347,7 +347,8 @@ def test_plan_says_why_there_is_nothing(tmp_path: Path) -> None:
         (call, [function], "outside of functions of its own, which hold 1; inline these"),
         (relu, [], "no convolutions to normalize"),
     ):
-        infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xwy"]
+        infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 2, 2]) for name in ("x", "w")]
+        infos.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, None))
         graph = helper.make_graph([node], "g", infos[:2], infos[2:])
         opsets = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
         onnx.save(helper.make_model(graph, opset_imports=opsets, functions=functions), tmp_path / "m.onnx")
