@@ -52,6 +52,8 @@ def check_model(proto: onnx.ModelProto, where: str) -> None:
             _check_names(container, where)
             for node in container.node:
                 _check_attributes(node, version, where)
+                if not isinstance(root, onnx.FunctionProto):
+                    _check_no_references(node, where)
     _check_functions(proto, where)
 
 
@@ -102,6 +104,16 @@ def _check_attributes(node: onnx.NodeProto, opset: int, where: str) -> None:
         if kind and types.get(name, kind) != kind:
             raise ModelError(
                 f"{what} has an attribute {name!r} of a type that its operator does not take; export again"
+            )
+
+
+def _check_no_references(node: onnx.NodeProto, where: str) -> None:
+    """Raise ModelError if an attribute stands for one of a function, though the node is in none."""
+    for attribute in node.attribute:
+        if attribute.ref_attr_name:
+            raise ModelError(
+                f"{where}: attribute {attribute.name!r} of {node.op_type} node {node.name!r} refers to an attribute "
+                "of a function, but is in none; export the model again"
             )
 
 

@@ -44,6 +44,8 @@ def _convolved(visit: Visit, bias: Operand | None) -> Outcome:
         return Refusal(_NOT_CONSTANT)
     group = visit.node.attribute("group", 1)
     filters, per_group, *kernel = weight.constant.shape
+    if group < 1 or filters % group:
+        return Refusal(f"its {filters} filters cannot be divided into {group} groups")
     source = _channels(visit, per_group * group, len(weight.constant.shape))
     if isinstance(source, Refusal):
         return source

@@ -22,6 +22,8 @@ from onnxnorm.scaling.slots import ZERO, Ids, at_rank, squeezed
 
 __all__ = ["moved", "moving_ids"]
 
+_MOST_ELEMENTS = 1 << 26  # moved as slots of 8 bytes each: half a gigabyte
+
 
 @law("Reshape", "Flatten", "DepthToSpace", "SpaceToDepth", "Tile", "Trilu", "GatherND", "GatherElements", "Compress")
 def rearrange(visit: Visit) -> Outcome:
@@ -125,6 +127,8 @@ def moved(visit: Visit, data: Sequence[int] = (0,), axes: Sequence[int] | None =
             return Refusal(f"where it moves things is computed from the graph's inputs ({operand.name!r})")
     try:
         real: dict[str, NDArray[Any]] = {**_broadcast(sources, ids, axes)}
+        if sum(array.size for array in real.values()) > _MOST_ELEMENTS:
+            return Refusal(f"it moves more than {_MOST_ELEMENTS:,} elements")
         real |= {operand.name: operand.constant.values() for operand in others if operand.constant is not None}
         results = iter(evaluate(visit.node, real))
     except Exception as error:  # noqa: BLE001 (the reference implementation may raise anything)

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onnxnorm.model.files import Model
+from onnxnorm.model.shapes import read_graph
+from onnxnorm.scaling import trace
 from tests.helpers.graphs import between, model, rand
 from tests.helpers.law_checks import RUNTIME, holds, refused
 
@@ -212,3 +215,11 @@ def test_float16() -> None:
     constants = {"w": rand(5, 4, 3, 3, dtype=np.float16), "v": rand(5, dtype=np.float16)}
     proto = between("r = Conv(a, w, v) \n b = Relu(r)", constants=constants, dtype=np.float16)
     holds(proto, {"a": 4, "b": 5}, rtol=2 * float(np.finfo(np.float16).eps))
+
+
+def test_a_group_that_does_not_divide_the_filters_pins() -> None:
+    """Not legal, and not noticed by ONNX's checker; only a walk sees it, since no runtime takes it."""
+    proto = between("b = Conv<group=2>(a, w)", constants={"w": rand(4, 2, 1, 1)})
+    next(item for item in proto.graph.node if item.op_type == "Conv" and "w" in item.input).attribute[0].i = 3
+    walked = trace(read_graph(Model.open(proto), {"x": (1, 3, 6, 6)}))
+    assert walked.groups.is_pinned(walked.ids["a"]).all()

@@ -215,3 +215,11 @@ def test_types() -> None:
     body = "h = Cast<to=10>(a) \n t = Transpose<perm=[0,2,3,1]>(h) \n p = Pad(t, pads, v) \n b = Cast<to=1>(p)"
     constants = {"pads": [0, 0, 0, 1, 0, 0, 0, 1], "v": np.float16(0)}
     holds(between(body, constants=constants, tail="none"), {"a": 4, "b": 4}, rtol=2 * float(np.finfo(np.float16).eps))
+
+
+def test_what_moves_too_many_elements_pins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small file can declare a tensor whose slots would fill the memory."""
+    proto = between("b = DepthToSpace<blocksize=2>(a)")
+    holds(proto, {"a": 1})
+    monkeypatch.setattr("onnxnorm.scaling.operators.movement._MOST_ELEMENTS", 8)
+    refused(proto, "moves more than 8 elements")
