@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -41,6 +41,7 @@ __all__ = [
     "quiet_pillow",
     "read_image",
     "read_picture",
+    "webp_size",
 ]
 
 # Formats that Pillow registers, but passes to other programs (EPS runs Ghostscript) or only identifies.
@@ -52,6 +53,8 @@ _SIXTEEN_IN_THIRTY_TWO = frozenset({"PNG", "PPM"})
 _HAS_ALPHA_OR_PALETTE = frozenset({"P", "PA"})
 # Formats that can be decoded at a fraction of their size; their EXIF data comes before the pixels.
 _REDUCIBLE = frozenset({"JPEG", "MPO"})
+
+_BAND = 1 << 20  # pixels that are scaled to 8 bits at a time
 
 AnyPath = Path | RemoteFile
 Size = tuple[int, int]
@@ -207,12 +210,12 @@ def _decoded(path: AnyPath, least: Least | None) -> tuple[Picture, Image.Transpo
     TIFF that is stored on its side (seen with Pillow 13.0).
     """
     try:
-        with path.open("rb") as file, Image.open(file, formats=_image_formats()) as image:
-            if image.format in _REDUCIBLE:
-                turn = _turn(image)
-                return _reduced(image, turn, least), turn
-            image.load()
-            return Picture.whole(image), _turn(image)
+        with path.open("rb") as file:
+            _check_pixels(path, webp_size(file.read(32)))  # before Pillow, which decodes WebP as it opens the file
+            file.seek(0)
+            return _opened(path, file, least)
+    except ImageError:
+        raise
     except UnidentifiedImageError as error:
         empty = os.path.exists(path) and not os.path.getsize(path)
         raise ImageError(path, "it is empty" if empty else "it is not a picture that Pillow can read") from error
@@ -220,6 +223,38 @@ def _decoded(path: AnyPath, least: Least | None) -> tuple[Picture, Image.Transpo
         raise ImageError(path, f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from error
     except Exception as error:  # Damaged files make decoders raise nearly any exception.
         raise ImageError(path, _one_line(error)) from error
+
+
+def _opened(path: AnyPath, file: IO[bytes], least: Least | None) -> tuple[Picture, Image.Transpose | None]:
+    with Image.open(file, formats=_image_formats()) as image:
+        if image.format in _REDUCIBLE:
+            turn = _turn(image)
+            return _reduced(image, turn, least), turn
+        _check_pixels(path, image.size)
+        image.load()
+        return Picture.whole(image), _turn(image)
+
+
+def _check_pixels(path: AnyPath, size: Size | None) -> None:
+    """Raise ImageError for an image whose pixels would take gigabytes; a JPEG may have twice as many."""
+    most = Image.MAX_IMAGE_PIXELS
+    if size is not None and most is not None and size[0] * size[1] > most:
+        raise ImageError(path, f"it has more than {most:,} pixels; scale it down first")
+
+
+def webp_size(head: bytes) -> Size | None:
+    """Return the size of a WebP image from the first 32 bytes of its file; None for other formats.
+
+    Source: RFC 9649, sections 2.5 (lossy), 2.6 (lossless) and 2.7 (extended file format).
+    """
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP" or len(head) < 30:
+        return None
+    if head[12:16] == b"VP8X":
+        return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+    if head[12:16] == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
 
 
 def _reduced(image: Image.Image, turn: Image.Transpose | None, least: Least | None) -> Picture:
@@ -251,5 +286,10 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 def _from_sixteen_bit(image: Image.Image) -> Image.Image:
     """Scale 0..65535 to 0..255, rounded: 65535 = 255 * 257."""
-    pixels = np.asarray(image).astype(np.int64)
-    return Image.fromarray(np.clip((pixels + 128) // 257, 0, 255).astype(np.uint8))
+    pixels = np.asarray(image)
+    scaled = np.empty(pixels.shape, np.uint8)
+    rows = max(1, _BAND // max(1, image.width))  # a band of rows at a time, because the numbers in between are wide
+    for start in range(0, len(pixels), rows):
+        band = np.clip(pixels[start : start + rows].astype(np.int32), 0, 65535)
+        scaled[start : start + rows] = (band + 128) // 257
+    return Image.fromarray(scaled)
