@@ -37,7 +37,8 @@ def parse_header(text: str) -> dict[str, Any]:
         raise ValueError("its header is no object")
     inputs = header.get("inputs")
     if isinstance(inputs, dict):
-        _check_plain(header | {"inputs": {name: item for name, item in inputs.items() if name != "ranges"}})
+        inputs = {name: item for name, item in inputs.items() if name != "ranges"}
+    _check_plain(header | {"inputs": inputs})
     return header
 
 
