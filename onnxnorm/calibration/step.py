@@ -151,7 +151,8 @@ def _is_idle(traced: Trace, layer: Layer) -> bool:
         return False
     if fixed is not None:
         return bool(shape[site.batch] % fixed)
-    return bool(graph.batched) and site.batch not in graph.batched.get(site.value, ())
+    axes = graph.batched.get(site.value, ())  # none also where they are not known
+    return bool(axes) and site.batch not in axes
 
 
 def sample_of(batch: Batch, fixed: int | None) -> dict[str, tuple[int, ...]]:
