@@ -18,6 +18,7 @@ from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.probe import Probe, make_probe, sites_of
 from onnxnorm.calibration.taps import Positions
 from onnxnorm.data.batches import Batch, Skipped, pad_batch
+from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.inputs import InputSpec, fixed_batch
@@ -114,10 +115,26 @@ class ProbeSession:
         return DeviceBatch(batch, size, shapes, self.session.place(feeds))
 
     def measure(self, placed: DeviceBatch) -> Totals:
-        """Return the moments of a batch that is on the device, without the samples that only pad it."""
-        results = self.session.run(placed.feeds)
+        """Return the moments of a batch that is on the device, without the samples that only pad it.
+
+        Raises ModelError if the runtime fails on the batch; the message says so if it runs with one sample at a time.
+        """
+        try:
+            results = self.session.run(placed.feeds)
+        except ModelError as error:
+            raise self._explained(error, placed) from error
         spreads = self.spreads(placed.shapes, placed.size)
         return self.probe.moments(results, placed.batch.names, placed.size, spreads, self.weighting)
+
+    def _explained(self, error: ModelError, placed: DeviceBatch) -> ModelError:
+        """The error, with what to do if a single sample passes: sizes may be fixed inside, or memory short."""
+        if placed.size == 1 or fixed_batch(self.specs) is not None:
+            return error
+        try:
+            self.session.run({name: array[:1] for name, array in placed.batch.feeds.items()})
+        except ModelError:
+            return error
+        return ModelError(f"{error}; it runs with one sample at a time: give --batch-size 1")
 
 
 def prepare(
