@@ -43,8 +43,6 @@ def _convolved(visit: Visit, bias: Operand | None) -> Outcome:
     if weight is None or weight.constant is None:
         return Refusal(_NOT_CONSTANT)
     group = visit.node.attribute("group", 1)
-    if len(weight.constant.shape) < 2:
-        return Refusal("its weight has no axis of input channels")
     filters, per_group, *kernel = weight.constant.shape
     if group < 1 or filters % group:
         return Refusal(f"its {filters} filters cannot be divided into {group} groups")
