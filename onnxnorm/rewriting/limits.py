@@ -50,7 +50,11 @@ def within_range(model: Model, trace: Trace, scales: Scales) -> Scales:
     logs[of] = np.log2(scales.of_slot)
     logs[of[0]] = 0
     limited = logs.copy()
-    edits = [edit for edit in trace.edits if not edit.bounds and edit.slots().size and is_float(edit.constant.dtype)]
+    edits = [
+        edit
+        for edit in trace.edits
+        if not edit.bounds and (edit.times is not None or edit.over is not None) and is_float(edit.constant.dtype)
+    ]
     largest = {edit.constant.name: 0.0 for edit in edits}
     for constant in {edit.constant.name: edit.constant for edit in edits}.values():
         largest[constant.name] = _largest(model, constant)
