@@ -137,7 +137,8 @@ def make_probe(
     taps = []
     prefix = _unused_prefix(proto)
     for index, wanted in enumerate(sites):
-        shape = "" if wanted.value in graph.shapes else f"{prefix}_shape_{index}"
+        known = wanted.value in graph.shapes and wanted.value not in graph.claimed  # a claim may be of another size
+        shape = "" if known else f"{prefix}_shape_{index}"
         largest = f"{prefix}_max_{index}" if wanted.measure in MEANS else ""
         value, site, order = batch_first(surgeon, tensors[wanted.value], graph, wanted, f"{prefix}_batch_first_{index}")
         raw = add_raw(surgeon, value, graph, site, f"{prefix}_raw_{index}") if histograms and largest else ""
@@ -146,6 +147,7 @@ def make_probe(
         taps.append(tap)
     surgeon.cleanup(recurse_subgraphs=False, remove_unused_graph_inputs=True).toposort()
     probe = export_graph(surgeon)
+    del probe.graph.value_info[:]  # the runtime would believe what the file claims, and fold shapes by it
     probe.ir_version = max(4, model.proto.ir_version)
     return Probe(probe, folder, tuple(taps))
 

@@ -90,6 +90,7 @@ class Graph:
         readers: where each value is read, by its name.
         batched: the axes of a value whose size depends on the number of samples, where the model leaves that open.
         functions: domain and name of the model's own functions.
+        claimed: values whose shape rests on what the file says, behind operators that shape inference does not know.
     """
 
     nodes: tuple[Node, ...]
@@ -101,6 +102,7 @@ class Graph:
     readers: Mapping[str, tuple[Reader, ...]]
     batched: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     functions: frozenset[tuple[str, str]] = frozenset()
+    claimed: frozenset[str] = frozenset()
 
 
 def ordered_nodes(model: Model) -> tuple[Node, ...]:

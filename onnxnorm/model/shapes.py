@@ -67,21 +67,37 @@ def _read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
     for constant in constants.values():
         known_shapes[constant.name] = constant.shape
         types[constant.name] = onnx.helper.np_dtype_to_tensor_dtype(constant.dtype)
+    claimed: set[str] = set()
     for node in nodes:
-        if any(name and name not in known_shapes for name in node.outputs):
+        unknown = [name for name in node.outputs if name and name not in known_shapes]
+        if unknown:
             for name, (elem_type, shape) in _infer_node(node, known_shapes, types, constants).items():
                 types.setdefault(name, elem_type)
                 if shape is not None:
                     known_shapes.setdefault(name, shape)
+            if any(name in claimed for name in node.inputs):
+                claimed.update(name for name in unknown if name in known_shapes)
         for name in node.outputs:  # the file's own claims count where inference gives nothing
             if name in claimed_types:
                 types.setdefault(name, claimed_types[name])
-            if name in claimed_shapes:
-                known_shapes.setdefault(name, claimed_shapes[name])
+            if name in claimed_shapes and name not in known_shapes:
+                known_shapes[name] = claimed_shapes[name]
+                claimed.add(name)
         constants.update(evaluator.computed(node, known_shapes, types, constants))
     outputs = tuple(value.name for value in model.proto.graph.output)
     own = frozenset(("" if f.domain == "ai.onnx" else f.domain, f.name) for f in model.proto.functions)
-    return Graph(nodes, input_specs(model), outputs, constants, known_shapes, types, readers_of(nodes), batched, own)
+    return Graph(
+        nodes=nodes,
+        inputs=input_specs(model),
+        outputs=outputs,
+        constants=constants,
+        shapes=known_shapes,
+        types=types,
+        readers=readers_of(nodes),
+        batched=batched,
+        functions=own,
+        claimed=frozenset(claimed),
+    )
 
 
 def _infer_whole(
@@ -177,7 +193,8 @@ def _shape_of(kind: onnx.TypeProto, sizes: Mapping[str, int] = MappingProxyType(
     if not kind.tensor_type.HasField("shape"):
         return None
     dims = [d.dim_value if d.HasField("dim_value") else sizes.get(d.dim_param) for d in kind.tensor_type.shape.dim]
-    return None if None in dims else tuple(d for d in dims if d is not None)
+    # Some exporters write -1 for a dimension that they do not know.
+    return None if any(d is None or d < 0 for d in dims) else tuple(d for d in dims if d is not None)
 
 
 def _set_shape(value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> None:

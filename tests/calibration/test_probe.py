@@ -234,3 +234,28 @@ def test_a_value_without_rows_is_not_measured_on_that_image() -> None:
     none = onnxnorm.calibrate(proto, images[[0, 2]], batch_size=1, provider="cpu")
     rewritten = onnxnorm.rewrite(proto, none, provider="cpu", verify=False)
     assert rewritten.reach.normalized == 0
+
+
+@pytest.mark.parametrize("claim", [(1, 5, 16, 16), (-1, 5, -1, -1)])
+def test_what_the_file_claims_about_shapes_is_not_believed(claim: tuple[int, ...]) -> None:
+    """Behind an operator that shape inference does not know, the claim may be of another size, or of none."""
+    weights = {"w": rand(5, 3, 3, 3), "v": rand(5, 5, 3, 3, seed=1), "u": rand(2, 5, 1, 1, seed=2)}
+    proto = model(
+        "a = Conv(x, w) q = Relu(a) c = Conv(q, v) r = Relu(c) z = Conv(r, u)", {"x": ("n", 3, "h", "w")}, weights
+    )
+    proto.graph.node[1].op_type, proto.graph.node[1].domain = "QuickGelu", "com.microsoft"
+    proto.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    del proto.graph.value_info[:]
+    proto.graph.value_info.append(onnx.helper.make_tensor_value_info("q", TensorProto.FLOAT, claim))
+    x = rand(4, 3, 40, 24)
+    statistics = onnxnorm.calibrate(proto, x, provider="cpu")
+    seen = onnx.ModelProto()
+    seen.CopyFrom(proto)
+    del seen.graph.value_info[:]
+    (value,) = (value for value in statistics.values if value.name in {"r", "c"})
+    seen.graph.output.append(onnx.helper.make_tensor_value_info(value.name, TensorProto.FLOAT, None))
+    expected = CPU.session(seen).run({"x": x})[value.name].astype(np.float64)
+    expected = np.abs(expected) if value.measure == "mean_abs" else expected
+    moments = statistics.values[value]
+    np.testing.assert_allclose(moments.mean, expected.mean(axis=(0, 2, 3)), rtol=1e-5)
+    assert moments.weight == 4 * expected[0, 0].size
