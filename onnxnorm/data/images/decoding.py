@@ -25,11 +25,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from onnxnorm.data.local import open_regular
 from onnxnorm.data.remote import RemoteFile
 from onnxnorm.errors import DataError
 
@@ -213,7 +214,7 @@ def _decoded(path: AnyPath, least: Least | None) -> tuple[Picture, Image.Transpo
     TIFF that is stored on its side (seen with Pillow 13.0).
     """
     try:
-        with path.open("rb") as file, Image.open(file, formats=_image_formats()) as image:
+        with _opened(path) as file, Image.open(file, formats=_image_formats()) as image:
             if image.format == "WEBP" and math.prod(image.size) > _WEBP_PIXELS:
                 raise ImageError(
                     path, f"it has more than {_WEBP_PIXELS:,} pixels, too many for a WebP; make it smaller"
@@ -234,6 +235,10 @@ def _decoded(path: AnyPath, least: Least | None) -> tuple[Picture, Image.Transpo
         raise ImageError(path, _one_line(error)) from error
 
 
+def _opened(path: AnyPath) -> IO[bytes]:
+    return path.open() if isinstance(path, RemoteFile) else open_regular(path)
+
+
 def _reduced(image: Image.Image, turn: Image.Transpose | None, least: Least | None) -> Picture:
     """Decode a JPEG, not turned yet, at 1, 1/2, 1/4 or 1/8 of its size: the smallest that is not below `least`."""
     size = image.size
@@ -249,7 +254,9 @@ def _swapped(size: Size, turn: Image.Transpose | None) -> Size:
 
 
 def _one_line(error: Exception) -> str:
-    said = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to decode it"
+    said = " ".join(str(getattr(error, "strerror", None) or error).split())
     return said if isinstance(error, OSError) and said else f"{type(error).__name__}: {said}".rstrip(": ")
 
 
