@@ -12,6 +12,7 @@ Importing this package loads no runtime and no image library; the first call loa
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,10 @@ from onnxnorm.errors import (
     VerificationError,
 )
 from onnxnorm.version import VERSION as __version__  # noqa: N811 - its public name
+
+# ONNX Runtime sends telemetry unless this is set before it is imported: in a run of more than some seconds it looks up
+# a host, and writes into the home folder. A value that is set already stays.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from onnxnorm.api import (

@@ -6,7 +6,10 @@ the names of commands and options are part of the interface, so they must stay.
 
 from __future__ import annotations
 
+import io
 import logging
+import os
+import signal
 import sys
 import traceback
 import warnings
@@ -45,6 +48,8 @@ def root(version: Version = False) -> None:
 
 def main() -> None:
     """Run the command line and exit. A traceback is shown only with --verbose."""
+    _prepare_streams()
+    signal.signal(signal.SIGTERM, _terminate)
     verbose = any(word == "--verbose" or (word[:1] == "-" != word[1:2] and "v" in word) for word in sys.argv[1:])
     try:
         with warnings.catch_warnings(), _details(verbose):
@@ -57,9 +62,36 @@ def main() -> None:
             traceback.print_exception(error)
     except KeyboardInterrupt:
         code, message = _INTERRUPTED, _STOPPED
+    code, message = _flushed(code, message)
     if message:
         sys.stderr.write(message + "\n")
     sys.exit(code)
+
+
+def _prepare_streams() -> None:
+    """Make the standard streams writable: characters that an encoding lacks are replaced; closed ones take anything."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - it stays open to the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _terminate(*_: object) -> None:
+    """Treat SIGTERM as Ctrl-C: what was measured is saved, and temporary files are removed."""
+    raise KeyboardInterrupt
+
+
+def _flushed(code: int, message: str) -> tuple[int, str]:
+    """Write out what standard output still holds; exit code and message if that fails."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # Python flushes once more at its end, and would print a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return (code, message) if code else _told(error)
+    return code, message
 
 
 @contextmanager
@@ -101,6 +133,10 @@ def _told(error: Exception) -> tuple[int, str]:
         return _INTERRUPTED, _STOPPED
     if isinstance(error, BrokenPipeError):
         return 1, "error: standard output was closed"
+    if isinstance(error, MemoryError):
+        return 1, "error: there is not enough memory; use a smaller --batch-size or --size, or a larger machine"
+    if isinstance(error, OSError):
+        return 1, f"error: {error.strerror or error}: {error.filename or 'standard output'}"
     what = f"error: onnxnorm failed unexpectedly ({type(error).__name__}: {error})"
     return 1, f"{what}; this is a bug, please report it with the output of --verbose"
 

@@ -136,6 +136,10 @@ class Model:
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
         real = self.path.resolve()
+        try:
+            real.name.encode()
+        except UnicodeEncodeError:
+            return None  # protobuf holds no such name
         folders: set[Path] = set()
         for index, tensor_data in self.tensor_data.items():
             tensor = proto.graph.initializer[index]

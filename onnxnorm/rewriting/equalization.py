@@ -103,7 +103,8 @@ def _edges(model: Model, trace: Trace, channel: Integers) -> _Edges:
     nodes = {node.index: node for node in trace.graph.nodes}
     gain = np.ones(trace.groups.count)
     target = channel.copy()
-    weights = [edit for edit in trace.edits if edit.times is not None and edit.over is not None]
+    edits = [edit.as_read for edit in trace.edits]
+    weights = [edit for edit in edits if edit.times is not None and edit.over is not None]
     reads = np.zeros(trace.groups.count, np.int64)
     for edit in weights:
         assert edit.over is not None

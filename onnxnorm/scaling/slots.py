@@ -47,6 +47,12 @@ class Edit:
     times: Ids | None = field(repr=False, default=None)
     over: Ids | None = field(repr=False, default=None)
     bounds: bool = False
+    demanded: Edit | None = field(repr=False, default=None)
+
+    @property
+    def as_read(self) -> Edit:
+        """The edit of the constant that the node reads, where this one is of a stored constant behind other nodes."""
+        return self.demanded or self
 
     def slots(self) -> Ids:
         """The distinct slots that the constant depends on, one-dimensional."""

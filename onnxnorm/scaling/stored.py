@@ -54,7 +54,9 @@ def stored_edit(edit: Edit, graph: Graph, by_index: dict[int, Node], private: Se
             return edit, []
         followed, more = step
         ties += more
-    return (edit, []) if followed.constant.fixed else (followed, ties)
+    if followed is edit or followed.constant.fixed:
+        return edit, []
+    return replace(followed, demanded=edit), ties
 
 
 def _step_back(edit: Edit, graph: Graph, by_index: dict[int, Node], private: Set[str]) -> tuple[Edit, list[Tie]] | None:

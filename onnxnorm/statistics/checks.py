@@ -10,7 +10,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +25,20 @@ _TEXTS = ("model", "version", "filters")
 
 
 def parse_header(text: str) -> dict[str, Any]:
-    """Return the header of a statistics file. Raises ValueError unless it is a flat enough object of finite numbers."""
+    """Return the header of a statistics file. Raises ValueError unless it is a flat enough object of finite numbers.
+
+    Only the ranges of inputs may be infinite: a mask may hold infinities.
+    """
     try:
-        header = json.loads(text, parse_constant=_not_finite)
+        header = json.loads(text)
     except RecursionError as error:
         raise ValueError("its header is nested too deeply") from error
     if not isinstance(header, dict):
         raise ValueError("its header is no object")
-    _check_plain(header, _DEEPEST)
+    inputs = header.get("inputs")
+    if isinstance(inputs, dict):
+        inputs = {name: item for name, item in inputs.items() if name != "ranges"}
+    _check_plain(header | {"inputs": inputs})
     return header
 
 
@@ -98,9 +104,13 @@ def _check_inputs(inputs: object) -> None:
         _expect(isinstance(inputs.get(group, {}), dict), f"{group!r} is no object")
     for name, limits in inputs.get("ranges", {}).items():
         whole = isinstance(limits, dict) and limits.keys() == {"mean", "std", "low", "high"}
-        _expect(whole and all(map(_is_number, limits.values())), f"the range of input {name!r} is none")
+        numbers = whole and all(isinstance(limit, float) or _is_number(limit) for limit in limits.values())
+        _expect(numbers, f"the range of input {name!r} is none")
     for share, error in inputs.get("forecast_spreads", {}).items():
-        _expect(re.fullmatch(r"[01]?\.\d+|[01]", share) is not None and _is_number(error), "a forecast is no number")
+        _expect(
+            re.fullmatch(r"[01]?\.\d+|[01]", share) is not None and _is_number(error) and 0 <= error <= 100,
+            "a forecast is none",
+        )
     sources = inputs.get("sources", [])
     _expect(isinstance(sources, list) and all(isinstance(source, dict) for source in sources), "'sources' is no list")
     for source in sources:
@@ -109,7 +119,7 @@ def _check_inputs(inputs: object) -> None:
         _expect(isinstance(source.get("digest", ""), str), "the digest of a source is no text")
 
 
-def _check_plain(value: object, levels: int) -> None:
+def _check_plain(value: object, levels: int = _DEEPEST) -> None:
     """Raise ValueError if a number is too large for float64, or if objects and lists are nested too deeply."""
     if isinstance(value, (dict, list)):
         if levels == 0:
@@ -138,7 +148,3 @@ def _is_shard(shard: object) -> bool:
 def _expect(holds: bool, otherwise: str) -> None:
     if not holds:
         raise ValueError(otherwise)
-
-
-def _not_finite(name: str) -> NoReturn:
-    raise ValueError(f"its header holds {name}, which is no finite number")

@@ -29,6 +29,8 @@ __all__ = ["Content", "read_content"]
 FORMAT = "1"
 _SUMS = tuple(part for part in fields(Moments) if part.name != "histogram")
 
+_LARGEST_ERROR = 1e100  # relative; forecasts square it
+
 T = TypeVar("T")
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -127,6 +129,11 @@ def _moments(row: Mapping[str, Any], arrays: Arrays, index: int) -> Moments:
     nothing = moments.images == 0 and moments.weight == 0 and not any(array.any() for array in sums)
     if not ((measured or nothing) and all(np.isfinite(array).all() for array in sums)):
         raise ValueError(f"the moments of {row['name']!r} are not those of any images")
+    with np.errstate(all="ignore"):
+        errors = moments.standard_error if moments.images > 1 else moments.mean
+        sound = np.isfinite(moments.mean).all() and np.isfinite(errors).all()
+        if not sound or np.nan_to_num(moments.relative_error).max(initial=0.0) > _LARGEST_ERROR:
+            raise ValueError(f"the moments of {row['name']!r} are beyond the range of numbers")
     return moments
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxnorm.errors import ModelError
 from onnxnorm.model.inputs import InputSpec
 
 __all__ = ["random_feeds"]
@@ -31,11 +33,25 @@ def random_feeds(
     generator = np.random.default_rng(seed)
     feeds: list[Feeds] = []
     done = 0
+    unknown = [spec.name for spec in specs if len(shapes.get(spec.name, ())) != len(spec.shape)]
+    if unknown:
+        raise ModelError(f"the shape of input {unknown[0]!r} is not known; calibrate this model again")
+    usable = {spec.name: _usable((ranges or {}).get(spec.name), spec) for spec in specs}
     while done < samples:
-        like = ranges if ranges and len(feeds) % 2 == 0 else {}
+        like = usable if len(feeds) % 2 == 0 else {}
         feeds.append({spec.name: _random(generator, spec, shapes[spec.name], like.get(spec.name)) for spec in specs})
         done += max((shapes[spec.name][0] for spec in specs if shapes[spec.name]), default=1) if specs else samples
     return feeds
+
+
+def _usable(like: Mapping[str, float] | None, spec: InputSpec) -> Mapping[str, float] | None:
+    """The range, or None if random numbers cannot follow it: it is infinite, or beyond the input's integers."""
+    if like is None or not all(math.isfinite(number) for number in like.values()) or like["low"] > like["high"]:
+        return None
+    if spec.dtype.kind in "iu":
+        limits: Any = np.iinfo(str(spec.dtype))
+        return like if limits.min <= like["low"] and like["high"] <= limits.max else None
+    return like
 
 
 def _random(

@@ -103,11 +103,12 @@ def test_killed_and_resumed(work: Path) -> None:
     assert found.inputs.keys() == whole(work).inputs.keys()
 
 
-def test_interrupted_by_ctrl_c(work: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_by_ctrl_c_and_as_by_ctrl_c(work: Path, number: signal.Signals) -> None:
     partial, output = work / "s.safetensors.partial", work / "s.safetensors"
     process = started(work, "--json", "--shard", "1/2")
     wait(process, partial.exists)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "interrupted: what was measured is in" in err

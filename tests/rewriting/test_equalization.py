@@ -126,3 +126,33 @@ def test_weights_of_every_corner(case: Case) -> None:
     assert verify_models(model, rewriting.model, [feeds(model.proto, 2)], runtime=RUNTIME).same
     again = rewrite_model(rewriting.model, None, ScaleOptions(statistic="weights", filters=case.filters))
     np.testing.assert_allclose(again.scales.span, 1.0, atol=2e-3)
+
+
+@pytest.mark.parametrize("made", ["k = Identity(w2)", "k = Mul(half, two)", "k = Transpose<perm=[1,0,2,3]>(turned)"])
+def test_a_weight_behind_a_node_counts_as_it_is_read(made: str) -> None:
+    """The same scales as where the weight is stored as it is read: what lies behind the node has other numbers."""
+    w2 = rand(5, 6, 2, 2)
+    stored = {"w1": rand(6, 3, 3, 3), "w3": rand(2, 5, 1, 1), "w2": w2}
+    behind = {**stored, "half": w2 / 2, "two": np.float32(2), "turned": w2.swapaxes(0, 1).copy()}
+    body = "a = Conv(x, w1) r1 = Relu(a) c = Conv(r1, {0}) r2 = Relu(c) z = Conv(r2, w3)"
+    shapes: dict[str, tuple[int | str | None, ...]] = {"x": ("n", 3, 8, 8)}
+    done = [
+        rewrite_model(Model.open(proto), None, ScaleOptions(statistic="weights"))
+        for proto in (network(body.format("w2"), shapes, stored), network(f"{made} {body.format('k')}", shapes, behind))
+    ]
+    for plain, other in zip(done[0].scales.layers, done[1].scales.layers, strict=True):
+        np.testing.assert_allclose(other.statistic, plain.statistic, rtol=1e-6)
+
+
+def test_a_quantized_weight_is_balanced_by_the_weights_that_are_read() -> None:
+    """Its inputs share a scale, since its scale is a vector along the filters."""
+    q = np.arange(-60, 60, dtype=np.int8).reshape(5, 6, 2, 2)
+    constants = {"w1": rand(6, 3, 3, 3), "w3": rand(2, 5, 1, 1), "q": q, "s": np.exp(rand(5)) * np.float32(0.01)}
+    body = (
+        "k = DequantizeLinear<axis=0>(q, s) a = Conv(x, w1) r1 = Relu(a) c = Conv(r1, k) r2 = Relu(c) z = Conv(r2, w3)"
+    )
+    done = onnxnorm.rewrite(network(body, {"x": ("n", 3, 8, 8)}, constants), statistic="weights", provider="cpu")
+    assert done.verification is not None
+    assert done.verification.same
+    assert np.ptp(done.rewriting.scales.layers[0].scale) == 0
+    assert np.ptp(done.rewriting.scales.layers[1].scale) > 0

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import struct
 import tempfile
 import warnings
@@ -152,7 +151,9 @@ class StreamedRows:
 
     def _read_spilled(self, stream: IO[bytes], row_blocks: Iterable[Indices]) -> Iterator[npt.NDArray[Any]]:
         with tempfile.TemporaryFile() as file:
-            shutil.copyfileobj(stream, file, 2**20)
+            left = self.header.nbytes
+            while left > 0 and (data := stream.read(min(left, 2**20))):
+                left -= file.write(data)
             file.flush()
             array = np.memmap(file, self.header.dtype, "r", 0, self.header.shape, "F")
             for rows in row_blocks:
@@ -198,6 +199,8 @@ def _open_member(archive: zipfile.ZipFile, file: IO[bytes], info: zipfile.ZipInf
         header = _read_header(file, where)
         _check_length(header, info.file_size, where)
         return MappedRows(path, header, start + header.length)
+    if info.compress_type != zipfile.ZIP_DEFLATED:  # others unpack a few bytes to gigabytes at one call
+        raise DataError(f"{where} is compressed by another method than deflate; write it again with numpy.savez")
     with archive.open(info) as stream:
         header = _read_header(stream, where)
     _check_length(header, info.file_size, where)

@@ -16,7 +16,6 @@ quarter or an eighth of its size, which takes a fraction of the time.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import warnings
@@ -43,6 +42,7 @@ __all__ = [
     "quiet_pillow",
     "read_image",
     "read_picture",
+    "webp_size",
 ]
 
 # Formats that Pillow registers, but passes to other programs (EPS runs Ghostscript) or only identifies.
@@ -55,10 +55,8 @@ _HAS_ALPHA_OR_PALETTE = frozenset({"P", "PA"})
 # Formats that can be decoded at a fraction of their size; their EXIF data comes before the pixels.
 _REDUCIBLE = frozenset({"JPEG", "MPO"})
 
-# Pixels that are scaled from 16 bits at a time.
-_BAND = 1 << 20
-# Most pixels of a WebP: decoding takes 16 bytes for each, and a file of 28 bytes can have 179 million.
-_WEBP_PIXELS = 50_000_000
+_BAND = 1 << 20  # pixels that are scaled to 8 bits at a time
+_WEBP_PIXELS = 50_000_000  # decoding a WebP takes 16 bytes for each
 
 AnyPath = Path | RemoteFile
 Size = tuple[int, int]
@@ -214,16 +212,10 @@ def _decoded(path: AnyPath, least: Least | None) -> tuple[Picture, Image.Transpo
     TIFF that is stored on its side (seen with Pillow 13.0).
     """
     try:
-        with _opened(path) as file, Image.open(file, formats=_image_formats()) as image:
-            if image.format == "WEBP" and math.prod(image.size) > _WEBP_PIXELS:
-                raise ImageError(
-                    path, f"it has more than {_WEBP_PIXELS:,} pixels, too many for a WebP; make it smaller"
-                )
-            if image.format in _REDUCIBLE:
-                turn = _turn(image)
-                return _reduced(image, turn, least), turn
-            image.load()
-            return Picture.whole(image), _turn(image)
+        with path.open() if isinstance(path, RemoteFile) else open_regular(path) as file:
+            _check_pixels(path, webp_size(file.read(32)), _WEBP_PIXELS)  # before Pillow, which decodes it on opening
+            file.seek(0)
+            return _opened(path, file, least)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -235,8 +227,35 @@ def _decoded(path: AnyPath, least: Least | None) -> tuple[Picture, Image.Transpo
         raise ImageError(path, _one_line(error)) from error
 
 
-def _opened(path: AnyPath) -> IO[bytes]:
-    return path.open() if isinstance(path, RemoteFile) else open_regular(path)
+def _opened(path: AnyPath, file: IO[bytes], least: Least | None) -> tuple[Picture, Image.Transpose | None]:
+    with Image.open(file, formats=_image_formats()) as image:
+        if image.format in _REDUCIBLE:
+            turn = _turn(image)
+            return _reduced(image, turn, least), turn
+        _check_pixels(path, image.size, Image.MAX_IMAGE_PIXELS)
+        image.load()
+        return Picture.whole(image), _turn(image)
+
+
+def _check_pixels(path: AnyPath, size: Size | None, most: int | None) -> None:
+    """Raise ImageError for an image whose pixels would take gigabytes; a JPEG may have twice as many."""
+    if size is not None and most is not None and size[0] * size[1] > most:
+        raise ImageError(path, f"it has more than {most:,} pixels; scale it down first")
+
+
+def webp_size(head: bytes) -> Size | None:
+    """Return the size of a WebP image from the first 32 bytes of its file; None for other formats.
+
+    Source: RFC 9649, sections 2.5 (lossy), 2.6 (lossless) and 2.7 (extended file format).
+    """
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP":
+        return None
+    if head[12:16] == b"VP8L":  # a whole file may have 28 bytes
+        bits = int.from_bytes(head[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if head[12:16] == b"VP8X":
+        return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+    return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
 
 
 def _reduced(image: Image.Image, turn: Image.Transpose | None, least: Least | None) -> Picture:
@@ -269,11 +288,11 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
 
 
 def _from_sixteen_bit(image: Image.Image) -> Image.Image:
-    """Scale 0..65535 to 0..255, rounded (65535 = 255 * 257), some rows at a time: the arithmetic needs more room."""
-    scaled = Image.new("L", image.size)
-    rows = max(1, _BAND // image.width)
-    for top in range(0, image.height, rows):
-        band = image.crop((0, top, image.width, min(top + rows, image.height)))
-        pixels = np.asarray(band).astype(np.int64)
-        scaled.paste(Image.fromarray(np.clip((pixels + 128) // 257, 0, 255).astype(np.uint8)), (0, top))
-    return scaled
+    """Scale 0..65535 to 0..255, rounded: 65535 = 255 * 257."""
+    pixels = np.asarray(image)
+    scaled = np.empty(pixels.shape, np.uint8)
+    rows = max(1, _BAND // max(1, image.width))  # a band of rows at a time, because the numbers in between are wide
+    for start in range(0, len(pixels), rows):
+        band = np.clip(pixels[start : start + rows].astype(np.int32), 0, 65535)
+        scaled[start : start + rows] = (band + 128) // 257
+    return Image.fromarray(scaled)

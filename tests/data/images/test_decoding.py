@@ -205,7 +205,7 @@ def webp_of_one_color(width: int, height: int) -> bytes:
 def test_a_small_webp_of_very_many_pixels_is_refused(tmp_path: Path) -> None:
     """One of 28 bytes would take 2.8 GB. All of its pixels have one color."""
     (tmp_path / "a.webp").write_bytes(webp_of_one_color(5_001, 10_000))
-    with pytest.raises(ImageError, match="it has more than 50,000,000 pixels, too many for a WebP; make it smaller"):
+    with pytest.raises(ImageError, match="it has more than 50,000,000 pixels; scale it down first"):
         read_image(tmp_path / "a.webp")
     (tmp_path / "b.webp").write_bytes(webp_of_one_color(50, 100))
     assert read_image(tmp_path / "b.webp").size == (50, 100)

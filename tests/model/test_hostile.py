@@ -1,0 +1,257 @@
+"""Broken and hostile models are refused with a ModelError as they are opened or read, at once and in little memory."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import onnxnorm
+from onnxnorm.errors import ModelError
+from onnxnorm.model.boundary import model_errors
+from onnxnorm.model.evaluation import MOST_ELEMENTS
+from onnxnorm.model.files import Model
+from onnxnorm.model.shapes import read_graph
+from tests.helpers.model_files import move_out, network
+
+FLOAT = TensorProto.FLOAT
+
+
+def model(*nodes: onnx.NodeProto, tensors: tuple[TensorProto, ...] = ()) -> onnx.ModelProto:
+    """A model from `x` (1, 3) to `y`."""
+    x, y = (helper.make_tensor_value_info(name, FLOAT, shape) for name, shape in (("x", [1, 3]), ("y", None)))
+    graph = helper.make_graph(list(nodes), "g", [x], [y], list(tensors))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("own", 1)])
+
+
+def relu() -> onnx.NodeProto:
+    return helper.make_node("Relu", ["x"], ["y"], name="r")
+
+
+def renamed(proto: onnx.ModelProto, name: bytes, to: bytes) -> bytes:
+    """The serialized model with a name replaced by bytes of the same length."""
+    assert len(name) == len(to)
+    return proto.SerializeToString().replace(name, to)
+
+
+def functions(*bodies: list[str]) -> onnx.ModelProto:
+    """A model that calls function `f0`; each body is the list of functions that it calls."""
+    proto = model(helper.make_node("f0", ["x"], ["y"], domain="own"))
+    for index, body in enumerate(bodies):
+        nodes, last = [], "a"
+        for step, callee in enumerate(body):
+            domain = "own" if callee.startswith("f") else ""
+            nodes.append(helper.make_node(callee, [last], [f"v{step}"], domain=domain))
+            last = f"v{step}"
+        opsets = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
+        proto.functions.append(helper.make_function("own", f"f{index}", ["a"], [last], nodes, opsets))
+    return proto
+
+
+@pytest.mark.parametrize("name", ["the_node", "the_value", "the_weight"])
+def test_names_that_are_not_utf_8(name: str, tmp_path: Path) -> None:
+    weight = numpy_helper.from_array(np.ones((1, 3), np.float32), "the_weight")
+    nodes = [
+        helper.make_node("Mul", ["x", "the_weight"], ["the_value"], name="the_node"),
+        helper.make_node("Relu", ["the_value"], ["y"]),
+    ]
+    path = tmp_path / "m.onnx"
+    path.write_bytes(renamed(model(*nodes, tensors=(weight,)), name.encode(), b"\xff" * len(name)))
+    with pytest.raises(ModelError, match="is not UTF-8"):
+        Model.open(path)
+
+
+def test_an_attribute_that_an_operator_requires() -> None:
+    with pytest.raises(ModelError, match="Einsum node 'e' lacks the attribute 'equation'"):
+        onnxnorm.plan(model(helper.make_node("Einsum", ["x"], ["y"], name="e")))
+
+
+def test_an_attribute_of_a_wrong_type() -> None:
+    with pytest.raises(ModelError, match="Einsum node 'e' has an attribute 'equation' of a type"):
+        onnxnorm.plan(model(helper.make_node("Einsum", ["x"], ["y"], name="e", equation=3)))
+
+
+def test_functions_that_call_themselves() -> None:
+    for proto in (functions(["f0"]), functions(["f1"], ["Relu", "f0"])):
+        with pytest.raises(ModelError, match="calls itself"):
+            Model.open(proto)
+
+
+def test_functions_that_expand_without_end() -> None:
+    start = time.monotonic()
+    with pytest.raises(ModelError, match="expand to more than"):
+        Model.open(functions(*([f"f{index + 1}"] * 2 for index in range(28)), ["Relu"]))
+    with pytest.raises(ModelError, match="levels"):
+        Model.open(functions(*([f"f{index + 1}"] for index in range(300)), ["Relu"]))
+    assert time.monotonic() - start < 5
+
+
+def test_functions_that_end_are_read() -> None:
+    onnxnorm.plan(functions(["f1", "f1"], ["Relu"]))
+
+
+def test_many_initializers_with_a_name_twice() -> None:
+    proto = model(relu())
+    for index in range(60_000):
+        proto.graph.initializer.add(name=f"w{min(index, 59_998)}", data_type=FLOAT, dims=[0])
+    start = time.monotonic()
+    with pytest.raises(ModelError, match="two initializers called 'w59998'"):
+        Model.open(proto)
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("bulky", [False, True])
+def test_a_tensor_with_data_in_two_fields(bulky: bool) -> None:
+    values = np.ones((64, 64) if bulky else (1, 3), np.float32)
+    for field in ("float_data", "int32_data"):
+        tensor = numpy_helper.from_array(values, "w")
+        getattr(tensor, field).extend([2] * values.size)
+        with pytest.raises(ModelError, match="data in several places"):
+            Model.open(model(relu(), tensors=(tensor,)))
+        with pytest.raises(ModelError, match="data in several places"):
+            Model.open(model(helper.make_node("Constant", [], ["c"], value=tensor), relu()))
+
+
+def test_a_tensor_with_data_in_a_field_of_another_type() -> None:
+    for size in (2, 4096):  # in the graph, and beside it
+        tensor = TensorProto(name="w", data_type=FLOAT, dims=[2 * size], double_data=[1.0] * size)
+        with pytest.raises(ModelError, match=r"does not use|holds"):
+            Model.open(model(relu(), tensors=(tensor,)))
+
+
+def outside(tensor: TensorProto, location: str) -> TensorProto:
+    move_out(tensor, {"location": location})
+    return tensor
+
+
+def tensor_of(name: str = "w") -> TensorProto:
+    return numpy_helper.from_array(np.ones(1, np.float32), name)
+
+
+def in_an_attribute(location: str) -> onnx.ModelProto:
+    value = outside(tensor_of(), location)
+    return model(helper.make_node("ConstantOfShape", ["s"], ["c"], value=value), relu())
+
+
+def in_a_sparse_initializer(location: str) -> onnx.ModelProto:
+    proto = model(relu())
+    indices = numpy_helper.from_array(np.zeros(1, np.int64), "i")
+    proto.graph.sparse_initializer.append(helper.make_sparse_tensor(tensor_of(), indices, [4]))
+    outside(proto.graph.sparse_initializer[0].values, location)
+    return proto
+
+
+def in_a_subgraph(location: str) -> onnx.ModelProto:
+    y = helper.make_tensor_value_info("z", FLOAT, [1])
+    body = helper.make_graph([helper.make_node("Relu", ["w"], ["z"])], "b", [], [y], [outside(tensor_of(), location)])
+    return model(helper.make_node("If", ["c"], ["d"], then_branch=body, else_branch=body), relu())
+
+
+def in_a_function(location: str) -> onnx.ModelProto:
+    proto = functions(["Relu"])
+    proto.functions[0].node.append(helper.make_node("Constant", [], ["k"], value=outside(tensor_of(), location)))
+    return proto
+
+
+PLACES = [in_an_attribute, in_a_sparse_initializer, in_a_subgraph, in_a_function]
+
+
+@pytest.mark.parametrize("build", PLACES)
+def test_external_data_anywhere_stays_in_the_folder(
+    build: Callable[[str], onnx.ModelProto], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "secret").write_bytes(b"1234")
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "model" / "m.onnx"
+    for location in ("secret", "../secret", str(tmp_path / "secret")):
+        path.write_bytes(build(location).SerializeToString())
+        with pytest.raises(ModelError, match=r"missing|outside|another file"):
+            Model.open(path)
+
+
+def test_external_data_of_a_subgraph_in_the_folder_is_accepted(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(np.ones(1, np.float32).tobytes())
+    path = tmp_path / "m.onnx"
+    path.write_bytes(in_a_subgraph("data").SerializeToString())
+    assert tmp_path / "data" in Model.open(path).files
+
+
+@pytest.mark.parametrize("location", ["a\0b", "a" * 5000])
+def test_external_data_at_a_name_that_no_file_can_have(location: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model(relu(), tensors=(outside(tensor_of(), location),)).SerializeToString())
+    with pytest.raises(ModelError, match="cannot be a file"):
+        Model.open(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match="not a regular file"):
+        Model.open(tmp_path / "m.onnx")
+
+
+def test_what_is_computed_is_limited() -> None:
+    """A few bytes that describe a constant of gigabytes: it is not evaluated, and nor is what follows from it."""
+    one = numpy_helper.from_array(np.ones((1, 1), np.float32), "one")
+    for side, known in ((1 << 14, False), (1 << 6, True)):
+        assert (side * side <= MOST_ELEMENTS) == known
+        shape = numpy_helper.from_array(np.array([side, side]), "shape")
+        nodes = [
+            helper.make_node("Expand", ["one", "shape"], ["large"]),
+            helper.make_node("ReduceSum", ["large"], ["sum"]),
+            helper.make_node("Mul", ["x", "sum"], ["y"]),
+        ]
+        graph = read_graph(Model.open(model(*nodes, tensors=(one, shape))), {"x": (1, 3)})
+        assert ("large" in graph.constants, "sum" in graph.constants) == (known, known)
+        onnxnorm.plan(model(*nodes, tensors=(one, shape)))
+
+
+def test_many_computed_constants_share_one_limit() -> None:
+    one = numpy_helper.from_array(np.ones((1, 1), np.float32), "one")
+    shape = numpy_helper.from_array(np.array([1 << 12, 1 << 12]), "shape")
+    nodes = [helper.make_node("Expand", ["one", "shape"], [f"large{index}"]) for index in range(9)]
+    graph = read_graph(Model.open(model(*nodes, relu(), tensors=(one, shape))), {"x": (1, 3)})
+    assert sum(name.startswith("large") for name in graph.constants) == MOST_ELEMENTS >> 24
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RecursionError(), KeyError("k"), TypeError("t"), OverflowError("o")])
+def test_the_boundary_names_what_is_wrong(error: Exception) -> None:
+    with (
+        pytest.raises(
+            ModelError, match=r"^the graph (needs more memory|is nested too deeply|cannot be read)"
+        ) as caught,
+        model_errors("the graph"),
+    ):
+        raise error
+    assert caught.value.__cause__ is error
+
+
+def test_the_boundary_lets_our_own_errors_pass() -> None:
+    with pytest.raises(ModelError, match=r"^mine$"), model_errors("the graph"):
+        raise ModelError("mine")
+
+
+def test_random_damage_never_looks_like_a_bug() -> None:
+    """Bytes of a model that were changed at random: read, or refused."""
+    generator = np.random.default_rng(0)
+    whole = np.frombuffer(network().SerializeToString(), np.uint8)
+    for _ in range(300):
+        damaged = whole.copy()
+        places = np.concatenate([generator.integers(0, 300, 2), generator.integers(len(whole) - 300, len(whole), 2)])
+        damaged[places] = generator.integers(0, 256, len(places))
+        proto = onnx.ModelProto()
+        try:
+            proto.ParseFromString(damaged.tobytes())
+        except Exception:  # noqa: BLE001 - protobuf's own refusal; the error differs between its versions
+            continue
+        with suppress(onnxnorm.OnnxnormError):
+            onnxnorm.plan(proto)
