@@ -101,3 +101,12 @@ def test_no_telemetry(tmp_path: Path) -> None:
     )
     assert code_ == 0, err
     assert list(home.iterdir()) == []
+
+
+@posix
+def test_no_file_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None:
+    """What a library prints to file descriptor 1 must not end up in a file that was opened meanwhile."""
+    code = "import os; from onnxnorm.cli import app; app._prepare_streams(); print(os.open(os.devnull, 0))"
+    command = ["sh", "-c", '"$@" <&- >&-', "sh", sys.executable, "-c", code.replace("print(", "os.write(2, b'%d' % ")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stderr) > 2
