@@ -54,7 +54,15 @@ _PATIENCE = 30.0
 
 def obstacle(target: Path) -> str:
     """Why a file cannot be written at a path, as the end of a message; empty if nothing stands in the way."""
-    folder = target.absolute().parent
+    try:
+        folder = target.absolute().parent
+        target.exists()  # asks the system, which may refuse the name
+    except FileNotFoundError:
+        return "the current folder was deleted; change to another one, or give the whole path"
+    except (OSError, ValueError) as error:
+        return (
+            f"it cannot be the name of a file ({getattr(error, 'strerror', None) or error}); give another, shorter one"
+        )
     if not folder.is_dir():
         return f"the folder {folder} does not exist; make it first"
     if target.is_dir():

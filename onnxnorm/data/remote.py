@@ -64,12 +64,12 @@ def check_uri(uri: str) -> None:
     """Raise DataError unless a URI that the user gave names one place in one store, by a protocol that is known."""
     protocol = uri.partition("://")[0].lower()
     if "::" in uri:
-        raise DataError(f"{uri} names a store inside another one (::), which is not read; unpack it, and give a folder")
+        raise DataError(
+            f"{uri} cannot be listed: it names a store inside another one (::); unpack it, and give a folder"
+        )
     if protocol not in _PROTOCOLS and not _is_registered(protocol):
         known = ", ".join(sorted(_PROTOCOLS))
-        raise DataError(
-            f"{uri} has the protocol {protocol!r}, which is not read; copy the files, or use one of {known}"
-        )
+        raise DataError(f"{uri} cannot be listed: {protocol!r} is none of the protocols {known}; copy the files")
 
 
 def _is_registered(protocol: str) -> bool:

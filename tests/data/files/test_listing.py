@@ -178,10 +178,10 @@ def test_a_name_is_no_uri_again(system: Any) -> None:
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("zip://*.jpg::file:///photos.zip", "names a store inside another one"),
-        ("memory://bucket::ftp://host/x", "names a store inside another one"),
-        ("ssh://host/photos", "has the protocol 'ssh', which is not read"),
-        ("FTP://host/photos", "has the protocol 'ftp', which is not read"),
+        ("zip://*.jpg::file:///photos.zip", "cannot be listed: it names a store inside another one"),
+        ("memory://bucket::ftp://host/x", "cannot be listed: it names a store inside another one"),
+        ("ssh://host/photos", "cannot be listed: 'ssh' is none of the protocols"),
+        ("FTP://host/photos", "cannot be listed: 'ftp' is none of the protocols"),
     ],
 )
 def test_uris_that_are_refused(uri: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
