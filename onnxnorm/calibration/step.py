@@ -22,7 +22,7 @@ from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.probe import Probe, make_probe, sites_of
 from onnxnorm.calibration.taps import Positions
 from onnxnorm.data.batches import Batch, Skipped, pad_batch
-from onnxnorm.errors import MemoryShortageError, MemoryWarning
+from onnxnorm.errors import MemoryShortageError, MemoryWarning, ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.inputs import InputSpec, fixed_batch
@@ -188,10 +188,28 @@ class ProbeSession:
             return DeviceBatch(batch, size, shapes, feeds)
 
     def measure(self, placed: DeviceBatch) -> Totals:
-        """Return the moments of a batch that is on the device, without the samples that only pad it."""
-        results = self.current().run(placed.feeds)
+        """Return the moments of a batch that is on the device, without the samples that only pad it.
+
+        Raises ModelError if the runtime fails on the batch; the message says so if it runs with one sample at a time.
+        """
+        try:
+            results = self.current().run(placed.feeds)
+        except MemoryShortageError:
+            raise
+        except ModelError as error:
+            raise self._explained(error, placed) from error
         spreads = self.spreads(placed.shapes, placed.size)
         return self.probe.moments(results, placed.batch.names, placed.size, spreads, self.weighting)
+
+    def _explained(self, error: ModelError, placed: DeviceBatch) -> ModelError:
+        """The error, with what to do if a single sample passes: sizes may be fixed inside."""
+        if placed.size == 1 or fixed_batch(self.specs) is not None:
+            return error
+        try:
+            self.current().run({name: array[:1] for name, array in placed.batch.feeds.items()})
+        except ModelError:
+            return error
+        return ModelError(f"{error}; it runs with one sample at a time: give --batch-size 1")
 
 
 def prepare(
@@ -228,7 +246,8 @@ def _is_idle(traced: Trace, layer: Layer) -> bool:
         return False
     if fixed is not None:
         return bool(shape[site.batch] % fixed)
-    return bool(graph.batched) and site.batch not in graph.batched.get(site.value, ())
+    axes = graph.batched.get(site.value, ())  # none also where they are not known
+    return bool(axes) and site.batch not in axes
 
 
 def sample_of(batch: Batch, fixed: int | None) -> dict[str, tuple[int, ...]]:

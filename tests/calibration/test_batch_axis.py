@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 import onnxnorm
+from onnxnorm.errors import ModelError
 from onnxnorm.runtime import Runtime
 from onnxnorm.statistics import Value
 from tests.helpers.graphs import model, rand
@@ -104,3 +105,17 @@ def test_a_pinned_layer_whose_rows_are_no_samples_stops_nothing() -> None:
     assert [layer.layer.output for layer in done.rewriting.scales.layers if not layer.pinned.all()] == ["a"]
     assert (done.plan.free, done.plan.pinned) == (4, 6)
     assert done.reach.normalized == 4
+
+
+def test_a_graph_made_for_one_sample_at_a_time_says_so() -> None:
+    """The batch axis is open outside, and a Reshape inside has the batch 1 of the exporter's example."""
+    body = "a = Conv(x, w) r = Relu(a) f = Reshape(r, one) z = Conv(f, v)"
+    constants = {"w": rand(4, 3, 3, 3), "v": rand(2, 4, 1, 1), "one": [1, 4, 6, 6]}
+    proto = model(body, {"x": ("n", 3, 8, 8)}, constants)
+    with pytest.raises(ModelError, match="it runs with one sample at a time: give --batch-size 1"):
+        onnxnorm.calibrate(proto, rand(6, 3, 8, 8), provider="cpu", batch_size=2)
+    assert onnxnorm.calibrate(proto, rand(6, 3, 8, 8), provider="cpu", batch_size=1).images == 6
+    broken = model(body, {"x": ("n", 3, 8, 8)}, {**constants, "one": [7, 4, 6, 6]})
+    with pytest.raises(ModelError, match="fails on inputs x") as raised:
+        onnxnorm.calibrate(broken, rand(6, 3, 8, 8), provider="cpu", batch_size=2)
+    assert "--batch-size 1" not in str(raised.value)

@@ -261,3 +261,18 @@ def test_an_old_checkpoint_that_cannot_be_renamed(work: Path) -> None:
     point.write_bytes(b"an earlier run")
     with pytest.raises(StatisticsError, match=r"cannot be renamed to x+\.old \(File name too long\)"):
         whole(work, checkpoint=point)
+
+
+def test_ctrl_c_twice_saves_all_the_same(work: Path) -> None:
+    """The second one, in the midst of stopping and saving, changes nothing."""
+    partial, output = work / "s.safetensors.partial", work / "s.safetensors"
+    process = started(work, "--json")
+    wait(process, partial.exists)
+    for _ in range(40):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted: what was measured is in" in err
+    assert "Traceback" not in err
+    assert Statistics.load(output).images == json.loads(out)["images"]

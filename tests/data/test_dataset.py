@@ -14,7 +14,7 @@ from PIL import Image
 
 from onnxnorm.data.batches import Batch
 from onnxnorm.data.dataset import Dataset, open_data
-from onnxnorm.data.images.decoding import read_image, read_picture
+from onnxnorm.data.images.decoding import read_decoded, read_image
 from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.errors import DataError, OptionError
 from onnxnorm.model.inputs import InputSpec
@@ -25,16 +25,16 @@ OPEN = InputSpec("x", (None, 3, None, None), F32)
 RAW = ImageOptions(preset="raw")
 
 
-def picture(path: Path, value: int, size: tuple[int, int] = (8, 8)) -> Path:
+def image(path: Path, value: int, size: tuple[int, int] = (8, 8)) -> Path:
     Image.new("RGB", size, (value, value, value)).save(path)
     return path
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Ten pictures 0.png .. 9.png, filled with their number."""
+    """Ten images 0.png .. 9.png, filled with their number."""
     for number in range(10):
-        picture(tmp_path / f"{number}.png", number)
+        image(tmp_path / f"{number}.png", number)
     return tmp_path
 
 
@@ -77,9 +77,9 @@ def test_large_jpegs_are_decoded_at_a_fraction_of_their_size_in_every_thread(tmp
     assert recipe is not None
     samples = [sample for batch in dataset.batches(3, threads=threads) for sample in batch.feeds["x"]]
     for number, sample in enumerate(samples):
-        picture = read_picture(tmp_path / f"{number}.jpg", recipe.least)
-        assert picture.image.size == (38, 25 + (number > 0))
-        np.testing.assert_array_equal(sample, recipe(picture))
+        image = read_decoded(tmp_path / f"{number}.jpg", recipe.least)
+        assert image.image.size == (38, 25 + (number > 0))
+        np.testing.assert_array_equal(sample, recipe(image))
         assert not np.array_equal(sample, recipe(read_image(tmp_path / f"{number}.jpg")))
 
 
@@ -127,7 +127,7 @@ def test_images_and_arrays_mix_in_a_batch(photos: Path) -> None:
 
 def test_own_sizes_are_batched_by_shape(tmp_path: Path) -> None:
     for number in range(12):
-        picture(tmp_path / f"{number:02}.png", number, (8, 6) if number % 3 else (4, 4))
+        image(tmp_path / f"{number:02}.png", number, (8, 6) if number % 3 else (4, 4))
     dataset = open_data(tmp_path, [OPEN], ImageOptions(preset="raw", resize="none"))
     batches = list(dataset.batches(4))
     assert sorted(batch.feeds["x"].shape for batch in batches) == [(4, 3, 4, 4), (4, 3, 6, 8), (4, 3, 6, 8)]

@@ -26,7 +26,7 @@ def lossless_webp(width: int, height: int) -> bytes:
 def test_a_webp_is_refused_before_pillow_opens_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.webp").write_bytes(lossless_webp(16_000, 10_000))
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("Pillow allocates its canvases here"))
-    with pytest.raises(ImageError, match="more than 89,478,485 pixels"):
+    with pytest.raises(ImageError, match="more than 50,000,000 pixels"):
         read_image(tmp_path / "a.webp")
 
 
@@ -70,5 +70,5 @@ def test_members_of_other_methods_are_refused(method: int, tmp_path: Path) -> No
     np.save(content, np.zeros((4, 3), np.float32))
     with zipfile.ZipFile(tmp_path / "a.npz", "w", method) as archive:
         archive.writestr("x.npy", content.getvalue())
-    with pytest.raises(DataError, match="another method than deflate"):
+    with pytest.raises(DataError, match=r"but only 0 \(stored\) and 8 \(deflated\) are read"):
         open_npz(tmp_path / "a.npz")

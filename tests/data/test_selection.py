@@ -26,7 +26,7 @@ PLACES = st.sets(st.integers(0, 40))
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Eleven pictures of three sizes, one unusable, and an array file between them."""
+    """Eleven images of three sizes, one unusable, and an array file between them."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(11):

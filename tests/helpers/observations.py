@@ -29,10 +29,10 @@ def photographs() -> Floats:
     rng = np.random.default_rng(0)
     crops = []
     for path in sorted((MODELS / "images").glob("*.jpg")):
-        picture = np.asarray(Image.open(path).convert("RGB"), np.float32).transpose(2, 0, 1) / 255
+        image = np.asarray(Image.open(path).convert("RGB"), np.float32).transpose(2, 0, 1) / 255
         for _ in range(20):
-            y, x = (rng.integers(0, side - 63) for side in picture.shape[1:])
-            crops.append(picture[:, y : y + 64, x : x + 64])
+            y, x = (rng.integers(0, side - 63) for side in image.shape[1:])
+            crops.append(image[:, y : y + 64, x : x + 64])
     calibration = prepare(
         Model.open(MODELS / "demo_vgg.onnx"), {"input": (1, 3, 64, 64)}, CalibrationOptions(), Runtime("cpu")
     )

@@ -95,7 +95,7 @@ def test_too_few_images_and_no_live_filter_tell_nothing() -> None:
 
 @pytest.mark.parametrize("images", [200, 400])
 def test_the_range_covers_what_is_needed(images: int) -> None:
-    """Real filters, draws as from any number of pictures: in at least 90 of 100 runs; 95 are aimed at."""
+    """Real filters, draws as from any number of images: in at least 90 of 100 runs; 95 are aimed at."""
     population = photographs()
     needed = np.quantile(np.exp(variation(population[:, population.mean(axis=0) > 0])), SHARES)
     hits, widths = [], []

@@ -35,10 +35,10 @@ def sample(path: Path, recipe: Mapping[str, Any]) -> Array:
     with Image.open(path) as image:
         scaled = _scaled(image.size, height, width)
         drafted = image.draft(None, _times(recipe.get("draft", 0), scaled))  # large JPEGs at a fraction, as ours
-        picture = image if image.mode == "L" else image.convert("RGB")
-        picture = picture.resize(scaled, Image.Resampling.BILINEAR, box=drafted[1] if drafted else None)
+        pillow = image if image.mode == "L" else image.convert("RGB")
+        resized = pillow.resize(scaled, Image.Resampling.BILINEAR, box=drafted[1] if drafted else None)
     left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
-    cropped = picture.crop((left, top, left + width, top + height))
+    cropped = resized.crop((left, top, left + width, top + height))
     pixels = np.atleast_3d(np.asarray(cropped.convert("L" if recipe["channels"] == "gray" else "RGB")))
     if recipe["channels"] == "bgr":
         pixels = pixels[:, :, ::-1]
@@ -54,7 +54,7 @@ def sample(path: Path, recipe: Mapping[str, Any]) -> Array:
 
 
 def _scaled(size: tuple[int, int], height: int, width: int) -> tuple[int, int]:
-    """The picture's (width, height) with the shortest side scaled to the size."""
+    """The image's (width, height) with the shortest side scaled to the size."""
     if size[0] * height >= size[1] * width:
         return height * size[0] // size[1], height
     return width, width * size[1] // size[0]

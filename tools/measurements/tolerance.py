@@ -43,7 +43,7 @@ COVERAGE = 0.9
 FACTOR = 1.5
 FORECASTS_AT = (100, 200, 400, 1600)
 TOLD_AT = 200
-LONGEST = 20  # times as many draws as there are pictures
+LONGEST = 20  # times as many draws as there are images
 
 
 @dataclass
@@ -75,7 +75,7 @@ def main() -> int:
     alive = np.concatenate([whole(found).live for found in means.values()])
     variation = everything.std(axis=0, ddof=1)[alive] / np.abs(everything.mean(axis=0)[alive])
     independent = participation(everything[:, alive])
-    print(f"{len(everything):,} pictures, {alive.sum():,} live filters that vary as {independent:.1f} independent ones")
+    print(f"{len(everything):,} images, {alive.sum():,} live filters that vary as {independent:.1f} independent ones")
     quantiles = ", ".join(f"{np.quantile(variation, q):.2f} at {q:.0%}" for q in (0.5, 0.95, 1.0))
     print(f"coefficient of variation: {quantiles}\n")
     claims = [check(given, means, variation, replace) for replace in (False, True)]
@@ -214,31 +214,31 @@ def cached(given: argparse.Namespace) -> Means:
 
 
 def measured(given: argparse.Namespace) -> Means:
-    """The mean of every filter on every picture, `(pictures, channels)` per value."""
+    """The mean of every filter on every image, `(images, channels)` per value."""
     model = Model.open(given.model)
     (spec,) = input_specs(model)
     recipe = preprocessing_for(spec, ImageOptions(preset=given.preset, size=given.size))
     probe: ProbeSession | None = None
     rows: dict[Value, list[Floats]] = {}
-    for picture in pictures(given.photos, given.crops):
-        sample = recipe(picture)[None]
+    for image in images(given.photos, given.crops):
+        sample = recipe(image)[None]
         probe = probe or prepare(model, {spec.name: sample.shape}, CalibrationOptions(), Runtime("cpu"))
-        for value, moments in probe.step(Batch({spec.name: sample}, 1, ("picture",))).items():
+        for value, moments in probe.step(Batch({spec.name: sample}, 1, ("image",))).items():
             rows.setdefault(value, []).append(moments.mean)
     return {value: np.array(found) for value, found in rows.items()}
 
 
-def pictures(folder: Path, crops: int) -> Iterator[Image.Image]:
+def images(folder: Path, crops: int) -> Iterator[Image.Image]:
     """Every photograph, or `crops` regions of each: half to all of its shorter side, anywhere."""
     rng = np.random.default_rng(16)
     for path in photographs(folder):
-        picture = read_image(path)
+        image = read_image(path)
         if not crops:
-            yield picture
+            yield image
         for _ in range(crops):
-            side = int(min(picture.size) * rng.uniform(0.5, 1))
-            x, y = (int(rng.integers(0, length - side + 1)) for length in picture.size)
-            region = picture.crop((x, y, x + side, y + side))
+            side = int(min(image.size) * rng.uniform(0.5, 1))
+            x, y = (int(rng.integers(0, length - side + 1)) for length in image.size)
+            region = image.crop((x, y, x + side, y + side))
             yield ImageOps.mirror(region) if rng.random() < 0.5 else region
 
 

@@ -199,8 +199,6 @@ def _open_member(archive: zipfile.ZipFile, file: IO[bytes], info: zipfile.ZipInf
         header = _read_header(file, where)
         _check_length(header, info.file_size, where)
         return MappedRows(path, header, start + header.length)
-    if info.compress_type != zipfile.ZIP_DEFLATED:  # others unpack a few bytes to gigabytes at one call
-        raise DataError(f"{where} is compressed by another method than deflate; write it again with numpy.savez")
     with archive.open(info) as stream:
         header = _read_header(stream, where)
     _check_length(header, info.file_size, where)

@@ -10,7 +10,7 @@ Images that are not 8-bit RGB are treated as follows:
 5. Of several frames, the first is used.
 6. A rotation in EXIF is applied. Unreadable EXIF data is ignored.
 
-A caller that needs only a small version of an image says so to `read_picture`. A JPEG is then decoded at a half, a
+A caller that needs only a small version of an image says so to `read_decoded`. A JPEG is then decoded at a half, a
 quarter or an eighth of its size, which takes a fraction of the time.
 """
 
@@ -34,14 +34,14 @@ from onnxnorm.data.remote import RemoteFile
 from onnxnorm.errors import DataError
 
 __all__ = [
+    "DecodedImage",
     "ImageError",
-    "Picture",
     "Size",
     "eight_bit",
     "image_extensions",
     "quiet_pillow",
+    "read_decoded",
     "read_image",
-    "read_picture",
     "webp_size",
 ]
 
@@ -101,7 +101,7 @@ class ImageError(DataError):
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """A decoded image, perhaps at a fraction of its size.
 
     Attributes:
@@ -116,12 +116,12 @@ class Picture:
     box: Box
 
     @classmethod
-    def whole(cls, image: Image.Image) -> Picture:
-        """Return the picture of an image that was decoded at its full size."""
+    def whole(cls, image: Image.Image) -> DecodedImage:
+        """Return an image that was decoded at its full size."""
         return cls(image, image.size, (0, 0, *image.size))
 
-    def turned(self, turn: Image.Transpose) -> Picture:
-        """Return the picture with its image and its box turned."""
+    def turned(self, turn: Image.Transpose) -> DecodedImage:
+        """Return the same with its image and its box turned."""
         swaps, across, down = _STEPS[turn]
         image = self.image.transpose(turn)
         left, top, right, bottom = self.box
@@ -131,7 +131,7 @@ class Picture:
             left, right = image.width - right, image.width - left
         if down:
             top, bottom = image.height - bottom, image.height - top
-        return Picture(image, _swapped(self.size, turn), (left, top, right, bottom))
+        return DecodedImage(image, _swapped(self.size, turn), (left, top, right, bottom))
 
 
 def image_extensions() -> frozenset[str]:
@@ -142,10 +142,10 @@ def image_extensions() -> frozenset[str]:
 
 def read_image(path: AnyPath) -> Image.Image:
     """Return the image at its full size, upright, in mode `RGB` or `L`. Raises ImageError if it cannot be used."""
-    return read_picture(path).image
+    return read_decoded(path).image
 
 
-def read_picture(path: AnyPath, least: Least | None = None) -> Picture:
+def read_decoded(path: AnyPath, least: Least | None = None) -> DecodedImage:
     """Return the image, upright, in mode `RGB` or `L`, perhaps reduced. Only JPEGs are ever reduced.
 
     Args:
@@ -155,14 +155,14 @@ def read_picture(path: AnyPath, least: Least | None = None) -> Picture:
     Raises:
         ImageError: if the image cannot be used.
     """
-    picture, turn = _decoded(path, least)
-    if min(picture.image.size) < 1:
+    decoded, turn = _decoded(path, least)
+    if min(decoded.image.size) < 1:
         raise ImageError(path, "it has no pixels")
     try:
-        picture = Picture(eight_bit(picture.image), picture.size, picture.box)
+        decoded = DecodedImage(eight_bit(decoded.image), decoded.size, decoded.box)
     except ValueError as error:
         raise ImageError(path, str(error)) from error
-    return picture if turn is None else picture.turned(turn)
+    return decoded if turn is None else decoded.turned(turn)
 
 
 def eight_bit(image: Image.Image) -> Image.Image:
@@ -205,7 +205,7 @@ def _image_formats() -> tuple[str, ...]:
     return tuple(dict.fromkeys(kinds))
 
 
-def _decoded(path: AnyPath, least: Least | None) -> tuple[Picture, Image.Transpose | None]:
+def _decoded(path: AnyPath, least: Least | None) -> tuple[DecodedImage, Image.Transpose | None]:
     """Return the decoded first frame, and how to turn it upright; the file is closed again.
 
     Pillow is given an open file, not a name: it may memory-map a file that it opens by name, and it garbles a mapped
@@ -220,21 +220,21 @@ def _decoded(path: AnyPath, least: Least | None) -> tuple[Picture, Image.Transpo
         raise
     except UnidentifiedImageError as error:
         empty = os.path.exists(path) and not os.path.getsize(path)
-        raise ImageError(path, "it is empty" if empty else "it is not a picture that Pillow can read") from error
+        raise ImageError(path, "it is empty" if empty else "it is not an image that Pillow can read") from error
     except Image.DecompressionBombError as error:
         raise ImageError(path, f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from error
     except Exception as error:  # Damaged files make decoders raise nearly any exception.
         raise ImageError(path, _one_line(error)) from error
 
 
-def _opened(path: AnyPath, file: IO[bytes], least: Least | None) -> tuple[Picture, Image.Transpose | None]:
+def _opened(path: AnyPath, file: IO[bytes], least: Least | None) -> tuple[DecodedImage, Image.Transpose | None]:
     with Image.open(file, formats=_image_formats()) as image:
         if image.format in _REDUCIBLE:
             turn = _turn(image)
             return _reduced(image, turn, least), turn
         _check_pixels(path, image.size, Image.MAX_IMAGE_PIXELS)
         image.load()
-        return Picture.whole(image), _turn(image)
+        return DecodedImage.whole(image), _turn(image)
 
 
 def _check_pixels(path: AnyPath, size: Size | None, most: int | None) -> None:
@@ -258,13 +258,13 @@ def webp_size(head: bytes) -> Size | None:
     return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
 
 
-def _reduced(image: Image.Image, turn: Image.Transpose | None, least: Least | None) -> Picture:
+def _reduced(image: Image.Image, turn: Image.Transpose | None, least: Least | None) -> DecodedImage:
     """Decode a JPEG, not turned yet, at 1, 1/2, 1/4 or 1/8 of its size: the smallest that is not below `least`."""
     size = image.size
     needed = None if least is None else least(_swapped(size, turn))
     drafted = None if needed is None else image.draft(None, _swapped(needed, turn))
     image.load()
-    return Picture.whole(image) if drafted is None else Picture(image, size, drafted[1])
+    return DecodedImage.whole(image) if drafted is None else DecodedImage(image, size, drafted[1])
 
 
 def _swapped(size: Size, turn: Image.Transpose | None) -> Size:

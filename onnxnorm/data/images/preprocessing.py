@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from onnxnorm.data.images.decoding import Picture, Size, eight_bit
+from onnxnorm.data.images.decoding import DecodedImage, Size, eight_bit
 from onnxnorm.data.images.resizing import Resize, resized, scaled_size
 from onnxnorm.errors import OptionError, StatisticsError
 
@@ -106,14 +106,14 @@ class Preprocessing:
                 "the model's input is uint8, which holds no normalized pixels; use --preset raw, no --mean or --std"
             )
 
-    def __call__(self, picture: Picture | Image.Image) -> npt.NDArray[np.generic]:
+    def __call__(self, decoded: DecodedImage | Image.Image) -> npt.NDArray[np.generic]:
         """Return one sample without batch axis, shape `(C, H, W)` or `(H, W, C)`, contiguous, in the model's dtype.
 
         Raises ValueError for a mode that does not define which value is white (32-bit integers, floats).
         """
-        if isinstance(picture, Image.Image):
-            picture = Picture.whole(eight_bit(picture))
-        pixels = self._pixels(resized(picture, self.size, self.resize))
+        if isinstance(decoded, Image.Image):
+            decoded = DecodedImage.whole(eight_bit(decoded))
+        pixels = self._pixels(resized(decoded, self.size, self.resize))
         return self._normalized(pixels).astype(self.dtype, copy=False)
 
     def least(self, full: Size) -> Size | None:

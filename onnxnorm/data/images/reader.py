@@ -9,7 +9,7 @@ from itertools import islice
 
 from onnxnorm.data.batches import Batch, Skipped
 from onnxnorm.data.files.table import FileTable
-from onnxnorm.data.images.decoding import ImageError, image_extensions, quiet_pillow, read_picture
+from onnxnorm.data.images.decoding import ImageError, image_extensions, quiet_pillow, read_decoded
 from onnxnorm.data.images.options import ImageOptions, preprocessing_for
 from onnxnorm.data.images.preprocessing import Preprocessing
 from onnxnorm.data.readers import Reader, printable
@@ -80,7 +80,7 @@ class ImageReader:
         index = position if self.numbers is None else int(self.numbers[position])
         name = printable(file.path)
         try:
-            sample = self.preprocessing(read_picture(file.path, self.preprocessing.least))
+            sample = self.preprocessing(read_decoded(file.path, self.preprocessing.least))
         except ImageError as error:
             return Skipped(name, error.reason, index)
         return Batch({self.input_name: sample[None]}, 1, (name,), (index,))

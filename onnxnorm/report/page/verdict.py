@@ -62,7 +62,7 @@ def _about_statistics(report: ReportData, errors: RelativeErrors) -> Iterator[st
     if not report.statistics.complete:
         yield "The statistics are incomplete: the calibration was interrupted."
     if not errors.relative.size:
-        yield "How exact the means are is not known: that takes two images at least."
+        yield "How precise the means are is not known: that takes two images at least."
     elif errors.quantile(0.95) > _LOOSE:
         (needed,) = forecast(errors, (_LOOSE,), (0.95,), report.statistics.log_standard_errors)
         rough = ", roughly" if needed.rough else ""

@@ -1,4 +1,4 @@
-"""Reading pictures: upright, 8 bit, and a reason for each that cannot be used."""
+"""Reading images: upright, 8 bit, and a reason for each that cannot be used."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageOps
 
 from onnxnorm.data.images.decoding import (
+    DecodedImage,
     ImageError,
-    Picture,
     Size,
     eight_bit,
     image_extensions,
     quiet_pillow,
+    read_decoded,
     read_image,
-    read_picture,
 )
 
 # Four quadrants of different grey: any rotation or mirroring shows.
@@ -68,7 +68,7 @@ def oriented(orientation: int) -> Image.Exif:
 
 
 def tiny(_: Size) -> Size:
-    """Whatever the picture: at an eighth, if it can be."""
+    """Whatever the image: at an eighth, if it can be."""
     return 1, 1
 
 
@@ -78,7 +78,7 @@ def noise(width: int, height: int) -> Image.Image:
 
 @pytest.mark.parametrize("suffix", ["png", "tiff", "jpg", "webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_come_upright(tmp_path: Path, suffix: str, orientation: int) -> None:
+def test_images_come_upright(tmp_path: Path, suffix: str, orientation: int) -> None:
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation]))
     path = saved(tmp_path, f"a.{suffix}", stored, exif=oriented(orientation))
     pixels = np.asarray(read_image(path).convert("L")).astype(int)
@@ -87,8 +87,8 @@ def test_pictures_come_upright(tmp_path: Path, suffix: str, orientation: int) ->
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_reduced_pictures_come_upright(tmp_path: Path, orientation: int) -> None:
-    """The full size is upright, what is needed is needed upright, and the picture lies in the box."""
+def test_reduced_images_come_upright(tmp_path: Path, orientation: int) -> None:
+    """The full size is upright, what is needed is needed upright, and the image lies in the box."""
     stored = Image.fromarray(np.kron(STORED[orientation], np.ones((10, 10), np.uint8)))
     stored = stored.crop((0, 0, stored.width - 3, stored.height - 3))
     path = saved(tmp_path, "a.jpg", stored, exif=oriented(orientation), quality=95)
@@ -96,14 +96,14 @@ def test_reduced_pictures_come_upright(tmp_path: Path, orientation: int) -> None
 
     def least(size: Size) -> Size:
         asked.append(size)
-        return 79, 26  # A quarter of the picture; with the sides mixed up, an eighth at most would do, or a half.
+        return 79, 26  # A quarter of the image; with the sides mixed up, an eighth at most would do, or a half.
 
-    picture = read_picture(path, least)
-    assert asked == [picture.size] == [(317, 157)] == [read_image(path).size]
-    assert picture.image.size == (80, 40)
-    pixels = np.asarray(picture.image).astype(int)
+    decoded = read_decoded(path, least)
+    assert asked == [decoded.size] == [(317, 157)] == [read_image(path).size]
+    assert decoded.image.size == (80, 40)
+    pixels = np.asarray(decoded.image).astype(int)
     assert abs(pixels[10::20, 20::40] - [[0, 80], [160, 240]]).max() < 6
-    left, top, right, bottom = picture.box
+    left, top, right, bottom = decoded.box
     assert (right - left, bottom - top) == (317 / 4, 157 / 4)
     with Image.open(path) as reduced:
         reduced.draft(None, (26, 79) if orientation in SIDEWAYS else (79, 26))
@@ -111,10 +111,10 @@ def test_reduced_pictures_come_upright(tmp_path: Path, orientation: int) -> None
 
 
 @pytest.mark.parametrize("turn", Image.Transpose)
-def test_the_box_turns_with_the_picture(turn: Image.Transpose) -> None:
+def test_the_box_turns_with_the_image(turn: Image.Transpose) -> None:
     image = noise(7, 5)
     box = (1, 0, 5, 4)
-    turned = Picture(image, (40, 30), box).turned(turn)
+    turned = DecodedImage(image, (40, 30), box).turned(turn)
     expected = image.crop(box).transpose(turn)
     left, top, right, bottom = map(int, turned.box)
     np.testing.assert_array_equal(np.asarray(turned.image.crop((left, top, right, bottom))), np.asarray(expected))
@@ -143,31 +143,31 @@ def test_a_jpeg_is_decoded_no_smaller_than_asked(tmp_path: Path, kind: str, leas
     if kind == "MPO":
         more |= {"save_all": True, "append_images": [noise(20, 20)]}
     path = saved(tmp_path, "a.jpg", image, quality=30, **more)
-    picture = read_picture(path, lambda _: least)
+    decoded = read_decoded(path, lambda _: least)
     with Image.open(path) as opened:
         assert opened.format == more["format"]
-    assert picture.image.mode == ("L" if kind == "L" else "RGB")
-    assert (picture.size, picture.image.size) == ((1001, 751), size)
+    assert decoded.image.mode == ("L" if kind == "L" else "RGB")
+    assert (decoded.size, decoded.image.size) == ((1001, 751), size)
     scale = round(1001 / size[0])
-    assert picture.box == (0, 0, 1001 / scale, 751 / scale)
+    assert decoded.box == (0, 0, 1001 / scale, 751 / scale)
     if scale == 1:
-        np.testing.assert_array_equal(np.asarray(picture.image), np.asarray(read_image(path)))
+        np.testing.assert_array_equal(np.asarray(decoded.image), np.asarray(read_image(path)))
 
 
 @pytest.mark.parametrize("suffix", ["png", "tiff", "webp", "bmp", "gif"])
 def test_other_formats_come_whole(tmp_path: Path, suffix: str) -> None:
     path = saved(tmp_path, f"a.{suffix}", noise(100, 60))
-    picture = read_picture(path, tiny)
-    assert picture == Picture(picture.image, (100, 60), (0, 0, 100, 60))
-    np.testing.assert_array_equal(np.asarray(picture.image), np.asarray(read_image(path)))
+    decoded = read_decoded(path, tiny)
+    assert decoded == DecodedImage(decoded.image, (100, 60), (0, 0, 100, 60))
+    np.testing.assert_array_equal(np.asarray(decoded.image), np.asarray(read_image(path)))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 8), (8, 8), (9, 17)])
 def test_tiny_jpegs_are_reduced_without_losing_them(tmp_path: Path, size: Size) -> None:
-    picture = read_picture(saved(tmp_path, "a.jpg", Image.new("RGB", size, (200, 100, 50))), tiny)
-    assert picture.size == size
-    assert min(picture.image.size) >= 1
-    assert abs(np.asarray(picture.image).astype(int) - [200, 100, 50]).max() <= 3
+    decoded = read_decoded(saved(tmp_path, "a.jpg", Image.new("RGB", size, (200, 100, 50))), tiny)
+    assert decoded.size == size
+    assert min(decoded.image.size) >= 1
+    assert abs(np.asarray(decoded.image).astype(int) - [200, 100, 50]).max() <= 3
 
 
 @pytest.mark.parametrize(("suffix", "mode"), [("png", "I;16"), ("tiff", "I;16"), ("tiff", "I;16B"), ("pgm", "I;16")])
@@ -245,13 +245,13 @@ def test_pixels_without_a_defined_white_are_refused(tmp_path: Path, mode: str) -
 
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("least", [None, tiny])
-def test_a_truncated_picture_says_so(tmp_path: Path, least: Any, progressive: bool) -> None:
+def test_a_truncated_image_says_so(tmp_path: Path, least: Any, progressive: bool) -> None:
     path = saved(tmp_path, "a.jpg", noise(64, 64), progressive=progressive)
     content = path.read_bytes()
     for length in (len(content) - 500, len(content) // 2, len(content) - 3):
         path.write_bytes(content[:length])
         with pytest.raises(ImageError, match=r"a\.jpg: image file is truncated"):
-            read_picture(path, least)
+            read_decoded(path, least)
 
 
 @pytest.mark.parametrize("least", [None, tiny])
@@ -262,15 +262,15 @@ def test_a_jpeg_that_promises_too_many_pixels_is_refused(tmp_path: Path, least: 
     content[frame + 5 : frame + 9] = struct.pack(">HH", 60_000, 60_000)
     path.write_bytes(content)
     with pytest.raises(ImageError, match="more than 178,956,970 pixels"):
-        read_picture(path, least)
+        read_decoded(path, least)
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         (b"", "empty"),
-        (b"hello", "not a picture"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", "not a picture"),
+        (b"hello", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", "not an image"),
         (png(60_000, 60_000), "more than 178,956,970 pixels"),
         (png(100, 100), "truncated"),
         (png(0, 5), "cannot use image"),
@@ -302,16 +302,16 @@ def test_damaged_bytes_never_crash(tmp_path: Path, kind: str, data: st.DataObjec
     path.write_bytes(content)
     with quiet_pillow():
         try:
-            assert read_picture(path, data.draw(st.sampled_from([None, tiny]))).image.mode in {"RGB", "L"}
+            assert read_decoded(path, data.draw(st.sampled_from([None, tiny]))).image.mode in {"RGB", "L"}
         except ImageError as error:
             assert error.reason  # noqa: PT017 - either outcome is right
 
 
-def test_damaged_exif_loses_no_picture_and_no_warning_leaks(tmp_path: Path) -> None:
+def test_damaged_exif_loses_no_image_and_no_warning_leaks(tmp_path: Path) -> None:
     path = saved(tmp_path, "a.jpg", Image.fromarray(QUADRANTS), exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xffgarbage")
     with quiet_pillow(), ThreadPoolExecutor(2) as pool:
         assert [image.size for image in pool.map(read_image, [path] * 4)] == [(32, 16)] * 4
-        assert [picture.size for picture in pool.map(read_picture, [path] * 4, [tiny] * 4)] == [(32, 16)] * 4
+        assert [decoded.size for decoded in pool.map(read_decoded, [path] * 4, [tiny] * 4)] == [(32, 16)] * 4
 
 
 def test_quiet_pillow_leaves_the_filters_of_others_alone() -> None:
@@ -327,7 +327,7 @@ def test_quiet_pillow_leaves_the_filters_of_others_alone() -> None:
         warnings.warn("ours", stacklevel=1)
 
 
-def test_extensions_are_those_of_pictures() -> None:
+def test_extensions_are_those_of_images() -> None:
     extensions = image_extensions()
     assert {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".gif"} <= extensions
     assert not {".pdf", ".eps", ".h5", ".mpg", ".npy"} & extensions

@@ -148,6 +148,6 @@ def test_unknown_words_list_the_known_ones(option: str) -> None:
         ImageOptions(**{option: "magic"})  # type: ignore[arg-type]
 
 
-def test_jpegs_are_reduced_to_three_times_what_is_needed_unless_pictures_keep_their_size() -> None:
+def test_jpegs_are_reduced_to_three_times_what_is_needed_unless_images_keep_their_size() -> None:
     assert resolve().draft == resolve(resize="squash").draft == 3
     assert resolve(resize="none").draft == 0

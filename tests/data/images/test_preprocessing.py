@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 from PIL import ExifTags, Image
 
-from onnxnorm.data.images.decoding import Picture, Size, read_image, read_picture
+from onnxnorm.data.images.decoding import DecodedImage, Size, read_decoded, read_image
 from onnxnorm.data.images.options import ImageOptions, preprocessing_for
 from onnxnorm.data.images.preprocessing import Preprocessing
 from onnxnorm.errors import OptionError, StatisticsError
@@ -113,7 +113,7 @@ def test_squash_ignores_the_aspect() -> None:
     np.testing.assert_array_equal(sample, scaled.transpose(2, 0, 1))
 
 
-def test_none_keeps_each_pictures_size() -> None:
+def test_none_keeps_each_images_size() -> None:
     keep = recipe(shape=(None, 3, None, None), resize="none", preset="raw")
     assert keep(Image.fromarray(PIXELS)).shape == (3, 20, 30)
     assert keep(Image.fromarray(PIXELS[:5])).shape == (3, 5, 30)
@@ -161,9 +161,9 @@ def raw(height: int, width: int, **options: Any) -> Preprocessing:
 
 
 def both(made: Preprocessing, path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any], int]:
-    """The sample from a reduced picture, the one from the full picture, and the reduction."""
-    picture = read_picture(path, made.least)
-    return made(picture), made(read_image(path)), round(picture.size[0] / picture.image.width)
+    """The sample from a reduced decoded, the one from the full decoded, and the reduction."""
+    decoded = read_decoded(path, made.least)
+    return made(decoded), made(read_image(path)), round(decoded.size[0] / decoded.image.width)
 
 
 def grey_levels(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
@@ -174,11 +174,11 @@ def grey_levels(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
 def in_two_steps(made: Preprocessing, path: Path, factor: int) -> npt.NDArray[Any]:
     """The sample by Pillow's own reduction, the mean of whole blocks, and the rest of the way."""
     image = read_image(path)
-    return made(Picture(image.reduce(factor), image.size, (0, 0, image.width / factor, image.height / factor)))
+    return made(DecodedImage(image.reduce(factor), image.size, (0, 0, image.width / factor, image.height / factor)))
 
 
 # Scaling rounds twice, rows and then columns, and the first rounding is partly averaged out: two samples of equal
-# pictures before rounding differ by a third of a grey level on average (each is off by up to 0.5) and a little.
+# images before rounding differ by a third of a grey level on average (each is off by up to 0.5) and a little.
 # What comes on top is the other filter: as much as that of Pillow's own reduction by whole blocks with the same gap,
 # which Pillow calls indistinguishable in most cases.
 ROUNDING = 0.4
@@ -221,19 +221,19 @@ def centre(sample: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 @pytest.mark.parametrize("size", [(401, 301), (1001, 757), (286, 201), (327, 301), (201, 337)])
 @pytest.mark.parametrize("resize", ["shortest", "squash"])
 def test_nothing_moves_when_the_reduced_size_is_rounded(tmp_path: Path, size: Size, resize: str) -> None:
-    """The last decoded row and column are partly outside of the picture: taking them for whole ones moves it."""
+    """The last decoded row and column are partly outside of the decoded: taking them for whole ones moves it."""
     path = jpeg(tmp_path, spot(*size))
     made = raw(24, 24, resize=resize)
     sample, full, reduction = both(made, path)
     assert reduction > 1
-    without_box = made(Picture.whole(read_picture(path, made.least).image))
+    without_box = made(DecodedImage.whole(read_decoded(path, made.least).image))
     assert abs(centre(sample) - centre(full)).max() < 0.02
     assert abs(centre(without_box) - centre(full)).max() > 0.04
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("height", [20, 36])
-def test_turned_pictures_stay_where_they_are_too(tmp_path: Path, orientation: int, height: int) -> None:
+def test_turned_images_stay_where_they_are_too(tmp_path: Path, orientation: int, height: int) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     sample, full, reduction = both(raw(height, 24), jpeg(tmp_path, spot(401, 301), exif=exif))
@@ -250,13 +250,13 @@ def test_a_long_strip_is_reduced_and_cropped_alike(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (71, 71), (72, 71), (5000, 71)])
-def test_pictures_too_small_to_be_reduced_keep_their_bits(tmp_path: Path, size: Size) -> None:
+def test_images_too_small_to_be_reduced_keep_their_bits(tmp_path: Path, size: Size) -> None:
     sample, full, reduction = both(raw(12, 12), jpeg(tmp_path, drawing(*size)))
     assert reduction == 1
     np.testing.assert_array_equal(sample, full)
 
 
-def test_who_wants_whole_pictures_gets_them(tmp_path: Path) -> None:
+def test_who_wants_whole_images_gets_them(tmp_path: Path) -> None:
     path = jpeg(tmp_path, drawing(400, 300))
     made = replace(raw(12, 12), draft=0)
     assert both(raw(12, 12), path)[2] == 8
@@ -279,7 +279,7 @@ def test_the_record_brings_the_recipe_back(preprocessing: Preprocessing) -> None
     assert pickle.loads(pickle.dumps(preprocessing)) == preprocessing
 
 
-def test_a_record_without_draft_is_one_of_whole_pictures() -> None:
+def test_a_record_without_draft_is_one_of_whole_images() -> None:
     record = recipe().to_json()
     assert record.pop("draft") == 3
     whole = Preprocessing.from_json(record)

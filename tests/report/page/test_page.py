@@ -363,7 +363,7 @@ def test_barriers_and_ties_are_told_with_their_reasons() -> None:
 def test_an_image_alone_and_a_model_without_convolutions() -> None:
     proto = model("z = Conv(x, w)", {"x": ("n", 3, 8, 8)}, {"w": rand(4, 3, 3, 3)})
     one = Page(onnxnorm.write_report(proto, onnxnorm.calibrate(proto, rand(1, 3, 8, 8))).html)
-    assert "How exact the means are is not known" in one.words
+    assert "How precise the means are is not known" in one.words
     assert one.table("layers")[0][-3:] == ["–", "–", "4"]
 
 

@@ -31,7 +31,7 @@ def _plots(report: ReportData) -> list[str]:
         Panel("scale", "after", ((1.0, "as it was"),)),
         Panel("relative standard error of the mean", "before", _TOLERANCES, share=True, spread=True),
     )
-    return row_plots("scales", "The scales of every layer, and how exact its means are", rows, panels)
+    return row_plots("scales", "The scales of every layer, and how precise its means are", rows, panels)
 
 
 SECTION = Section(template_text("scales"), _context)

@@ -29,7 +29,7 @@ from tests.helpers.odd_tree import odd_tree
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model, and 60 pictures of three sizes, some unusable, with arrays between them."""
+    """A model, and 60 images of three sizes, some unusable, with arrays between them."""
     folder = tmp_path_factory.mktemp("ray")
     onnx.save(net(), folder / "net.onnx")
     (folder / "data").mkdir()
