@@ -17,8 +17,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from onnxnorm.errors import (
+    CheckpointWarning,
     DataError,
     InputError,
+    MemoryShortageError,
+    MemoryWarning,
     ModelError,
     OnnxnormError,
     OptionError,
@@ -60,9 +63,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CalibrationOptions",
+    "CheckpointWarning",
     "DataError",
     "InputError",
     "Interrupted",
+    "MemoryShortageError",
+    "MemoryWarning",
     "ModelError",
     "NormalizeOptions",
     "OnnxnormError",

@@ -31,8 +31,10 @@ __all__ = [
     "TEMPORARY",
     "abandoned",
     "check_target",
+    "files_written",
     "keep_mode",
     "locked",
+    "note_written",
     "obstacle",
     "remove_abandoned",
     "temporary_path",
@@ -44,13 +46,23 @@ TEMPORARY = ".onnxnorm-"
 _NAME = re.compile(rf"{re.escape(TEMPORARY)}(\d{{1,10}})-([0-9a-f]{{8}})-[0-9a-f]{{8}}")
 # A file in a temporary folder: what its maker placed beside it, or meant to remove, under final names.
 JOURNAL = "journal"
+# The files that this process has written, in order, as keys.
+files_written: dict[Path, None] = {}
 # Seconds that a process waits for another one to finish its renames in the same folder.
 _PATIENCE = 30.0
 
 
 def obstacle(target: Path) -> str:
     """Why a file cannot be written at a path, as the end of a message; empty if nothing stands in the way."""
-    folder = target.absolute().parent
+    try:
+        folder = target.absolute().parent
+        target.exists()  # asks the system, which may refuse the name
+    except FileNotFoundError:
+        return "the current folder was deleted; change to another one, or give the whole path"
+    except (OSError, ValueError) as error:
+        return (
+            f"it cannot be the name of a file ({getattr(error, 'strerror', None) or error}); give another, shorter one"
+        )
     if not folder.is_dir():
         return f"the folder {folder} does not exist; make it first"
     if target.is_dir():
@@ -112,10 +124,16 @@ def write_atomically(target: Path, content: bytes, error: type[OnnxnormError], w
                 stream.write(content)
             keep_mode(temporary, target)
             os.replace(temporary, target)
+            note_written(target)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as failure:
         raise error(f"cannot write {what}{target}: {failure.strerror}") from failure
+
+
+def note_written(target: Path) -> None:
+    """Remember that a file of the user's was written, for the message of an interrupted run."""
+    files_written[target] = None
 
 
 def _private(path: str, flags: int) -> int:

@@ -5,6 +5,7 @@
     OnnxnormError
     ├── InputError            exit 1: something handed in is wrong
     │   ├── ModelError        a model file or ModelProto
+    │   │   └── MemoryShortageError  there is not enough memory to run it
     │   ├── DataError         calibration images or arrays
     │   ├── StatisticsError   a statistics file, or statistics that do not fit
     │   ├── OptionError       the value of an option
@@ -18,8 +19,11 @@ this tree is a bug in onnxnorm, not a mistake of the user.
 from __future__ import annotations
 
 __all__ = [
+    "CheckpointWarning",
     "DataError",
     "InputError",
+    "MemoryShortageError",
+    "MemoryWarning",
     "ModelError",
     "OnnxnormError",
     "OptionError",
@@ -44,6 +48,10 @@ class ModelError(InputError):
     """A model cannot be read, or is not legal ONNX."""
 
 
+class MemoryShortageError(ModelError):
+    """There is not enough memory to run a model on a batch."""
+
+
 class DataError(InputError):
     """Calibration images or arrays are missing, unreadable, or do not fit the model."""
 
@@ -62,6 +70,14 @@ class ProviderError(InputError):
 
 class ProviderWarning(UserWarning):
     """An execution provider that would be faster is not available, so another one is used."""
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint cannot be written; the run goes on."""
+
+
+class MemoryWarning(UserWarning):
+    """A batch does not fit into memory, so smaller ones are run."""
 
 
 class VerificationError(OnnxnormError):

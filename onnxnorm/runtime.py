@@ -19,10 +19,11 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from onnxnorm.errors import ModelError, OptionError, ProviderError, ProviderWarning
+from onnxnorm.errors import MemoryShortageError, ModelError, OptionError, ProviderError, ProviderWarning
+from onnxnorm.model.boundary import first_line, lacks_memory
 from onnxnorm.model.files import Model
 from onnxnorm.options import RUNNING, Options, option
-from onnxnorm.threads import available_threads
+from onnxnorm.threads import RunConcurrency, available_threads
 
 __all__ = ["Feeds", "RunConcurrency", "Runtime", "RuntimeOptions", "Session"]
 
@@ -38,21 +39,6 @@ _OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"
 _DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
 _LEAST_A_RUN = 4
 _SMALL = 1 << 16  # bytes of a float32 sample: 128 x 128 pixels in gray, 73 x 73 in colour
-
-
-@dataclass(frozen=True)
-class RunConcurrency:
-    """How samples are run through a network.
-
-    Attributes:
-        runs: number of runs at a time.
-        size: number of samples in each run.
-        threads: number of threads of each run; None for one per core.
-    """
-
-    runs: int
-    size: int
-    threads: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +67,13 @@ class Runtime:
         provider: an execution provider, perhaps with options as ONNX Runtime names them, such as
             `cuda:device_id=1,use_tf32=1`. `auto` is CUDA if there is a device, else the CPU.
         threads: number of threads; None for one per core.
+        arena: whether memory in main memory is kept between runs, which is faster. When memory is short, an arena takes
+            all that is left, and gives nothing back.
     """
 
     provider: str = "auto"
     threads: int | None = None
+    arena: bool = True
 
     def concurrency(self, samples: int, fixed: int | None = None, sample_bytes: int | None = None) -> RunConcurrency:
         """Choose how to run about `samples` samples at once.
@@ -115,6 +104,7 @@ class Runtime:
         options.log_severity_level = 4
         # Memory patterns are allocated in addition to the arena: they cost 50 % more memory and save no time.
         options.enable_mem_pattern = False
+        options.enable_cpu_mem_arena = self.arena
         if self.threads is not None:
             if self.threads < 1:
                 raise OptionError(f"--threads must be at least 1, not {self.threads}")
@@ -132,8 +122,12 @@ class Runtime:
             session = ort.InferenceSession(serialized, options, providers=list(zip(names, own, strict=True)))
         except _REJECTED as error:
             if names[0] != _SHORT["cpu"] and "provider" in str(error).lower():
-                raise ProviderError(f"provider {self.provider!r} does not start: {_first_line(error)}") from error
-            raise ModelError(f"ONNX Runtime rejects the model: {_first_line(error)}") from error
+                raise ProviderError(f"provider {self.provider!r} does not start: {first_line(error)}") from error
+            if lacks_memory(error):
+                raise MemoryShortageError(
+                    f"there is not enough memory to load the model: {first_line(error)}"
+                ) from error
+            raise ModelError(f"ONNX Runtime rejects the model: {first_line(error)}") from error
         started = session.get_providers()[0]
         if started != names[0]:
             self._fell_back(started, missing)
@@ -207,15 +201,25 @@ class Session:
         return tuple(item.name for item in self.ort.get_outputs())
 
     def place(self, feeds: Mapping[str, NDArray[Any]]) -> Feeds:
-        """Copy feeds to the device, if there is one, so that a run does not wait for the transfer."""
+        """Copy feeds to the device, if there is one, so that a run does not wait for the transfer.
+
+        Raises MemoryShortageError if the device has no memory for them.
+        """
         if not self.device:
             return feeds
-        return {name: ort.OrtValue.ortvalue_from_numpy(feeds[name], self.device, self.number) for name in self.inputs}
+        try:
+            return {
+                name: ort.OrtValue.ortvalue_from_numpy(feeds[name], self.device, self.number) for name in self.inputs
+            }
+        except _REJECTED as error:
+            if not lacks_memory(error):
+                raise
+            raise MemoryShortageError(f"the device has no memory for the inputs: {first_line(error)}") from error
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
         """Return all outputs by name; feeds that are not inputs are ignored.
 
-        Raises ModelError if the runtime fails, or if an output is not a tensor.
+        Raises ModelError if the runtime fails, or if an output is not a tensor; MemoryShortageError if memory is short.
         """
         names = self.outputs
         inputs = {name: feeds[name] for name in self.inputs}
@@ -223,7 +227,12 @@ class Session:
             results = self._run_bound(inputs) if self.device else self.ort.run(list(names), inputs)
         except _REJECTED as error:
             shapes = ", ".join(f"{name} {_shape(value)}" for name, value in feeds.items())
-            raise ModelError(f"ONNX Runtime fails on inputs {shapes}: {_first_line(error)}") from error
+            if lacks_memory(error):
+                raise MemoryShortageError(
+                    f"there is not enough memory to run the model on inputs {shapes} ({first_line(error)}); "
+                    "use a smaller --batch-size or --size, or a larger machine"
+                ) from error
+            raise ModelError(f"ONNX Runtime fails on inputs {shapes}: {first_line(error)}") from error
         for name, result in zip(names, results, strict=True):
             if not isinstance(result, (np.ndarray, np.generic)):
                 raise ModelError(
@@ -247,6 +256,7 @@ class Session:
 
 _errors = ort.capi.onnxruntime_pybind11_state
 _REJECTED: tuple[type[BaseException], ...] = (
+    MemoryError,
     *(kind for kind in vars(_errors).values() if isinstance(kind, type) and issubclass(kind, Exception)),
     RuntimeError,
     ValueError,
@@ -262,10 +272,6 @@ def _serialized(model: Model | onnx.ModelProto, folder: Path | None) -> tuple[by
 
 def _shape(value: NDArray[Any] | ort.OrtValue) -> tuple[int, ...]:
     return tuple(value.shape() if isinstance(value, ort.OrtValue) else value.shape)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:300]
 
 
 def _missing_libraries() -> str:

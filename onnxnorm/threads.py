@@ -6,13 +6,29 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import repeat
 from typing import TypeVar
 
-__all__ = ["available_threads", "map_ahead", "run_ahead"]
+__all__ = ["RunConcurrency", "available_threads", "map_ahead", "run_ahead"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class RunConcurrency:
+    """How samples are run through a network.
+
+    Attributes:
+        runs: number of runs at a time.
+        size: number of samples in each run.
+        threads: number of threads of each run; None for one per core.
+    """
+
+    runs: int
+    size: int
+    threads: int | None
 
 
 def available_threads() -> int:

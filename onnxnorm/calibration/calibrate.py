@@ -98,7 +98,7 @@ def calibrate_model(
         ModelError: if the model cannot be run or measured.
         OptionError: if an option is invalid.
         ProviderError: if the execution provider, or a worker, cannot be started.
-        StatisticsError: if the checkpoint is of another run, or cannot be read or written.
+        StatisticsError: if the checkpoint is of another run, or cannot be read or renamed.
         Interrupted: on Ctrl-C, once an image is measured; it has the statistics so far.
     """
     options = options or CalibrationOptions()

@@ -12,13 +12,14 @@ from __future__ import annotations
 import logging
 import os
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from onnxnorm.data.selection import Ranges
-from onnxnorm.errors import StatisticsError
+from onnxnorm.errors import CheckpointWarning, StatisticsError
 from onnxnorm.statistics import Statistics
 
 __all__ = ["Checkpoint", "read_checkpoint"]
@@ -37,23 +38,35 @@ class Checkpoint:
         path: the file.
         run: what identifies the run, in plain values (`Job.run`).
         every: seconds between two checkpoints.
-        written: time of the last checkpoint, in seconds of `time.monotonic`.
+        written: time of the last attempt to write it, in seconds of `time.monotonic`.
+        failed: whether that attempt failed.
     """
 
     path: Path
     run: Mapping[str, Any]
     every: float = EVERY
     written: float = float("-inf")
+    failed: bool = False
 
     def due(self) -> bool:
         """Whether it is time for the next checkpoint; the first is due at once."""
         return time.monotonic() - self.written >= self.every
 
     def write(self, statistics: Statistics, done: Ranges) -> None:
-        """Replace the checkpoint; `done` are places along the shard. Raises StatisticsError if it cannot be written."""
+        """Replace the checkpoint; `done` are places along the shard.
+
+        If it cannot be written, the run goes on, the last checkpoint stays, and the first time there is a warning.
+        """
         record = {"run": dict(self.run), "done": done.spans}
-        replace(statistics, complete=False, inputs={**statistics.inputs, _KEY: record}).save(self.path)
         self.written = time.monotonic()
+        try:
+            replace(statistics, complete=False, inputs={**statistics.inputs, _KEY: record}).save(self.path)
+        except StatisticsError as error:
+            if not self.failed:
+                warnings.warn(CheckpointWarning(f"{error}; the run goes on without checkpoints"), stacklevel=2)
+            self.failed = True
+            return
+        self.failed = False
         _log.info("checkpoint of %d images written to %s", statistics.images, self.path)
 
     def read(self) -> tuple[Statistics, Ranges] | None:
@@ -73,11 +86,20 @@ class Checkpoint:
         return statistics, done
 
     def set_aside(self) -> Path | None:
-        """Rename the checkpoint of an earlier run, and return its new path; None if there is none."""
+        """Rename the checkpoint of an earlier run, and return its new path; None if there is none.
+
+        Raises StatisticsError if it cannot be renamed.
+        """
         if not os.path.lexists(self.path):
             return None
         aside = self.path.with_name(self.path.name + ".old")
-        os.replace(self.path, aside)
+        try:
+            os.replace(self.path, aside)
+        except OSError as error:
+            raise StatisticsError(
+                f"{self.path}, the checkpoint of an earlier run, cannot be renamed to {aside.name} ({error.strerror}); "
+                "move it away, or use --resume"
+            ) from error
         return aside
 
     def remove(self) -> None:

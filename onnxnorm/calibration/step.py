@@ -8,9 +8,13 @@ can be added in any order.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from threading import RLock
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +22,7 @@ from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.probe import Probe, make_probe, sites_of
 from onnxnorm.calibration.taps import Positions
 from onnxnorm.data.batches import Batch, Skipped, pad_batch
-from onnxnorm.errors import ModelError
+from onnxnorm.errors import MemoryShortageError, MemoryWarning, ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.inputs import InputSpec, fixed_batch
@@ -27,7 +31,7 @@ from onnxnorm.runtime import Feeds, Runtime, Session
 from onnxnorm.scaling import Layer, Trace, find_layers, trace
 from onnxnorm.statistics import Weighting
 from onnxnorm.statistics.measures import needs_histograms
-from onnxnorm.statistics.moments import Totals
+from onnxnorm.statistics.moments import Totals, merge_totals
 
 __all__ = [
     "Increment",
@@ -92,27 +96,96 @@ class DeviceBatch:
     feeds: Feeds = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass
+class Room:
+    """How many samples of a batch memory has room for, as far as it is known.
+
+    Attributes:
+        most: the most samples that are still tried at once; None if memory was never short.
+        alone: held by the one thread that measures halves of batches.
+        opening: held while the session is replaced.
+    """
+
+    most: int | None = None
+    alone: AbstractContextManager[Any] = field(default_factory=RLock, repr=False)
+    opening: AbstractContextManager[Any] = field(default_factory=RLock, repr=False)
+
+    def allows(self, samples: int) -> bool:
+        """Whether that many samples may be tried at once."""
+        return self.most is None or samples <= self.most
+
+    def shrink(self, failed: int) -> None:
+        """Remember that this many samples were too many, and warn."""
+        most = failed - failed // 2
+        if self.allows(most) and self.most != most:
+            self.most = most
+            message = f"a batch of {failed} samples does not fit into memory; batches of at most {most} are tried"
+            warnings.warn(MemoryWarning(message), stacklevel=3)
+
+
+@dataclass
 class ProbeSession:
-    """The probe of a model with its session; `spreads` returns the positions of each tap for shapes and batch size."""
+    """The probe of a model with its session; `spreads` returns the positions of each tap for shapes and batch size.
+
+    `reopen` opens another session, which takes less memory; None if that is the one in use.
+    """
 
     model: Model
     specs: tuple[InputSpec, ...]
     probe: Probe
-    session: Session
+    session: Session | None
     weighting: Weighting
     spreads: Callable[[Shapes, int], tuple[Positions | None, ...]] = field(repr=False)
+    reopen: Callable[[], Session] | None = field(default=None, repr=False)
+    room: Room = field(default_factory=Room, repr=False, compare=False)
 
     def step(self, batch: Batch) -> Totals:
         """Return the moments of one batch."""
-        return self.measure(self.place(batch))
+        return self.measure_within_memory(self.place(batch))
+
+    def measure_within_memory(self, placed: DeviceBatch) -> Totals:
+        """Return the moments of a batch, measured in halves if memory is too short, and in halves of these if need be.
+
+        Raises MemoryShortageError or MemoryError if not even one sample fits, or if the model fixes its batch size.
+        """
+        try:
+            if self.room.allows(placed.batch.count):
+                return self.measure(placed)
+        except (MemoryShortageError, MemoryError):
+            if placed.batch.count < 2 or fixed_batch(self.specs) is not None:
+                raise
+            self.room.shrink(placed.batch.count)
+            self._close()
+        with self.room.alone:  # several halves at a time would need the memory of a whole
+            halves = placed.batch.split(placed.batch.count // 2)
+            first, second = (self.measure_within_memory(self.place(half)) for half in halves)
+        return merge_totals(first, second)
+
+    def current(self) -> Session:
+        """Return the session, opened anew if it was closed because memory was short."""
+        with self.room.opening:
+            if self.session is None and self.reopen is not None:
+                self.session, self.reopen = self.reopen(), None
+            assert self.session is not None
+            return self.session
+
+    def _close(self) -> None:
+        """Close the session, unless it is the one that takes least memory; runs that have begun end first."""
+        with self.room.opening:
+            if self.reopen is not None:
+                self.session = None
 
     def place(self, batch: Batch) -> DeviceBatch:
         """Copy a batch to the device, padded with its last sample if the model's batch size is fixed."""
         size = fixed_batch(self.specs) or batch.count
         feeds = {name: pad_batch(array, size) for name, array in batch.feeds.items()}
         shapes = tuple((name, array.shape) for name, array in feeds.items())
-        return DeviceBatch(batch, size, shapes, self.session.place(feeds))
+        if not self.room.allows(batch.count):
+            return DeviceBatch(batch, size, shapes, feeds)  # it is going to be halved
+        try:
+            return DeviceBatch(batch, size, shapes, self.current().place(feeds))
+        except MemoryShortageError:  # the run copies it, or fails in turn and is repeated with halves
+            return DeviceBatch(batch, size, shapes, feeds)
 
     def measure(self, placed: DeviceBatch) -> Totals:
         """Return the moments of a batch that is on the device, without the samples that only pad it.
@@ -120,18 +193,20 @@ class ProbeSession:
         Raises ModelError if the runtime fails on the batch; the message says so if it runs with one sample at a time.
         """
         try:
-            results = self.session.run(placed.feeds)
+            results = self.current().run(placed.feeds)
+        except MemoryShortageError:
+            raise
         except ModelError as error:
             raise self._explained(error, placed) from error
         spreads = self.spreads(placed.shapes, placed.size)
         return self.probe.moments(results, placed.batch.names, placed.size, spreads, self.weighting)
 
     def _explained(self, error: ModelError, placed: DeviceBatch) -> ModelError:
-        """The error, with what to do if a single sample passes: sizes may be fixed inside, or memory short."""
+        """The error, with what to do if a single sample passes: sizes may be fixed inside."""
         if placed.size == 1 or fixed_batch(self.specs) is not None:
             return error
         try:
-            self.session.run({name: array[:1] for name, array in placed.batch.feeds.items()})
+            self.current().run({name: array[:1] for name, array in placed.batch.feeds.items()})
         except ModelError:
             return error
         return ModelError(f"{error}; it runs with one sample at a time: give --batch-size 1")
@@ -156,8 +231,11 @@ def prepare(
     def spreads(inputs: Shapes, batch: int) -> tuple[Positions | None, ...]:
         return probe.spreads(read_graph(model, dict(inputs)).shapes, batch)
 
+    def reopen() -> Session:
+        return replace(runtime, arena=False).session(probe.proto, probe.folder)
+
     session = runtime.session(probe.proto, probe.folder)
-    return ProbeSession(model, input_specs(model), probe, session, options.weighting, spreads)
+    return ProbeSession(model, input_specs(model), probe, session, options.weighting, spreads, reopen)
 
 
 def _is_idle(traced: Trace, layer: Layer) -> bool:
@@ -178,9 +256,18 @@ def sample_of(batch: Batch, fixed: int | None) -> dict[str, tuple[int, ...]]:
 
 
 def ranges_of(batch: Batch) -> dict[str, Range]:
-    """Return the range of the numbers of each input in a batch."""
-    arrays = {name: np.asarray(array, np.float64) for name, array in batch.feeds.items()}
-    return {name: Range(float(x.mean()), float(x.std()), float(x.min()), float(x.max())) for name, x in arrays.items()}
+    """Return the range of the numbers of each input in a batch.
+
+    If memory is short, mean and deviation are those of some of its samples.
+    """
+    try:
+        arrays = {name: np.asarray(array, np.float64) for name, array in batch.feeds.items()}
+        return {name: Range(*(float(f()) for f in (x.mean, x.std, x.min, x.max))) for name, x in arrays.items()}
+    except MemoryError:
+        if batch.count < 2:
+            raise
+        first, second = batch.split(batch.count // 2)
+        return merge_ranges(ranges_of(first), ranges_of(second))
 
 
 def merge_ranges(known: Mapping[str, Range], added: Mapping[str, Range]) -> dict[str, Range]:

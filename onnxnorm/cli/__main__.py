@@ -1,6 +1,6 @@
 """`python -m onnxnorm.cli` is the same as `onnxnorm`."""
 
-from onnxnorm.cli.app import main
+from onnxnorm.cli import main
 
 __all__ = ["main"]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import signal
 import sys
 import traceback
 import warnings
@@ -19,14 +18,14 @@ from typing import Any
 
 import typer
 
+from onnxnorm.atomic import files_written
 from onnxnorm.cli import calibrate, merge, normalize, plan, report, restore, rewrite, verify
+from onnxnorm.cli.escaping import escaped
 from onnxnorm.cli.flags import Version, with_flags
+from onnxnorm.cli.stopping import INTERRUPTED
 from onnxnorm.errors import OnnxnormError
 
-__all__ = ["app", "main"]
-
-_INTERRUPTED = 130
-_STOPPED = "interrupted; nothing was written"
+__all__ = ["app", "run"]
 
 app = typer.Typer(
     name="onnxnorm",
@@ -46,30 +45,39 @@ def root(version: Version = False) -> None:
     del version
 
 
-def main() -> None:
-    """Run the command line and exit. A traceback is shown only with --verbose."""
+def run() -> int:
+    """Run the command line and return the exit code. A traceback is shown only with --verbose."""
     _prepare_streams()
-    signal.signal(signal.SIGTERM, _terminate)
+    files_written.clear()
     verbose = any(word == "--verbose" or (word[:1] == "-" != word[1:2] and "v" in word) for word in sys.argv[1:])
     try:
         with warnings.catch_warnings(), _details(verbose):
             warnings.showwarning = _note
             code = app(prog_name="onnxnorm", standalone_mode=False) or 0
-        message = _STOPPED if code == _INTERRUPTED else ""
+        message = _stopped() if code == INTERRUPTED else ""
     except Exception as error:  # noqa: BLE001 - every error, bugs too, becomes a message of a line or two
-        code, message = _told(error)
+        code, message = (INTERRUPTED, _stopped()) if isinstance(error, typer.Abort) else _told(error)
         if verbose:
-            traceback.print_exception(error)
+            sys.stderr.write(escaped("".join(traceback.format_exception(error))))
     except KeyboardInterrupt:
-        code, message = _INTERRUPTED, _STOPPED
+        code, message = INTERRUPTED, _stopped()
+    except SystemExit as ended:  # a command has said everything itself
+        code, message = int(ended.code or 0), ""
     code, message = _flushed(code, message)
     if message:
-        sys.stderr.write(message + "\n")
-    sys.exit(code)
+        sys.stderr.write(escaped(message) + "\n")
+    return int(code)
+
+
+def _stopped() -> str:
+    """What to say after Ctrl-C: which files this run had written by then."""
+    written = [str(path) for path in files_written if path.exists()]
+    return f"interrupted; written by then: {', '.join(written)}" if written else "interrupted; nothing was written"
 
 
 def _prepare_streams() -> None:
     """Make the standard streams writable: characters that an encoding lacks are replaced; closed ones take anything."""
+    _occupy_descriptors()
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -78,9 +86,12 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _terminate(*_: object) -> None:
-    """Treat SIGTERM as Ctrl-C: what was measured is saved, and temporary files are removed."""
-    raise KeyboardInterrupt
+def _occupy_descriptors() -> None:
+    """Open the null device in place of closed standard streams: a file of ours must not get what others print there."""
+    descriptor = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    while descriptor <= 2:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
 
 
 def _flushed(code: int, message: str) -> tuple[int, str]:
@@ -115,12 +126,12 @@ class _Seconds(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         record.seconds = record.relativeCreated / 1000
-        return super().format(record)
+        return escaped(super().format(record))
 
 
 def _note(message: Warning | str, *_: Any, **__: Any) -> None:
     """Show a warning as one line, without the position in the code that Python adds."""
-    sys.stderr.write(f"note: {message}\n")
+    sys.stderr.write(escaped(f"note: {message}") + "\n")
 
 
 def _told(error: Exception) -> tuple[int, str]:
@@ -129,16 +140,25 @@ def _told(error: Exception) -> tuple[int, str]:
         return error.exit_code, f"error: {error}"
     if hasattr(error, "format_message"):
         return _misused(error)
-    if isinstance(error, typer.Abort):
-        return _INTERRUPTED, _STOPPED
     if isinstance(error, BrokenPipeError):
         return 1, "error: standard output was closed"
     if isinstance(error, MemoryError):
         return 1, "error: there is not enough memory; use a smaller --batch-size or --size, or a larger machine"
+    if isinstance(error, FileNotFoundError) and not _has_folder():
+        return 1, "error: the current folder was deleted; change to another one, and give paths from there"
     if isinstance(error, OSError):
         return 1, f"error: {error.strerror or error}: {error.filename or 'standard output'}"
     what = f"error: onnxnorm failed unexpectedly ({type(error).__name__}: {error})"
     return 1, f"{what}; this is a bug, please report it with the output of --verbose"
+
+
+def _has_folder() -> bool:
+    """Whether the current folder still exists."""
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def _misused(error: Any) -> tuple[int, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from onnxnorm import api
 from onnxnorm.api.common import check_output
+from onnxnorm.atomic import check_target
 from onnxnorm.calibration.calibrate import Interrupted
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.cli.arguments import DataPaths, ModelPath, OutPath
@@ -32,6 +33,7 @@ def calibrate(
     terminal = Terminal(output_options)
     check_output(output, Model.open(model), *data)
     checkpoint = output.with_name(output.name + ".partial")
+    check_target(checkpoint)
     _tell_checkpoint(terminal, checkpoint, options.resume)
     clock = Clock(terminal)
     try:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
 from onnxnorm.calibration.calibrate import Progress
+from onnxnorm.cli.escaping import EscapingConsole
 from onnxnorm.options import Options, option
 from onnxnorm.statistics.precision import RelativeErrors
 
@@ -44,8 +45,10 @@ class Terminal:
     """The output of one command."""
 
     options: OutputOptions = field(default_factory=OutputOptions)
-    out: Console = field(default_factory=lambda: Console(highlight=False, width=_width(sys.stdout)))
-    err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False, width=_width(sys.stderr)))
+    out: EscapingConsole = field(default_factory=lambda: EscapingConsole(highlight=False, width=_width(sys.stdout)))
+    err: EscapingConsole = field(
+        default_factory=lambda: EscapingConsole(stderr=True, highlight=False, width=_width(sys.stderr))
+    )
 
     def say(self, message: str) -> None:
         """Print a message for people; nothing with --quiet."""

@@ -27,7 +27,7 @@ from pathlib import Path, PurePosixPath
 
 import onnx
 
-from onnxnorm.atomic import JOURNAL, keep_mode, locked, obstacle, temporary_path
+from onnxnorm.atomic import JOURNAL, keep_mode, locked, note_written, obstacle, temporary_path
 from onnxnorm.errors import ModelError
 from onnxnorm.model.external import entries_of, referenced, simplest, write_data
 from onnxnorm.model.journal import clean_up, inside, note, remove_listed
@@ -230,6 +230,7 @@ class _Commit:
             self.writing.write_model(self.staged, names)
         keep_mode(self.staged, self.writing.target)
         os.replace(self.staged, self.writing.target)
+        note_written(self.writing.target)
 
     def _improve(self, names: Mapping[str, str]) -> None:
         """Step 4: better names, where they are free now."""

@@ -16,10 +16,11 @@ import onnx
 import pytest
 
 import onnxnorm
+from onnxnorm.calibration import checkpoint
 from onnxnorm.calibration.calibrate import Interrupted
 from onnxnorm.calibration.checkpoint import Checkpoint, read_checkpoint
 from onnxnorm.data.selection import Ranges
-from onnxnorm.errors import OptionError, StatisticsError
+from onnxnorm.errors import CheckpointWarning, OptionError, StatisticsError
 from onnxnorm.statistics import Statistics
 from tests.helpers.calibrations import close, net
 from tests.helpers.graphs import rand
@@ -232,3 +233,46 @@ def test_checkpoints_are_due_at_once_and_then_by_time(work: Path) -> None:
     assert found[1] == Ranges(((0, 4),))
     point.remove()
     assert point.read() is None
+
+
+def test_a_checkpoint_that_cannot_be_written_is_a_warning(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run goes on, and says so once."""
+    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+    point = work / "gone" / "point"
+    with pytest.warns(CheckpointWarning) as caught:
+        close(whole(work, batch_size=4, checkpoint=point), whole(work, batch_size=4))
+    assert [str(item.message) for item in caught] == [
+        f"cannot write statistics {point}: the folder {point.parent} does not exist; make it first; "
+        "the run goes on without checkpoints"
+    ]
+
+
+def test_ctrl_c_where_the_checkpoint_cannot_be_written(work: Path) -> None:
+    def stop(progress: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.warns(CheckpointWarning), pytest.raises(Interrupted) as caught:
+        whole(work, progress=stop, batch_size=4, checkpoint=work / "gone" / "point")
+    assert caught.value.statistics.images == 4
+
+
+def test_an_old_checkpoint_that_cannot_be_renamed(work: Path) -> None:
+    point = work / ("x" * 253)
+    point.write_bytes(b"an earlier run")
+    with pytest.raises(StatisticsError, match=r"cannot be renamed to x+\.old \(File name too long\)"):
+        whole(work, checkpoint=point)
+
+
+def test_ctrl_c_twice_saves_all_the_same(work: Path) -> None:
+    """The second one, in the midst of stopping and saving, changes nothing."""
+    partial, output = work / "s.safetensors.partial", work / "s.safetensors"
+    process = started(work, "--json")
+    wait(process, partial.exists)
+    for _ in range(40):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted: what was measured is in" in err
+    assert "Traceback" not in err
+    assert Statistics.load(output).images == json.loads(out)["images"]

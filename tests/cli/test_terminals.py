@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 
-from tests.helpers.commands import DEMO, IMAGES
+from tests.helpers.commands import DEMO, IMAGES, run
 
 COMMAND = [sys.executable, "-m", "onnxnorm.cli"]
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and /dev/full are those of POSIX")
@@ -101,3 +102,37 @@ def test_no_telemetry(tmp_path: Path) -> None:
     )
     assert code_ == 0, err
     assert list(home.iterdir()) == []
+
+
+@posix
+def test_no_file_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None:
+    """What a library prints to file descriptor 1 must not end up in a file that was opened meanwhile."""
+    code = "import os; from onnxnorm.cli import app; app._prepare_streams(); print(os.open(os.devnull, 0))"
+    command = ["sh", "-c", '"$@" <&- >&-', "sh", sys.executable, "-c", code.replace("print(", "os.write(2, b'%d' % ")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stderr) > 2
+
+
+@pytest.mark.parametrize("length", [250, 300])
+def test_names_that_are_too_long(length: int, tmp_path: Path) -> None:
+    name = tmp_path / ("x" * length)
+    stats = run("calibrate", DEMO, IMAGES, "--preset", "unit", "-o", name)
+    assert "it cannot be the name of a file (File name too long); give another, shorter one" in stats.error
+    assert (stats.code, list(tmp_path.iterdir())) == (1, [])
+    assert "File name too long" in run("plan", tmp_path / ("x" * 300)).error
+    assert "give another, shorter one" in run("rewrite", DEMO, "--statistic", "weights", "-o", "x" * 300).error
+
+
+@posix
+@pytest.mark.parametrize(
+    "words", [["plan", "a.onnx"], ["calibrate", DEMO, IMAGES, "-o", "s"], ["rewrite", DEMO, "--statistic", "weights"]]
+)
+def test_a_deleted_current_folder(words: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    words = [*words, "-o", "out.onnx"] if words[0] == "rewrite" else words
+    ran = run(*words)
+    assert ran.code == 1
+    assert "the current folder was deleted" in ran.error or "does not exist" in ran.error

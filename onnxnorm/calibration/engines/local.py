@@ -66,11 +66,11 @@ def _steps(
     runtime = replace(job.options.runtime, threads=concurrency.threads)
     probe = prepare(job.model, sample_of(first, fixed), job.options, runtime)
     every = chain([first], batches)
-    on_device = bool(probe.session.device)
+    on_device = bool(probe.current().device)
     placed = map_ahead(probe.place, every, threads=1, ahead=1) if on_device else (probe.place(b) for b in every)
 
     def measure(batch: DeviceBatch) -> tuple[Batch, Totals]:
-        return batch.batch, probe.measure(batch)
+        return batch.batch, probe.measure_within_memory(batch)
 
     steps = map_ahead(measure, placed, threads=concurrency.runs, ahead=2 * concurrency.runs)
     with closing(placed), closing(steps):

@@ -13,6 +13,7 @@ Pickled objects are never loaded. Source: NumPy Enhancement Proposal 1, "A Simpl
 from __future__ import annotations
 
 import math
+import os
 import struct
 import tempfile
 import warnings
@@ -26,6 +27,7 @@ from typing import IO, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from onnxnorm.data.local import open_regular
 from onnxnorm.data.selection import Indices
 from onnxnorm.errors import DataError
 
@@ -94,7 +96,8 @@ class MappedRows:
         """Return the memory map of the whole array, read-only. Raises DataError if the file is not there any more."""
         header = self.header
         try:
-            return np.memmap(self.path, header.dtype, "r", self.offset, header.shape, header.order)
+            with open_regular(self.path) as file:
+                return np.memmap(file, header.dtype, "r", self.offset, header.shape, header.order)
         except (OSError, ValueError) as error:
             raise DataError(f"{self.path} was changed or removed while it was read ({error}); run it again") from error
 
@@ -120,7 +123,11 @@ class StreamedRows:
     def blocks(self, row_blocks: Iterable[Indices], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
         """Yield copies of the rows."""
         try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
+            with (
+                open_regular(self.path) as file,
+                zipfile.ZipFile(file) as archive,
+                archive.open(self.member) as stream,
+            ):
                 stream.read(self.header.length)
                 read = self._read_rows if self.header.order == "C" else self._read_spilled
                 for block in read(stream, row_blocks):
@@ -156,9 +163,9 @@ class StreamedRows:
 def open_npy(path: Path) -> Rows:
     """Open a `.npy` file; only its header is read. Raises DataError if it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             header = _read_header(file, str(path))
-        size = path.stat().st_size
+            size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     _check_length(header, size, str(path))
@@ -168,7 +175,7 @@ def open_npy(path: Path) -> Rows:
 def open_npz(path: Path) -> dict[str, Rows]:
     """Open each array in a `.npz` file, by name; only headers are read. Raises DataError if one cannot be read."""
     try:
-        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        with open_regular(path) as file, open_regular(path) as second, zipfile.ZipFile(second) as archive:
             members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
             return {info.filename[: -len(".npy")]: _open_member(archive, file, info, path) for info in members}
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.data.files.table import DataFile, Entry, FileTable
+from onnxnorm.data.local import open_regular
 
 __all__ = ["fingerprints"]
 
@@ -44,7 +45,7 @@ def _content(entry: Entry, size: int) -> int:
     if entry.place.remote:
         return 0
     try:
-        with open(entry.where, "rb") as stream:
+        with open_regular(entry.where) as stream:
             pieces = []
             for start in (0, size // 2, max(0, size - _PIECE)):
                 stream.seek(start)

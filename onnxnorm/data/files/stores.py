@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from onnxnorm.data.files.listing import Executor, Listing, Opened, listing
 from onnxnorm.data.files.table import FileTable, FileTableBuilder, Place, parts_of
-from onnxnorm.data.remote import fsspec_module
+from onnxnorm.data.remote import check_uri, store_of
 from onnxnorm.data.sources import sources
 from onnxnorm.errors import DataError, OptionError
 
@@ -171,12 +171,11 @@ class RemoteFolders:
 
 def _opened(uri: str) -> tuple[Any, str]:
     """Return the file system of a URI and the path in it, without its cache of listings, if that can be turned off."""
-    url_to_fs = fsspec_module().core.url_to_fs
+    check_uri(uri)
     try:
-        system_path: tuple[Any, str] = url_to_fs(uri, use_listings_cache=False)
+        return store_of(uri, use_listings_cache=False)
     except TypeError:
-        system_path = url_to_fs(uri)
-    return system_path
+        return store_of(uri)
 
 
 def _not_listed(uri: str, error: Exception) -> DataError:

@@ -29,6 +29,7 @@ from typing import IO, Any, cast
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from onnxnorm.data.local import open_regular
 from onnxnorm.data.remote import RemoteFile
 from onnxnorm.errors import DataError
 
@@ -211,7 +212,7 @@ def _decoded(path: AnyPath, least: Least | None) -> tuple[DecodedImage, Image.Tr
     TIFF that is stored on its side (seen with Pillow 13.0).
     """
     try:
-        with path.open("rb") as file:
+        with path.open() if isinstance(path, RemoteFile) else open_regular(path) as file:
             _check_pixels(path, webp_size(file.read(32)), _WEBP_PIXELS)  # before Pillow, which decodes it on opening
             file.seek(0)
             return _opened(path, file, least)
@@ -272,7 +273,9 @@ def _swapped(size: Size, turn: Image.Transpose | None) -> Size:
 
 
 def _one_line(error: Exception) -> str:
-    said = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to decode it"
+    said = " ".join(str(getattr(error, "strerror", None) or error).split())
     return said if isinstance(error, OSError) and said else f"{type(error).__name__}: {said}".rstrip(": ")
 
 

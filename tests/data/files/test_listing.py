@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
+from onnxnorm.data import remote
 from onnxnorm.data.files import stores
 from onnxnorm.data.files.discovery import discover, identity
 from onnxnorm.data.images.decoding import image_extensions
@@ -160,3 +162,41 @@ def test_file_uris(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "b")
     assert got(f"file://{tmp_path}") == [(f"file://{tmp_path}/{name}", name, 3) for name in ("a.png", "b/c.png")]
     assert discover([f"file://{tmp_path}"]).ignored == 1
+
+
+def test_a_name_is_no_uri_again(system: Any) -> None:
+    """The file `a.jpg::/b.jpg` of a store is that file, and `a.jpg` is not opened in its place."""
+    system.pipe("/bucket/photos/a.jpg", b"another")
+    system.pipe("/bucket/photos/a.jpg::/b.jpg", b"its own")
+    contents = {}
+    for file in discover(["memory://bucket/photos"]).files:
+        with file.path.open("rb") as stream:
+            contents[file.name] = stream.read()
+    assert contents == {"a.jpg": b"another", "a.jpg::/b.jpg": b"its own"}
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("zip://*.jpg::file:///photos.zip", "cannot be listed: it names a store inside another one"),
+        ("memory://bucket::ftp://host/x", "cannot be listed: it names a store inside another one"),
+        ("ssh://host/photos", "cannot be listed: 'ssh' is none of the protocols"),
+        ("FTP://host/photos", "cannot be listed: 'ftp' is none of the protocols"),
+    ],
+)
+def test_uris_that_are_refused(uri: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is connected to."""
+    monkeypatch.setattr(fsspec, "filesystem", None)
+    with pytest.raises(DataError, match=message):
+        discover([uri])
+
+
+def test_a_store_of_the_program_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(type(fsspec.filesystem("memory"))):  # type: ignore[misc]
+        protocol = "own-store"
+
+    remote.check_uri("s3://bucket/photos")
+    with pytest.raises(DataError, match="own-store"):
+        remote.check_uri("own-store://photos")
+    monkeypatch.setitem(import_module("fsspec.registry")._registry, "own-store", Own)
+    remote.check_uri("own-store://photos")
