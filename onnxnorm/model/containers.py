@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 import onnx
+from google.protobuf.message import Message
 
-__all__ = ["Container", "attribute_tensors", "containers", "subgraphs"]
+__all__ = ["Container", "attribute_tensors", "containers", "messages", "subgraphs"]
 
 Container: TypeAlias = onnx.GraphProto | onnx.FunctionProto
 
@@ -21,6 +22,19 @@ def containers(*roots: Container) -> Iterator[Container]:
         for node in container.node:
             for attribute in node.attribute:
                 waiting.extend(subgraphs(attribute))
+
+
+def messages(root: Message) -> Iterator[Message]:
+    """Yield a message of protobuf and all messages in it, at any depth; what is in a tensor is left out."""
+    waiting = [root]
+    while waiting:
+        message = waiting.pop()
+        yield message
+        if isinstance(message, onnx.TensorProto):
+            continue
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                waiting.extend([value] if isinstance(value, Message) else value)
 
 
 def subgraphs(attribute: onnx.AttributeProto) -> list[onnx.GraphProto]:

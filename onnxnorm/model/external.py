@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import onnx
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from onnxnorm.errors import ModelError
 from onnxnorm.model.boundary import first_line
-from onnxnorm.model.containers import attribute_tensors, containers
+from onnxnorm.model.containers import attribute_tensors, containers, messages
 from onnxnorm.model.mapped_data import MappedData, mapped
 from onnxnorm.model.protobuf import TensorData, split_weights
 from onnxnorm.model.tensors import check_tensor, tensor_size
@@ -145,7 +144,9 @@ def referenced(path: Path) -> set[str]:
         proto = onnx.ModelProto.FromString(split_weights(mapped(path))[0])
     except (ValueError, DecodeError):
         return set()
-    return {entries_of(tensor).get("location", "") for tensor in _tensors(proto)} - {""}
+    return {
+        entries_of(tensor).get("location", "") for tensor in messages(proto) if isinstance(tensor, onnx.TensorProto)
+    } - {""}
 
 
 def simplest(folder: Path, location: str) -> str:
@@ -153,17 +154,6 @@ def simplest(folder: Path, location: str) -> str:
     if ".." in PurePosixPath(location).parts:
         location = os.path.relpath((folder / location).resolve(), folder.resolve())
     return PurePosixPath(location).as_posix()
-
-
-def _tensors(message: Message) -> Iterator[onnx.TensorProto]:
-    """All tensors in a message, wherever they are."""
-    if isinstance(message, onnx.TensorProto):
-        yield message
-        return
-    for field, value in message.ListFields():
-        if field.type == field.TYPE_MESSAGE:
-            for part in [value] if isinstance(value, Message) else value:
-                yield from _tensors(part)
 
 
 def _inside(folder: Path, location: str, where: str) -> Path:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from onnxnorm.model.constants import stored_constants
+from onnxnorm.model.containers import messages
 from onnxnorm.model.files import Model
 from onnxnorm.model.tensors import FLOATS, tensor_dtype, unit_in_last_place
 from onnxnorm.rewriting.record import Record
@@ -95,20 +96,15 @@ def unrounded(original: Model, rewritten: Model, record: Record) -> dict[str, ND
     return products
 
 
-def _element_types(message: Message) -> Iterator[tuple[Message, str, int]]:
+def _element_types(root: Message) -> Iterator[tuple[Message, str, int]]:
     """All that says an element type in a message: tensors, types of values, attributes; (holder, its field, type)."""
-    if isinstance(message, onnx.TensorProto):
-        yield message, "data_type", message.data_type
-        return
-    if isinstance(message, onnx.TypeProto.Tensor | onnx.TypeProto.SparseTensor):
-        yield message, "elem_type", message.elem_type
-        return
-    if isinstance(message, onnx.AttributeProto) and message.name in _TYPES:
-        yield message, "i", message.i
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for item in [value] if isinstance(value, Message) else value:
-                yield from _element_types(item)
+    for message in messages(root):
+        if isinstance(message, onnx.TensorProto):
+            yield message, "data_type", message.data_type
+        elif isinstance(message, onnx.TypeProto.Tensor | onnx.TypeProto.SparseTensor):
+            yield message, "elem_type", message.elem_type
+        elif isinstance(message, onnx.AttributeProto) and message.name in _TYPES:
+            yield message, "i", message.i
 
 
 def _named_tensors(proto: onnx.ModelProto) -> Iterator[tuple[onnx.TensorProto, str]]:

@@ -57,7 +57,7 @@ def test_clones_that_go_round_from_one_record_to_the_next(rewritten: Model) -> N
 def test_long_chains_of_clones_are_checked_in_linear_time() -> None:
     start = time.monotonic()
     check_clones({f"c{index}": f"c{index + 1}" for index in range(200_000)})
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30  # a hang, not a speed
 
 
 def test_a_record_that_unpacks_to_gigabytes() -> None:
