@@ -33,7 +33,7 @@ from onnxnorm.model.tensors import FLOATS, tensor_dtype
 
 __all__ = ["Constant", "Home", "stored_constants"]
 
-Home = Literal["initializer", "node", "computed"]
+Home = Literal["initializer", "node", "attribute", "computed"]
 
 _LARGEST_DENSE = 1 << 28  # elements of a sparse initializer, zeros included
 

@@ -5,9 +5,10 @@ a constraint between two groups, in logarithms::
 
     log2 scale[a] - log2 scale[b] <= log2(largest number of the type / |w|)
 
-The bound is never negative, so scales of 1 satisfy all constraints. Where scales violate some, that of one of the two
-groups (the one that violates more) is moved towards 1, until none is violated. Scales only move towards 1, so this
-terminates; the solution is conservative, not the nearest. `power_of_two` solves the same for integers.
+The bound is never negative, so scales of 1 satisfy all constraints. Where scales violate some, one of the unknowns from
+which the two follow (as a rule they are unknowns themselves), the one that violates more, is moved towards 0, until
+none is violated. Unknowns only move towards 0, so this terminates; the solution is conservative, not the nearest.
+`power_of_two` solves the same for integers.
 
 The bounds of a Clip are no such constants. A bound past the largest number of its type bounds nothing, and stays there.
 """
@@ -20,6 +21,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.files import Model
@@ -45,11 +47,13 @@ def within_range(model: Model, trace: Trace, scales: Scales) -> Scales:
         trace: a walk over it.
         scales: the scales; those of filters that are limited are marked in the result.
     """
-    of = trace.groups.of
-    logs = np.zeros(trace.groups.count)
+    groups = trace.groups
+    of = groups.of
+    logs = np.zeros(groups.count)
     logs[of] = np.log2(scales.of_slot)
     logs[of[0]] = 0
-    limited = logs.copy()
+    unknowns = groups.unknown(logs)
+    start = limited = groups.at(unknowns)
     edits = [
         edit
         for edit in trace.edits
@@ -64,33 +68,45 @@ def within_range(model: Model, trace: Trace, scales: Scales) -> Scales:
         if not violated:
             break
         known = np.concatenate([known, *violated], axis=1)
-        settle(limited, known, _MARGIN / 2)
-    moved = limited != logs
+        settle(groups.basis, unknowns, known, _MARGIN / 2)
+        limited = groups.at(unknowns)
+    moved = limited != start
     return scales.at(np.where(moved[of], np.exp2(limited[of]), scales.of_slot), moved[of]) if moved.any() else scales
 
 
-def settle(logs: NDArray[Any], constraints: NDArray[Any], tolerance: float = 0) -> None:
-    """Move logarithms of scales towards 0, in place, until no constraint is violated by more than a tolerance.
+def settle(basis: csr_array, unknowns: NDArray[Any], constraints: NDArray[Any], tolerance: float = 0) -> None:
+    """Move unknowns towards 0, in place, until no constraint is violated by more than a tolerance.
 
     Args:
-        logs: `(groups,)`, integers or floats.
+        basis: the matrix by which the logarithms of the groups follow from the unknowns, `(groups, unknowns)`.
+        unknowns: `(unknowns,)`, integers or floats.
         constraints: `(3, n)`: groups a and b, and the bounds h of `logs[a] - logs[b] <= h`.
         tolerance: 0 for integers.
     """
     a, b = constraints[:2].astype(np.int64)
-    bound = constraints[2]
+    rows = csr_array(basis[a] - basis[b])
+    rows.eliminate_zeros()
+    row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
     while True:
-        excess = logs[a] - logs[b] - bound
+        excess = np.asarray(rows @ unknowns - constraints[2], unknowns.dtype)
         violated = excess > tolerance
         if not violated.any():
             return
-        can_a, can_b = violated & (logs[a] > 0), violated & (logs[b] < 0)
-        violations = np.bincount(a[can_a], minlength=len(logs)) + np.bincount(b[can_b], minlength=len(logs))
-        moves_a = can_a & (~can_b | (violations[a] >= violations[b]))
-        steps = np.zeros_like(logs)
-        np.maximum.at(steps, a[moves_a], excess[moves_a])
-        np.maximum.at(steps, b[violated & ~moves_a], excess[violated & ~moves_a])
-        logs -= np.sign(logs) * np.minimum(steps, np.abs(logs))
+        # Whichever of a violated constraint's unknowns adds to it can be moved, the one with most violations first.
+        can = violated[row] & (rows.data * unknowns[rows.indices] > 0)
+        violations = np.bincount(rows.indices[can], minlength=len(unknowns))
+        most = np.zeros(rows.shape[0], np.int64)
+        np.maximum.at(most, row[can], violations[rows.indices[can]])
+        moves = can & (violations[rows.indices] == most[row])
+        moves &= np.isin(np.arange(len(row)), np.unique(np.where(moves, row, -1), return_index=True)[1])
+        steps = np.zeros_like(unknowns)
+        np.maximum.at(steps, rows.indices[moves], _steps(excess[row[moves]], np.abs(rows.data[moves])))
+        unknowns -= np.sign(unknowns) * np.minimum(steps, np.abs(unknowns))
+
+
+def _steps(excess: NDArray[Any], factors: NDArray[np.int64]) -> NDArray[Any]:
+    """By how much unknowns that count `factors` times have to move; whole numbers for integers."""
+    return -(-excess // factors) if excess.dtype.kind == "i" else excess / factors
 
 
 def tightest(a: NDArray[np.int64], b: NDArray[np.int64], bound: NDArray[Any]) -> NDArray[Any]:

@@ -1,15 +1,14 @@
 """Rounding scales to powers of two. Multiplying by these commutes with rounding while numbers stay in the normal range.
 
-One exponent per group is rounded in the logarithm: `e = rint(log2(scale))`. An element w of a constant that follows the
+One exponent per unknown is rounded in the logarithm: `e = rint(log2(scale))`; those of all groups follow from them. An element w of a constant that follows the
 scales becomes `w * 2 ** (e[times] - e[over])`, and keeps all its bits if its exponent field E stays that of a normal
 number::
 
     1 <= E(w) + e[times] - e[over] <= top          E(w) at least 1, so that a subnormal number may grow but not shrink
 
 Every element thus is a constraint `e[a] - e[b] <= h` between two groups, with h >= 0, so that e = 0 satisfies all of
-them. Where the rounded scales violate constraints, the exponent of one of the two groups (the one that violates more)
-is moved towards 0, until none is violated. Exponents only move towards 0, so this terminates; the solution is
-conservative, not the nearest. All this uses the bits of the constants, a few rows at a time. A constant whose range of
+them. Where the rounded scales violate constraints, exponents are moved towards 0, until none is violated
+(`limits.settle`). All this uses the bits of the constants, a few rows at a time. A constant whose range of
 exponents shows that no constraint can be violated is read only once.
 """
 
@@ -28,7 +27,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.rewriting.constants import rows_of
 from onnxnorm.rewriting.limits import groups_of, rows_from, settle, tightest
 from onnxnorm.rewriting.scales import Scales
-from onnxnorm.scaling import Edit, Trace
+from onnxnorm.scaling import Edit, Groups, Trace
 
 __all__ = ["powers_of_two"]
 
@@ -60,28 +59,30 @@ _FORMATS = {
 
 def powers_of_two(model: Model, trace: Trace, scales: Scales) -> Scales:
     """Round every scale to a power of two, nearer to 1 where a constant would lose some of its bits otherwise."""
-    of = trace.groups.of
-    nearest = np.zeros(trace.groups.count, np.int64)
-    nearest[of] = np.rint(np.log2(scales.of_slot)).astype(np.int64)
-    nearest[of[0]] = 0
-    exponents = _limited(model, trace.edits, of, nearest)
-    return scales.at(np.ldexp(1.0, exponents[of]), (exponents != nearest)[of])
+    groups = trace.groups
+    logs = np.zeros(groups.count)
+    logs[groups.of] = np.log2(scales.of_slot)
+    unknowns = np.rint(groups.unknown(logs)).astype(np.int64)
+    nearest = groups.at(unknowns)
+    exponents = _limited(model, trace.edits, groups, unknowns)
+    return scales.at(np.ldexp(1.0, exponents[groups.of]), (exponents != nearest)[groups.of])
 
 
-def _limited(model: Model, edits: Sequence[Edit], of: NDArray[np.int64], exponents: Integers) -> Integers:
-    """The exponents `(groups,)`, moved towards 0 until every constant keeps all its bits."""
-    exponents = exponents.copy()
+def _limited(model: Model, edits: Sequence[Edit], groups: Groups, unknowns: Integers) -> Integers:
+    """The exponents `(groups,)` that follow from unknowns, moved towards 0 until every constant keeps all its bits."""
+    unknowns, exponents = unknowns.copy(), groups.at(unknowns)
     ranges: dict[str, tuple[int, int]] = {}
     for edit in edits:
         if edit.constant.name not in ranges and edit.constant.dtype in _FORMATS:
             ranges[edit.constant.name] = _range(model, edit.constant)
     known = np.empty((3, 0), np.int64)
     while True:
-        violated = [part for edit in edits for part in _violated(model, edit, of, exponents, ranges)]
+        violated = [part for edit in edits for part in _violated(model, edit, groups.of, exponents, ranges)]
         if not violated:
             return exponents
         known = np.concatenate([known, *violated], axis=1)
-        settle(exponents, known)
+        settle(groups.basis, unknowns, known)
+        exponents = groups.at(unknowns)
 
 
 def _range(model: Model, constant: Constant) -> tuple[int, int]:

@@ -2,7 +2,8 @@
 
 `scale = target / statistic ** strength`. With strength 1 a group with one measured filter reaches the target precisely.
 Tied filters share one scale, which brings the geometric mean of their statistics to the target; the differences between
-them that remain are reported as their spread. Scales are positive, so if a non-linearity leaves a filter with a
+them that remain are reported as their spread. Where scales depend on each other in other ways, as factors of a product,
+the logarithms are the solution of least squares (`least_squares`), of which the geometric mean is the simplest case. Scales are positive, so if a non-linearity leaves a filter with a
 negative mean, that is brought to minus the target. Dead filters, and those whose statistic is not known (NaN), do not
 count; a group without any other filters keeps scale 1.
 """
@@ -17,11 +18,14 @@ from numpy.typing import NDArray
 
 from onnxnorm.errors import OptionError
 from onnxnorm.rewriting.layer_statistics import LayerStatistic
+from onnxnorm.rewriting.least_squares import least_squares
 from onnxnorm.scaling import Ids, Layer, Trace
 
 __all__ = ["LayerScales", "Scales", "choose_scales", "count_dead"]
 
 Floats = NDArray[np.float64]
+
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -162,12 +166,14 @@ def _per_group(
     trace: Trace, sites: list[tuple[Ids, Floats, NDArray[np.bool_]]], target: float, strength: float
 ) -> Floats:
     """The scale of every group `(groups,)`; a site is given by slots, statistics, and a mask of those to leave out."""
-    groups = np.concatenate([np.empty(0, np.int64), *(trace.groups.of[slots[~dead]] for slots, _, dead in sites)])
+    found = trace.groups
+    groups = np.concatenate([np.empty(0, np.int64), *(found.of[slots[~dead]] for slots, _, dead in sites)])
     live = np.abs(np.concatenate([np.empty(0), *(statistic[~dead] for _, statistic, dead in sites)])) ** strength
-    members = np.bincount(groups, minlength=trace.groups.count)
-    logs = np.bincount(groups, np.log(target / live), minlength=trace.groups.count)
-    scale = np.exp(np.divide(logs, members, out=np.zeros(trace.groups.count), where=members > 0))
-    alone = members[groups] == 1
+    members = np.bincount(groups, minlength=found.count)
+    logs = np.bincount(groups, np.log(target / live), minlength=found.count)
+    wishes = np.divide(logs, members, out=np.zeros(found.count), where=members > 0)
+    members[found.pinned >= 0] = 0
+    scale = np.exp(found.at(least_squares(found.basis, wishes, members)))
+    alone = (members[groups] == 1) & (np.abs(scale[groups] * live / target - 1) < _ROUNDING)
     scale[groups[alone]] = target / live[alone]  # without the rounding error of exp(log())
-    scale[trace.groups.pinned >= 0] = 1.0
     return scale

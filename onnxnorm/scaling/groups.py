@@ -1,23 +1,37 @@
-"""From constraints to groups: which slots share a scale, and which of those are pinned to 1.
+"""From constraints to groups: which slots share a scale, which are pinned to 1, and what the others depend on.
 
-Ties are the edges of a graph of slots, and its connected components are the groups. A product `c = a * b` of scales
-becomes a tie as soon as one factor is known to be 1, and two factors that must be equal (`x * x`) are pinned. Pins are
-only added and groups only merged, so the result does not depend on the order in which products are examined.
+In logarithms, `x = log(scale)`, every constraint is a linear equation: a tie is `x_a = x_b`, a pin `x_a = 0`, a product
+of two values `x_c = x_a + x_b`, a power `x_c = k x_a`. Ties are the edges of a graph of slots, and its connected
+components are the groups. Most relations of more terms become ties or pins as soon as pinned terms are left out. What
+remains is eliminated exactly (`elimination`), so that at the end every group is a combination of *unknowns*, which may
+have any value::
+
+    x = B u
+
+Groups that are the same combination are one group, and a group that is no combination of anything is pinned. Without
+relations, B is a selection: every group that is not pinned has an unknown of its own. Coefficients are integers, so if
+all unknowns are integers (exponents of powers of two), then so are the logarithms of all groups.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from onnxnorm.scaling.slots import ZERO, Barrier, Ids, Slots
+from onnxnorm.scaling.elimination import Number, System
+from onnxnorm.scaling.slots import ZERO, Barrier, Ids, Relation, Slots
 
 __all__ = ["Groups", "solve"]
+
+# A relation that would depend on more unknowns than this pins all of them, so that long chains of products stay cheap.
+_MOST_TERMS = 64
 
 
 @dataclass(frozen=True)
@@ -29,12 +43,25 @@ class Groups:
         pinned: index of the barrier that pins each group, or -1; shape `(groups,)`.
         barriers: all barriers of the walk.
         pins: slots that are pinned, each array with the index of its barrier.
+        basis: the matrix B of integers, shape `(groups, unknowns)`.
+        unknowns: for each unknown a group that is a multiple of it, shape `(unknowns,)`; and that multiple.
     """
 
     of: NDArray[np.int64]
     pinned: NDArray[np.int64]
     barriers: tuple[Barrier, ...]
     pins: tuple[tuple[Ids, int], ...]
+    basis: csr_array = field(repr=False)
+    unknowns: tuple[NDArray[np.int64], NDArray[np.int64]] = field(repr=False)
+
+    def at(self, logs: NDArray[Any]) -> NDArray[Any]:
+        """Logarithms of the scales of all groups, `(groups,)`, from the unknowns, `(unknowns,)`, of any number type."""
+        return np.asarray(self.basis @ logs, logs.dtype)
+
+    def unknown(self, logs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The unknowns, `(unknowns,)`, from logarithms of the scales of all groups, `(groups,)`."""
+        groups, multiples = self.unknowns
+        return np.asarray(logs[groups] / multiples, np.float64)
 
     @property
     def count(self) -> int:
@@ -52,98 +79,113 @@ class Groups:
 
 
 def solve(slots: Slots) -> Groups:
-    """Solve the constraints of a walk: ties, pins and products."""
-    of = _components(slots.count, slots.ties)
-    pinned = _pinned(of, slots.pins)
-    if not slots.products:
-        return Groups(of, pinned, tuple(slots.barriers), tuple(slots.pins))
-    ties, products = list(slots.ties), []
-    for triple, barrier in slots.products:  # in most products a factor is pinned already: a gate
-        _, one_a, one_b = pinned[of[triple]] >= 0
-        ties += [triple[[0, 2]][:, one_a], triple[[0, 1]][:, one_b]]
-        products.append((triple[:, ~(one_a | one_b)], barrier))
+    """Solve the constraints of a walk: ties, pins and relations."""
+    ties, pins = list(slots.ties), list(slots.pins)
+    relations = list(slots.relations)
+    for _ in range(2):  # in most products a factor is pinned: a gate
+        of = _components(slots.count, ties)
+        pinned = _pinned(of, pins)
+        relations = [rest for relation in relations for rest in _simplified(relation, of, pinned, ties, pins)]
     of = _components(slots.count, ties)
-    closure = _Closure(of, _pinned(of, slots.pins), products)
-    of = closure.solve()
-    pins = [*slots.pins, *((np.unique(ids), barrier) for barrier, ids in closure.pins.items())]
-    return Groups(of, _pinned(of, pins), tuple(slots.barriers), tuple(pins))
+    pinned = _pinned(of, pins)
+    if not relations:
+        return Groups(of, pinned, tuple(slots.barriers), tuple(pins), *_basis({}, np.arange(len(pinned)), pinned))
+    system, zero = _eliminated(relations, of, pinned)
+    first = np.unique(of, return_index=True)[1]
+    pins += [(first[np.asarray(sorted(groups), np.int64)], barrier) for barrier, groups in zero.items()]
+    label, rows = _labels(system, len(pinned))
+    merged, of = np.unique(label[of], return_inverse=True)
+    pinned = _pinned(of, pins)
+    return Groups(of.astype(np.int64), pinned, tuple(slots.barriers), tuple(pins), *_basis(rows, merged, pinned))
 
 
-class _Closure:
-    """The consequences of products `c = a * b`. A product is examined again when one of its groups has changed.
+def _simplified(
+    relation: Relation,
+    of: NDArray[np.int64],
+    pinned: NDArray[np.int64],
+    ties: list[Ids],
+    pins: list[tuple[Ids, int]],
+) -> list[Relation]:
+    """A relation without the columns in which terms that are not pinned make a tie or a pin; those are added instead.
 
-    Groups are merged as in union-find, and the shorter list of their products is appended to the longer one, so that a
-    long chain of products costs little more than as many short ones.
+    Terms of one group are not added up here, so the caller must not rely on all ties being found.
     """
+    free = pinned[of[relation.slots]] < 0
+    terms = free.sum(axis=0)
+    factors = np.asarray([float(factor) for factor in relation.factors])
+    for one in np.flatnonzero(free.any(axis=1)):
+        alone = free[one] & (terms == 1)
+        if alone.any():
+            pins.append((np.unique(relation.slots[one, alone]), relation.barrier))
+    for one, other in ((i, j) for j in range(len(factors)) for i in range(j) if factors[i] == -factors[j]):
+        two = free[one] & free[other] & (terms == 2)
+        if two.any():
+            ties.append(relation.slots[[one, other]][:, two])
+            terms[two] = 0
+    rest = terms > 1
+    return [Relation(relation.slots[:, rest], relation.factors, relation.barrier)] if rest.any() else []
 
-    def __init__(self, of: NDArray[np.int64], pinned: NDArray[np.int64], products: list[tuple[Ids, int]]) -> None:
-        self.pins: dict[int, list[int]] = {}
-        self._of = of
-        self._parent = list(range(len(pinned)))
-        self._one: list[bool] = (pinned >= 0).tolist()
-        self._products = [(triple, barrier) for triples, barrier in products for triple in triples.T.tolist()]
-        self._open = dict.fromkeys(range(len(self._products)))
-        self._queue = deque(self._open)
-        self._watchers: dict[int, list[int]] = {}
-        for index, (triple, _) in enumerate(self._products):
-            for group in {*of[triple].tolist()}:
-                self._watchers.setdefault(group, []).append(index)
 
-    def solve(self) -> NDArray[np.int64]:
-        """The group of every slot, shape `(slots,)`. In products that nothing else decides, b is pinned."""
-        self._follow()
-        for index in list(self._open):
-            self._pin(index, 2)
-        self._follow()
-        roots = np.asarray([self._root(group) for group in range(len(self._parent))], np.int64)
-        return np.unique(roots, return_inverse=True)[1][self._of].astype(np.int64)
+def _eliminated(
+    relations: list[Relation], of: NDArray[np.int64], pinned: NDArray[np.int64]
+) -> tuple[System, dict[int, set[int]]]:
+    """The system of groups, and the groups that turn out to be 0, by the barrier that is the reason."""
+    system, zero = System(), dict[int, set[int]]()
+    system.rows.update((group, {}) for group in np.flatnonzero(pinned >= 0).tolist())
+    for relation in relations:
+        for column in of[relation.slots].T.tolist():
+            equation: dict[int, Number] = {}
+            for group, factor in zip(column, relation.factors, strict=True):
+                equation[group] = equation.get(group, 0) + factor
+            row = system.reduced(equation)
+            demands = [row] if len(row) <= _MOST_TERMS else [{unknown: 1} for unknown in row]
+            for demand in demands:
+                gone = system.demand(demand)
+                if gone:
+                    zero.setdefault(relation.barrier, set()).update(gone)
+    return system, zero
 
-    def _follow(self) -> None:
-        while self._queue:
-            index = self._queue.popleft()
-            if index in self._open:
-                self._decide(index)
 
-    def _decide(self, index: int) -> None:
-        c, a, b = (self._root(int(self._of[slot])) for slot in self._products[index][0])
-        if self._one[a] or self._one[b]:
-            del self._open[index]
-            if self._one[a]:
-                self._unite(c, b)
-            if self._one[b]:
-                self._unite(self._root(c), self._root(a))
-            return
-        # c = a implies b = 1, and c = b implies a = 1. In squares and in products that must be 1, both factors are 1.
-        if b in {a, c}:
-            self._pin(index, 1)
-        if c == a or self._one[c]:
-            self._pin(index, 2)
+def _labels(system: System, count: int) -> tuple[NDArray[np.int64], dict[int, dict[int, Number]]]:
+    """One group to stand for those that are the same combination, shape `(groups,)`; and the combination of each.
 
-    def _pin(self, index: int, factor: int) -> None:
-        triple, barrier = self._products[index]
-        self.pins.setdefault(barrier, []).append(triple[factor])
-        group = self._root(int(self._of[triple[factor]]))
-        if not self._one[group]:
-            self._one[group] = True
-            self._queue.extend(self._watchers.get(group, ()))
+    Groups that are pinned stand for themselves, each with its own reason.
+    """
+    label, rows = np.arange(count), dict[int, dict[int, Number]]()
+    same: dict[tuple[tuple[int, Number], ...], int] = {}
+    for group, row in system.rows.items():
+        if len(row) == 1 and next(iter(row.values())) == 1:
+            label[group] = next(iter(row))
+        elif row:
+            label[group] = same.setdefault(tuple(sorted(row.items())), group)
+            rows[int(label[group])] = row
+    return label, rows
 
-    def _unite(self, a: int, b: int) -> None:
-        a, b = sorted((self._root(a), self._root(b)), key=lambda group: len(self._watchers.get(group, ())))
-        if a == b:
-            return
-        few, many = self._watchers.pop(a, []), self._watchers.setdefault(b, [])
-        self._queue.extend(few)
-        if self._one[a] and not self._one[b]:
-            self._queue.extend(many)
-        self._one[b] |= self._one[a]
-        self._parent[a] = b
-        many.extend(few)
 
-    def _root(self, group: int) -> int:
-        while self._parent[group] != group:
-            self._parent[group] = self._parent[self._parent[group]]
-            group = self._parent[group]
-        return group
+def _basis(
+    rows: dict[int, dict[int, Number]], names: NDArray[np.int64], pinned: NDArray[np.int64]
+) -> tuple[csr_array, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """The matrix B for groups that rows know as `names`, `(groups,)`, and the group of each unknown with its multiple.
+
+    A group without a row is an unknown, times the common denominator of all that depends on it.
+    """
+    known = np.isin(names, np.fromiter(rows, np.int64, len(rows)))
+    own = np.flatnonzero((pinned < 0) & ~known)
+    column = dict(zip(names[own].tolist(), range(len(own)), strict=True)) if rows else {}
+    multiples = np.ones(len(own), np.int64)
+    for row in rows.values():
+        for unknown, factor in row.items():
+            place = column[unknown]
+            multiples[place] = math.lcm(int(multiples[place]), Fraction(factor).denominator)
+    entries = [
+        (index, column[unknown], int(factor * int(multiples[column[unknown]])))
+        for index, group in zip(np.flatnonzero(known).tolist(), names[known].tolist(), strict=True)
+        for unknown, factor in rows[group].items()
+    ]
+    of_rows = np.asarray(entries, np.int64).reshape(-1, 3)
+    index, unknowns, factors = np.concatenate([np.stack([own, np.arange(len(own)), multiples], axis=1), of_rows]).T
+    basis = csr_array((factors, (index, unknowns)), shape=(len(names), len(own)))
+    return basis, (own, multiples)
 
 
 def _components(count: int, ties: list[Ids]) -> NDArray[np.int64]:

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
 
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.graph import Graph, Node, Reader
-from onnxnorm.scaling.slots import ZERO, Barrier, Edit, Ids, Slots, at_rank
+from onnxnorm.scaling.levels import Level
+from onnxnorm.scaling.slots import ZERO, Barrier, Edit, Ids, Slots, Term, at_rank
+from onnxnorm.scaling.stored import Origins
 
 __all__ = ["LAWS", "Law", "Operand", "Outcome", "Refusal", "Role", "Visit", "law", "refuses"]
 
@@ -69,6 +72,8 @@ class Visit:
         graph: the graph that it is in.
         operands: its inputs; None for an optional one that is left out.
         slots: all slots of the walk, for making new ones.
+        origins: where computed constants come from.
+        level: how much of the graph may change.
         scaleless: why outputs for which the law returns no slots keep scale 1.
     """
 
@@ -76,9 +81,11 @@ class Visit:
     graph: Graph = field(repr=False)
     operands: tuple[Operand | None, ...]
     slots: Slots = field(repr=False)
+    origins: Origins = field(repr=False)
+    level: Level = "constants"
     ties: list[tuple[Ids, Ids]] = field(default_factory=list)
     pins: list[tuple[Ids, str, str]] = field(default_factory=list)
-    products: list[tuple[Ids, Ids, Ids, str]] = field(default_factory=list)
+    relations: list[tuple[Sequence[Term], str]] = field(default_factory=list)
     edits: list[Edit] = field(default_factory=list)
     scaleless: str = "it counts or points at elements, so it has no scale"
 
@@ -128,9 +135,21 @@ class Visit:
         self.scaleless = reason
         return ()
 
-    def relate(self, c: Ids, a: Ids, b: Ids, reason: str) -> None:
-        """Demand `scale[c] = scale[a] * scale[b]`; the three broadcast against each other."""
-        self.products.append((c, a, b, reason))
+    def relate(self, terms: Sequence[Term], reason: str) -> None:
+        """Demand that the product of `scale ** factor` over all terms `(factor, slots)`, which broadcast, is 1."""
+        self.relations.append((terms, reason))
+
+    def power(self, ids: Ids, factor: int | Fraction, reason: str) -> Ids:
+        """New slots with `scale = scale[ids] ** factor`; none where `ids` are zeros and stay zeros."""
+        out = self.like(ids)
+        self.relate([(-1, out), (factor, ids)], reason)
+        return out
+
+    def like(self, *ids: Ids) -> Ids:
+        """New slots in the shape of these, broadcast; `ZERO` where one of them is."""
+        arrays = np.broadcast_arrays(*ids)
+        zero = np.logical_or.reduce([array == ZERO for array in arrays])
+        return np.where(zero, ZERO, self.fresh(*zero.shape))
 
     def edit(
         self, operand: Operand, times: Ids | None = None, over: Ids | None = None, *, bounds: bool = False
@@ -140,6 +159,28 @@ class Visit:
         assert constant is not None, operand.name
         if constant.size > 1 or constant.nonzero().any():
             self.edits.append(Edit(constant, Reader(self.node.index, operand.position), times, over, bounds))
+
+    def editable(self, operand: Operand) -> bool:
+        """Whether the values of a constant operand may be changed."""
+        constant = operand.constant
+        return constant is not None and not constant.by_shape and self.origins.editable(constant)
+
+    def number(self, name: str, default: float) -> Operand | None:
+        """An attribute that is a number, as a constant operand; None where attributes may not be changed."""
+        if self.level == "constants":
+            return None
+        value = np.float32(self.node.attribute(name, default))
+        title = f"{self.node.outputs[0]}:{name}"
+        constant = Constant(
+            title, (), np.dtype(np.float32), "attribute", self.node.index, read=lambda: np.asarray(value)
+        )
+        return Operand(title, -1, np.empty(0, np.int64), (), constant)
+
+    def keep_rest(self, start: int) -> None:
+        """Declare that the node needs its constants from position `start` on unchanged."""
+        for operand in self.operands[start:]:
+            if operand is not None:
+                self.keep(operand)
 
     def keep(self, operand: Operand) -> None:
         """Declare that the node needs a constant unchanged, so that it is cloned if another reader needs it scaled."""
@@ -178,6 +219,10 @@ class Visit:
             if axis not in axes:
                 ids = self.merge(ids, axis)
         return ids
+
+    def one(self, operand: Operand) -> Ids:
+        """Tie all slots of a value; the one slot that is left, shape `(1,)`."""
+        return self.merge_but(self.solid(operand.ids), []).reshape(-1)[:1]
 
     def along(self, operand: Operand, axis: int, size: int, rank: int | None = None) -> Ids:
         """Slots of a value along one axis, shape `(size,)`; along all other axes they are tied."""

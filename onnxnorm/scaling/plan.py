@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.scaling.filters import Layer
+from onnxnorm.scaling.freedom import shared_groups
 from onnxnorm.scaling.slots import distinct
 from onnxnorm.scaling.walk import Trace
 
@@ -110,10 +111,9 @@ def make_plan(trace: Trace, layers: Sequence[Layer], dead: int = 0) -> Plan:
 
 
 def tied_filters(trace: Trace, layers: Sequence[Layer]) -> list[NDArray[np.bool_]]:
-    """Per layer, which filters share a scale with another filter and are not pinned; arrays of shape `(channels,)`."""
-    of = [trace.groups.of[layer.slots] for layer in layers]
-    members = np.bincount(np.concatenate(of), minlength=trace.groups.count) if of else np.zeros(0, np.int64)
-    return [(members[groups] > 1) & (trace.groups.pinned[groups] < 0) for groups in of]
+    """Per layer, which filters share a scale with other filters, or depend on theirs; arrays of shape `(channels,)`."""
+    tied = shared_groups(trace, layers)[trace.groups.of]
+    return [tied[layer.slots] for layer in layers]
 
 
 def _layer(trace: Trace, layer: Layer, tied: NDArray[np.bool_]) -> PlannedLayer:

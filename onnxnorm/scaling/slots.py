@@ -6,7 +6,9 @@ for every input (padding). Zero agrees with any scale, so ties and pins ignore i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import TypeVar
 
 import numpy as np
@@ -16,9 +18,10 @@ from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.graph import Reader
 
-__all__ = ["ZERO", "Barrier", "Edit", "Ids", "Slots", "at_rank", "distinct", "squeezed"]
+__all__ = ["ZERO", "Barrier", "Edit", "Ids", "Relation", "Slots", "Term", "at_rank", "distinct", "squeezed"]
 
 Ids = NDArray[np.int64]
+Term = tuple[int | Fraction, Ids]
 Number = TypeVar("Number", bound=np.generic)
 
 ZERO = 0
@@ -60,6 +63,21 @@ class Edit:
         return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
 
 
+@dataclass(frozen=True)
+class Relation:
+    """The product of powers of scales that is 1: `sum over k of factors[k] * log(scale[slots[k, i]]) = 0` for every i.
+
+    Attributes:
+        slots: shape `(terms, n)`.
+        factors: one number per term.
+        barrier: index of the barrier that applies to slots that are pinned because of this.
+    """
+
+    slots: Ids
+    factors: tuple[int | Fraction, ...]
+    barrier: int
+
+
 @dataclass
 class Slots:
     """All slots of a walk and the constraints between them. Slots and constraints are only added, never removed.
@@ -68,15 +86,14 @@ class Slots:
         count: number of slots, `ZERO` included.
         ties: pairs of slots that share a scale, arrays of shape `(2, n)`.
         pins: slots that keep scale 1, arrays of shape `(n,)`, each with the index of its barrier.
-        products: triples `(c, a, b)` of slots with `scale[c] = scale[a] * scale[b]`, arrays of shape `(3, n)`, each
-            with the index of the barrier that applies if b is pinned because nothing else decides.
-        barriers: the barriers that pins and products refer to.
+        relations: between the scales of products, quotients and powers.
+        barriers: the barriers that pins and relations refer to.
     """
 
     count: int = 1
     ties: list[Ids] = field(default_factory=list)
     pins: list[tuple[Ids, int]] = field(default_factory=list)
-    products: list[tuple[Ids, int]] = field(default_factory=list)
+    relations: list[Relation] = field(default_factory=list)
     barriers: list[Barrier] = field(default_factory=list)
 
     def fresh(self, *shape: int) -> Ids:
@@ -106,12 +123,15 @@ class Slots:
             self.pins.append((pinned, len(self.barriers)))
             self.barriers.append(barrier)
 
-    def relate(self, c: Ids, a: Ids, b: Ids, barrier: Barrier) -> None:
-        """Demand `scale[c] = scale[a] * scale[b]`; `barrier` is the reason if b, or a square, has to be pinned."""
-        triple = np.stack([ids.reshape(-1) for ids in np.broadcast_arrays(c, a, b)])
-        triple = np.unique(triple[:, (triple != ZERO).all(axis=0)], axis=1)
-        if triple.size:
-            self.products.append((triple, len(self.barriers)))
+    def relate(self, terms: Sequence[Term], barrier: Barrier) -> None:
+        """Demand that the product of `scale ** factor` over all terms `(factor, slots)` is 1, wherever elements meet.
+
+        `barrier` is the reason if slots must keep scale 1 because of this. Elements that are zero demand nothing.
+        """
+        columns = np.stack([ids.reshape(-1) for ids in np.broadcast_arrays(*(ids for _, ids in terms))])
+        columns = np.unique(columns[:, (columns != ZERO).all(axis=0)], axis=1)
+        if columns.size:
+            self.relations.append(Relation(columns, tuple(factor for factor, _ in terms), len(self.barriers)))
             self.barriers.append(barrier)
 
 

@@ -24,7 +24,7 @@ from onnxnorm.model.graph import Graph, Node, Reader
 from onnxnorm.model.tensors import is_float
 from onnxnorm.scaling.slots import Edit, Ids, at_rank, squeezed
 
-__all__ = ["Tie", "stored_edit"]
+__all__ = ["Origins", "Tie"]
 
 Tie = tuple[Ids, Ids]
 Move = Callable[[Ids], Ids]
@@ -33,30 +33,39 @@ _IN_PLACE = frozenset({"Identity", "Cast", "CastLike", "Neg"})
 _RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
-def stored_edit(edit: Edit, graph: Graph, by_index: dict[int, Node], private: Set[str]) -> tuple[Edit, list[Tie]]:
-    """Follow an edit back to a constant that is stored in the file.
+class Origins:
+    """Finds the stored constants that the computed constants of one graph come from."""
 
-    Args:
-        edit: an edit of any constant.
-        graph: the graph.
-        by_index: its nodes by their index.
-        private: names of values that one node reads, once, and nothing else.
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes = {node.index: node for node in graph.nodes}
+        once = {name for name, readers in graph.readers.items() if len(readers) == 1}
+        captured = {name for node in graph.nodes for name in node.captured()}
+        self.private = once - captured - set(graph.outputs)
 
-    Returns:
-        The edit of the stored constant, and slots that must share a scale for that. The edit itself if there is no way
-        back.
-    """
-    ties: list[Tie] = []
-    followed = edit
-    while followed.constant.home == "computed":
-        step = _step_back(followed, graph, by_index, private)
-        if step is None:
+    def editable(self, constant: Constant) -> bool:
+        """Whether a constant is stored, and may be changed, or comes from one that may."""
+        edit = Edit(constant, Reader(-1, -1))
+        return not self.stored_edit(edit)[0].constant.fixed
+
+    def stored_edit(self, edit: Edit) -> tuple[Edit, list[Tie]]:
+        """Follow an edit of any constant back to a constant that is stored in the file.
+
+        Returns:
+            The edit of the stored constant, and slots that must share a scale for that. The edit itself if there is no
+            way back.
+        """
+        ties: list[Tie] = []
+        followed = edit
+        while followed.constant.home == "computed":
+            step = _step_back(followed, self.graph, self.nodes, self.private)
+            if step is None:
+                return edit, []
+            followed, more = step
+            ties += more
+        if followed is edit or followed.constant.fixed:
             return edit, []
-        followed, more = step
-        ties += more
-    if followed is edit or followed.constant.fixed:
-        return edit, []
-    return replace(followed, demanded=edit), ties
+        return replace(followed, demanded=edit), ties
 
 
 def _step_back(edit: Edit, graph: Graph, by_index: dict[int, Node], private: Set[str]) -> tuple[Edit, list[Tie]] | None:

@@ -1,12 +1,12 @@
 """The walk: from a graph to slots for every value, edits for constants, and the groups.
 
 Nodes are visited once, in order. Constants are not visited; a law meets them as operands. A constant that is also read
-by a node whose law does not edit it must keep its values, so after the walk all slots that it depends on are pinned.
+by a node whose law does not edit it must keep its values there, which an edit that changes nothing states.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,9 +19,10 @@ from onnxnorm.model.graph import Graph, Node, Reader
 from onnxnorm.model.shapes import check_legal
 from onnxnorm.scaling.groups import Groups, solve
 from onnxnorm.scaling.laws import LAWS, Operand, Outcome, Refusal, Visit, barrier_at
+from onnxnorm.scaling.levels import Level
 from onnxnorm.scaling.operators import load_all
 from onnxnorm.scaling.slots import Barrier, Edit, Ids, Slots, at_rank, squeezed
-from onnxnorm.scaling.stored import stored_edit
+from onnxnorm.scaling.stored import Origins
 
 __all__ = ["Outputs", "Trace", "trace"]
 
@@ -51,32 +52,34 @@ class Trace:
     groups: Groups = field(repr=False)
 
 
-def trace(graph: Graph, outputs: Outputs = "keep") -> Trace:
+def trace(graph: Graph, outputs: Outputs = "keep", level: Level = "constants") -> Trace:
     """Walk a graph.
 
     Args:
         graph: the graph, with concrete shapes.
         outputs: "keep" pins graph outputs to scale 1; "scale" lets them be scaled like other values.
+        level: how much of the graph may change.
 
     Raises:
         ModelError: if a node is not legal ONNX.
     """
     load_all()
     try:
-        return _Walk(graph).run(outputs)
+        return Walk(graph, level).run(outputs)
     except MemoryError as error:
         raise ModelError(
             "the graph's shapes need more memory than there is; check them, else use a larger machine"
         ) from error
 
 
-class _Walk:
-    def __init__(self, graph: Graph) -> None:
+class Walk:
+    """One walk over a graph. `openings` walks the same way, with the edges open."""
+
+    def __init__(self, graph: Graph, level: Level) -> None:
         self.graph = graph
-        self.by_index = {node.index: node for node in graph.nodes}
-        self.captured = {name for node in graph.nodes for name in node.captured()}
-        once = {name for name, readers in graph.readers.items() if len(readers) == 1}
-        self.private = once - self.captured - set(graph.outputs)
+        self.level = level
+        self.origins = Origins(graph)
+        self.by_index = self.origins.nodes
         self.slots = Slots()
         self.ids: dict[str, Ids] = {}
         self.edits: list[Edit] = []
@@ -104,7 +107,7 @@ class _Walk:
         if all(name in self.graph.constants for name in node.outputs if name):
             return
         operands = tuple(self._operand(node, position, name) for position, name in enumerate(node.inputs))
-        visit = Visit(node, self.graph, operands, self.slots)
+        visit = Visit(node, self.graph, operands, self.slots, self.origins, self.level)
         entry = LAWS.get(node.op)
         if node.captured():
             outcome: Outcome = Refusal("it runs a subgraph, and scales are not followed into it")
@@ -147,10 +150,10 @@ class _Walk:
             self.slots.tie(a, b)
         for ids, name, reason in visit.pins:
             self.slots.pin(ids, barrier_at(visit.node, name, reason))
-        for c, a, b, reason in visit.products:
-            self.slots.relate(c, a, b, barrier_at(visit.node, visit.node.outputs[0], reason))
+        for terms, reason in visit.relations:
+            self.slots.relate(terms, barrier_at(visit.node, visit.node.outputs[0], reason))
         for demanded in visit.edits:
-            edit, ties = stored_edit(demanded, self.graph, self.by_index, self.private)
+            edit, ties = self.origins.stored_edit(demanded)
             for a, b in ties:
                 self.slots.tie(a, b)
             if edit.constant.fixed:
@@ -195,21 +198,19 @@ class _Walk:
         self.ids[name] = ids
 
     def _keep_shared_constants(self) -> None:
+        """Other readers of a constant that is edited read it unchanged: whoever needs it scaled reads a copy."""
         touched = {(edit.constant.name, edit.reader) for edit in self.edits}
-        names = dict.fromkeys(edit.constant.name for edit in self.edits)
-        others = {name: self._untouched_reader(name, touched) for name in names}
-        for edit in self.edits:
-            name = edit.constant.name
-            other = others[name]
-            if other is not None:
-                self._pin_edit(edit, f"constant {name!r} is also read by {other.op} node {other.label!r}")
-            elif name in self.captured:
-                self._pin_edit(edit, f"constant {name!r} is also read by a subgraph")
+        edited = {edit.constant.name: edit.constant for edit in self.edits}
+        unchanged = [Edit(edited[name], Reader(node.index, -1)) for name, node in self._captured() if name in edited]
+        for name, constant in edited.items():
+            for reader in self.graph.readers.get(name, ()):
+                reads_values = self.by_index[reader.node].op not in _READS_NO_VALUES
+                if reads_values and (name, reader) not in touched:
+                    self.edits.append(Edit(constant, reader))
+        self.edits[:0] = unchanged  # the first reader of a constant reads it under its name
 
-    def _untouched_reader(self, name: str, touched: Set[tuple[str, Reader]]) -> Node | None:
-        """The first node that reads the values of a constant and does not edit it."""
-        for reader in self.graph.readers.get(name, ()):
-            node = self.by_index[reader.node]
-            if (name, reader) not in touched and node.op not in _READS_NO_VALUES:
-                return node
-        return None
+    def _captured(self) -> Iterator[tuple[str, Node]]:
+        """Names that subgraphs read, and the nodes that run these."""
+        for node in self.graph.nodes:
+            for name in sorted(node.captured()):
+                yield name, node

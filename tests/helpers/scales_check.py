@@ -63,9 +63,8 @@ def traced(
 def random_scales(found: Trace, seed: int, *, power_of_two: bool = True) -> NDArray[np.float64]:
     """A scale per slot: random for free groups, 1 for pinned ones."""
     generator = np.random.default_rng(seed)
-    exponents = generator.uniform(-4, 4, found.groups.count)
-    of_group = np.exp2(np.rint(exponents) if power_of_two else exponents)
-    of_group[found.groups.pinned >= 0] = 1.0
+    exponents = generator.uniform(-4, 4, found.groups.basis.shape[1])
+    of_group = np.exp2(found.groups.at(np.rint(exponents) if power_of_two else exponents))
     of_slot: NDArray[np.float64] = of_group[found.groups.of]
     of_slot[0] = 1.0
     return of_slot

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
+from scipy.sparse import csr_array
 
 from onnxnorm.calibration.calibrate import calibrate_model
 from onnxnorm.calibration.options import CalibrationOptions
@@ -88,11 +89,19 @@ def test_settled_logarithms_satisfy_all_constraints_and_only_move_towards_zero(d
     rows = data.draw(st.lists(st.tuples(group, group, st.floats(0, 10)), min_size=1, max_size=12))
     known = tightest(*(np.array(column) for column in zip(*rows, strict=True)))
     settled = logs.copy()
-    settle(settled, known, 1e-9)
+    settle(csr_array(np.eye(count, dtype=np.int64)), settled, known, 1e-9)
     a, b = known[:2].astype(int)
     assert (settled[a] - settled[b] <= known[2] + 1e-9).all()
     assert (np.abs(settled) <= np.abs(logs)).all()
     assert (settled * logs >= 0).all()
+
+
+def test_settling_moves_what_depends_on_several_unknowns() -> None:
+    """x2 = 2 x0 + x1 must be at most 5, x0 - x1 at most 1; whole numbers stay whole."""
+    basis = csr_array(np.array([[1, 0, 0], [0, 1, 0], [2, 1, 0], [0, 0, 1]]))
+    unknowns = np.array([3, 1, 0])
+    settle(basis, unknowns, np.array([[2, 0], [3, 1], [5, 1]]))
+    assert unknowns.tolist() == [2, 1, 0]
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ml_dtypes.bfloat16])

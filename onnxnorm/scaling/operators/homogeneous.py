@@ -1,7 +1,8 @@
 """Operators that are positively homogeneous element by element: `f(s * x) = s * f(x)` for s > 0. Nothing changes.
 
 The values decide, not the operator alone. Clip is one of them if its bounds are 0 and infinity; other bounds must be
-scaled too, and since one bound holds for all channels, these must share one scale.
+scaled too, and since one bound holds for all channels, these must share one scale. The same holds for numbers that
+other operators have as attributes.
 
 Input and output have the same shape, of any rank. Bounds of a Clip have shape `()`; the slope of a PRelu broadcasts
 against the input.
@@ -39,9 +40,57 @@ def prelu(visit: Visit) -> Outcome:
 
 @law("ThresholdedRelu", role="nonlinearity")
 def thresholded_relu(visit: Visit) -> Outcome:
-    """Scales pass if the threshold is 0. Others are refused, since a rewrite does not change attributes."""
+    """Scales pass if the threshold is 0. Another one follows one scale of all channels, where attributes may change."""
     alpha = visit.node.attribute("alpha", 1.0)
-    return visit.first().ids if alpha == 0 else Refusal(f"its threshold {alpha:g} is not 0")
+    if alpha == 0:
+        return visit.first().ids
+    return _follows(visit, {"alpha": 1.0}, f"its threshold {alpha:g} is not 0, and an attribute")
+
+
+@law("Shrink", role="nonlinearity")
+def shrink(visit: Visit) -> Outcome:
+    """lambd and bias follow one scale of all channels, where attributes may change."""
+    return _follows(visit, {"lambd": 0.5, "bias": 0.0}, "it shrinks by lambd and bias, which are attributes")
+
+
+@law("Celu", role="nonlinearity")
+def celu(visit: Visit) -> Outcome:
+    """`max(0, x) + min(0, alpha * (exp(x / alpha) - 1))`: alpha follows one scale, where attributes may change."""
+    return _follows(visit, {"alpha": 1.0}, "it bends at alpha, which is an attribute")
+
+
+@law("Swish", role="nonlinearity")
+def swish(visit: Visit) -> Outcome:
+    """`x * sigmoid(alpha * x)`: alpha follows the inverse of one scale, where attributes may change."""
+    alpha = visit.number("alpha", 1.0)
+    if alpha is None:
+        return Refusal("it is not positively homogeneous, since alpha is an attribute")
+    one = visit.one(visit.first())
+    visit.edit(alpha, over=one)
+    return one
+
+
+@law("HardSigmoid", role="nonlinearity")
+def hard_sigmoid(visit: Visit) -> Outcome:
+    """`max(0, min(1, alpha * x + beta))`: alpha follows the inverse of one scale; the output has none."""
+    alpha = visit.number("alpha", 0.2)
+    if alpha is None:
+        return Refusal("it is not positively homogeneous, since alpha is an attribute")
+    visit.edit(alpha, over=visit.one(visit.first()))
+    return visit.unscaled("it lies between 0 and 1")
+
+
+def _follows(visit: Visit, defaults: dict[str, float], reason: str) -> Outcome:
+    """One scale for all channels passes, and attributes follow it. Refused where attributes may not change."""
+    one: Ids | None = None
+    for name, default in defaults.items():
+        number = visit.number(name, default)
+        if number is None:
+            return Refusal(reason)
+        one = visit.one(visit.first()) if one is None else one
+        visit.edit(number, times=one)
+    assert one is not None
+    return one
 
 
 @law("Cast", "CastLike", role="transparent")
@@ -64,10 +113,7 @@ def clip(visit: Visit) -> Outcome:
     """Scales pass if the bounds are 0 or infinite. For other bounds all channels are tied, and the bounds scaled."""
     source = visit.first()
     if visit.node.opset < 11:
-        bounds = [visit.node.attribute(name, default) for name, default in (("min", -np.inf), ("max", np.inf))]
-        if all(_inert(np.asarray(bound, np.float32)) for bound in bounds):
-            return source.ids
-        return Refusal("its bounds are attributes, which a rewrite leaves alone")
+        return _clipped_by_attributes(visit, source)
     given = [operand for operand in (visit.operand(1), visit.operand(2)) if operand is not None]
     if any(operand.constant is None for operand in given):
         return Refusal("its bounds are not constants")
@@ -75,6 +121,17 @@ def clip(visit: Visit) -> Outcome:
     if not bounding:
         return source.ids
     return _clipped(visit, visit.solid(source.ids), bounding)
+
+
+def _clipped_by_attributes(visit: Visit, source: Operand) -> Outcome:
+    bounds = {name: visit.node.attribute(name, None) for name in ("min", "max")}
+    bounding = [name for name, bound in bounds.items() if bound is not None and not _inert(np.asarray(bound, "f4"))]
+    if not bounding:
+        return source.ids
+    if visit.level == "constants":
+        return Refusal("its bounds are attributes")
+    numbers = [visit.number(name, 0.0) for name in bounding]
+    return _clipped(visit, visit.solid(source.ids), [number for number in numbers if number is not None])
 
 
 def _clipped(visit: Visit, ids: Ids, bounding: list[Operand]) -> Ids:

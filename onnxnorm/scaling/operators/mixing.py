@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
+from onnxnorm.scaling.operators.products import contracted
 from onnxnorm.scaling.slots import Ids, at_rank
 
 _NOT_CONSTANT = "its weight is not a constant"
@@ -87,8 +88,11 @@ def gemm(visit: Visit) -> Outcome:
     elif a.constant is not None:
         out = _multiplied(visit, b, inner_b, a, inner_a)
         ids = out if isinstance(out, Refusal) else out.reshape(-1, 1)
+    elif a.shape is None or b.shape is None:
+        return Refusal("the shapes of what it multiplies are not known")
     else:
-        return Refusal("it multiplies two activations")
+        left, right = (at_rank(a.ids, 2), at_rank(b.ids, 2))
+        ids = contracted(visit, left if inner_a else left.T, right.T if inner_b else right)
     return ids if isinstance(ids, Refusal) else _biased(visit, visit.operand(2), ids) or ids
 
 
@@ -103,8 +107,8 @@ def matmul(visit: Visit) -> Outcome:
     if a.constant is not None and len(a.constant.shape) >= 2 and b.shape is not None and b.rank >= 2:
         out = _multiplied(visit, b, b.rank - 2, a, len(a.constant.shape) - 1)
         return out if isinstance(out, Refusal) else out.reshape(-1, 1)
-    if a.constant is None and b.constant is None:
-        return Refusal("it multiplies two activations")
+    if a.constant is None and b.constant is None and a.rank >= 2 and b.rank >= 2 and None not in (a.shape, b.shape):
+        return contracted(visit, at_rank(a.ids, a.rank), at_rank(b.ids, b.rank))
     return Refusal("it multiplies by a vector, so its output has no channels")
 
 

@@ -5,9 +5,14 @@ The variance is left unchanged, since an epsilon is added to it, which would hav
 
     scale' = scale * s_out / s_in        mean' = mean * s_in        B' = B * s_out
 
-The others divide by a statistic of their own input and an epsilon: the input must keep scale 1, the output is free::
+The others divide by a statistic of their own input and an epsilon; the output is free::
 
     scale' = scale * s_out        B' = B * s_out
+
+Their input keeps scale 1, unless attributes may change. Then it may have one scale for all its channels, since one
+epsilon is added for all of them, and `norm(s x; s^2 epsilon) = norm(x; epsilon)`::
+
+    epsilon' = epsilon * s_in ^ 2
 
 Input and output have the same shape, `(N, C, *spatial)`; that of Layer-, RMS- and LpNormalization may be any.
 
@@ -19,7 +24,8 @@ from __future__ import annotations
 from onnxnorm.scaling.laws import Outcome, Refusal, Visit, law
 from onnxnorm.scaling.slots import Ids
 
-_OWN_INPUT = "it divides by a statistic of its input with an epsilon, so the input keeps its scale"
+_OWN_INPUT = "it divides by a statistic of its input with an epsilon, which is an attribute, so the input keeps its scale"
+_SQUARED = "an epsilon of 1e-5 or so is added to its square"
 
 
 @law("BatchNormalization", role="transparent")
@@ -29,6 +35,9 @@ def batch_normalization(visit: Visit) -> Outcome:
     if len(parameters) != 4:
         return Refusal("its parameters are not constants")
     training = visit.node.attribute("training_mode", 0) or any(visit.node.outputs[1:])
+    if training and not any(visit.node.outputs[1:]) and visit.level != "constants":
+        visit.keep_rest(3)
+        return _normalized(visit, per_channel=True)
     if training or not visit.node.attribute("spatial", 1):
         return Refusal("it normalizes by the batch or per position, not by constants per channel")
     scale, shift, mean, variance = parameters
@@ -50,7 +59,7 @@ def batch_normalization(visit: Visit) -> Outcome:
 
 @law("InstanceNormalization", role="transparent")
 def instance_normalization(visit: Visit) -> Outcome:
-    """The input keeps scale 1. Output scales are free, by scale and B of shape `(C,)`."""
+    """The input keeps scale 1, or has one scale by epsilon. Output scales are free, by scale and B, `(C,)`."""
     return _normalized(visit, per_channel=True)
 
 
@@ -62,7 +71,7 @@ def group_normalization(visit: Visit) -> Outcome:
 
 @law("LayerNormalization", "RMSNormalization", role="transparent")
 def layer_normalization(visit: Visit) -> Outcome:
-    """The input keeps scale 1. Output scales are free, by scale and B, which have the shape of the last axes."""
+    """As InstanceNormalization, with a scale and B that have the shape of the last axes."""
     return _normalized(visit, per_channel=False)
 
 
@@ -76,6 +85,17 @@ def lp_normalization(visit: Visit) -> Outcome:
     return visit.unscaled("it does not depend on the scale of its input")
 
 
+@law("LRN", role="transparent")
+def local_response(visit: Visit) -> Outcome:
+    """`x / (bias + alpha / size * sum of squares) ^ beta`: one scale passes if alpha may follow it."""
+    alpha = visit.number("alpha", 1e-4)
+    if alpha is None:
+        return Refusal("it compares squares of its input with a bias, by alpha, which is an attribute")
+    one = visit.one(visit.first())
+    visit.edit(alpha, over=visit.power(one, 2, _SQUARED))
+    return one
+
+
 def _normalized(visit: Visit, *, per_channel: bool) -> Outcome:
     source, scale, shift = visit.first(), visit.operand(1), visit.operand(2)
     parameters = [operand for operand in (scale, shift) if operand is not None]
@@ -84,7 +104,11 @@ def _normalized(visit: Visit, *, per_channel: bool) -> Outcome:
     if source.shape is None:
         return Refusal(_OWN_INPUT)
     assert scale.constant is not None
-    visit.pin(source, _OWN_INPUT)
+    epsilon = None if any(visit.node.outputs[1:]) else visit.number("epsilon", 1e-5)
+    if epsilon is None:
+        visit.pin(source, _OWN_INPUT)
+    else:
+        visit.edit(epsilon, times=visit.power(visit.one(source), 2, _SQUARED))
     out = visit.fresh(*scale.constant.shape)
     for operand in parameters:
         assert operand.constant is not None

@@ -14,6 +14,17 @@ from onnxnorm.scaling.slots import Ids
 @law("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
 def reduce(visit: Visit) -> Outcome:
     """Scales are tied along the reduced axes: over channels all share one scale, over spatial axes scales pass."""
+    return _reduced(visit)
+
+
+@law("ReduceSumSquare")
+def reduce_squares(visit: Visit) -> Outcome:
+    """As for other sums, with the square of the scale."""
+    outcome = _reduced(visit)
+    return outcome if isinstance(outcome, Refusal) else visit.power(outcome, 2, "it squares its input")
+
+
+def _reduced(visit: Visit) -> Ids | Refusal:
     source = visit.first()
     if source.uniform:
         return source.ids.reshape(())

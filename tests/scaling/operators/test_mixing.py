@@ -152,9 +152,12 @@ def test_gemm_with_an_activation_for_c_ties_it() -> None:
     np.testing.assert_array_equal(checked.of_slot[checked.trace.ids["a2"]], checked.of_slot[checked.trace.ids["b"]])
 
 
-def test_gemm_of_two_activations_pins() -> None:
+def test_gemm_of_two_activations() -> None:
     body = "t = Transpose(a2) \n b = Gemm(a, t)"
-    refused(between(body, (3, 3), branches=2), "it multiplies two activations", whole=True)
+    checked = holds(between(body, (3, 3), branches=2), whole=True)
+    scale = checked.of_slot[checked.trace.ids["a"]] * checked.of_slot[checked.trace.ids["a2"]]
+    assert (scale == scale.flat[0]).all()
+    holds(between("b = Gemm<transA=1, transB=1, alpha=0.5>(a, a2, k)", (3, 3), {"k": rand(1, 1)}, branches=2), whole=True)
 
 
 @pytest.mark.parametrize("weight", [(4, 5), (1, 4, 5), (2, 4, 5), (1, 2, 4, 5)], ids=str)
@@ -187,8 +190,8 @@ def test_matmul_by_a_vector_pins(body: str) -> None:
     refused(proto, "it multiplies by a vector", whole=True)
 
 
-def test_matmul_of_two_activations_pins() -> None:
-    refused(between("b = MatMul(a, a2)", (2, 4, 5, 5), branches=2), "it multiplies two activations")
+def test_matmul_of_two_activations() -> None:
+    holds(between("b = MatMul(a, a2)", (2, 4, 5, 5), branches=2), {"a": 4, "a2": 4, "b": 4})
 
 
 def test_matmul_over_space_ties_nothing_but_space() -> None:

@@ -77,11 +77,17 @@ def test_cumsum_along_an_axis_from_the_graph_pins() -> None:
     refused(proto, "its axis or the shape of its input is not known", feed=feed)
 
 
-@pytest.mark.parametrize("op", ["ReduceLogSum", "ReduceLogSumExp", "ReduceProd", "ReduceSumSquare"])
+@pytest.mark.parametrize("op", ["ReduceLogSum", "ReduceLogSumExp", "ReduceProd"])
 def test_barriers(op: str) -> None:
     reason = "logarithm of a sum" if "Log" in op else "it raises its input to a power"
     body = f"r = Abs(a) \n b = {op}<axes=[2,3]>(r)"
     assert refused(between(body, opset=11), reason).pinned("b")
+
+
+def test_sums_of_squares() -> None:
+    checked = holds(between("b = ReduceSumSquare<axes=[2,3]>(a)", opset=11), {"a": 4, "b": 4})
+    assert (checked.of_slot[checked.trace.ids["b"]] == checked.of_slot[checked.trace.ids["a"]] ** 2).all()
+    holds(between("b = ReduceSumSquare<axes=[1]>(a)", opset=11), {"a": 1, "b": 1})
 
 
 @pytest.mark.parametrize("op", ["ArgMax", "ArgMin"])
