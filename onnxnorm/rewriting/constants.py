@@ -21,6 +21,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.graph import all_names
 from onnxnorm.model.mapped_data import MappedData
 from onnxnorm.model.protobuf import RAW_DATA, TensorData
+from onnxnorm.rewriting.attributes import Attribute, set_number
 from onnxnorm.rewriting.factors import Factor, Rounding
 from onnxnorm.scaling import Edit
 from onnxnorm.scaling.slots import at_rank
@@ -83,12 +84,14 @@ class Applied:
         model: the model.
         factors: the factor by which each changed constant, and each clone, was multiplied, by its name.
         clones: the clones that were needed.
+        attributes: the attributes among what changed, by the name of the factor.
         rounding: the errors that rounding made; those of bulky constants are added when they are written.
     """
 
     model: Model
     factors: dict[str, Factor] = field(repr=False)
     clones: tuple[Clone, ...]
+    attributes: dict[str, Attribute]
     rounding: Rounding = field(repr=False)
 
     @property
@@ -112,6 +115,7 @@ def apply_edits(model: Model, edits: Sequence[Edit], of_slot: Floats) -> Applied
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     tensor_data: dict[int, TensorData] = dict(model.tensor_data)
+    attributes: dict[str, Attribute] = {}
     rounding = Rounding()
     factors: dict[str, Factor] = {}
     clones: list[Clone] = []
@@ -128,10 +132,12 @@ def apply_edits(model: Model, edits: Sequence[Edit], of_slot: Floats) -> Applied
                 node = proto.graph.node[edit.reader.node]
                 node.input[edit.reader.input] = clone
                 clones.append(Clone(name, clone, node.name or node.output[0]))
+        if first.changes and same[0].constant.home == "attribute":
+            attributes[name] = Attribute.named(name, proto.graph.node[same[0].constant.index])
         if first.changes:
             put(proto, tensor_data, model, same[0].constant, first, rounding)
             factors[name] = first
-    return Applied(Model(proto, tensor_data, model.path), factors, tuple(clones), rounding)
+    return Applied(Model(proto, tensor_data, model.path), factors, tuple(clones), attributes, rounding)
 
 
 def rows_of(model: Model, constant: Constant) -> Iterator[tuple[int, NDArray[np.generic]]]:
@@ -152,6 +158,10 @@ def put(
     rounding: Rounding,
 ) -> None:
     """Scale a constant where it is stored: in `tensor_data` if it is bulky, otherwise in `proto`."""
+    if constant.home == "attribute":
+        scaled = factor.apply(constant.values(), constant.name, rounding)
+        set_number(proto.graph.node[constant.index], constant.name.rpartition(":")[2], float(scaled))
+        return
     if constant.home == "initializer":
         data = _data_of(model, constant)
         if data is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from onnxnorm.options import FILTERS, Options, option
 from onnxnorm.rewriting.layer_statistics import WITHOUT_IMAGES, statistic_names
 from onnxnorm.scaling.filters import FilterKind
+from onnxnorm.scaling.levels import Level
 from onnxnorm.scaling.walk import Outputs
 from onnxnorm.statistics.measures import measurable, measured
 
@@ -38,6 +39,7 @@ class ScaleOptions(FilterOptions):
         statistic: name of the statistic that is brought to the target; "weights" and "bn" need no images.
         strength: the power to which the statistic is raised; 0.5 goes half the way, in logarithms.
         target: the value to which it is brought.
+        allow: how much of the graph may change.
         power_of_two: whether every scale is rounded to a power of two, so that outputs stay the same bit for bit.
     """
 
@@ -53,6 +55,12 @@ class ScaleOptions(FilterOptions):
     )
     strength: float = option(1.0, "The power that it is raised to; 0.5 goes half the way.", panel=FILTERS, metavar="A")
     target: float = option(1.0, "What it is brought to.", panel=FILTERS, metavar="T")
+    allow: Level = option(
+        "constants",
+        "How much of the graph may change. constants: their values. attributes: numbers in these too (epsilon, alpha). "
+        "nodes: constant multiplications may be added, so that every filter has a scale of its own.",
+        panel=FILTERS,
+    )
     power_of_two: bool = option(
         False, "Round every scale to a power of two: the output stays the same bit for bit.", panel=FILTERS
     )

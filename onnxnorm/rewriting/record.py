@@ -9,6 +9,7 @@
 `scales_digest`        instead of `scales` if the record is long: digest of the sidecar file that holds it
 `filters`              which layers were scaled: `conv` or `all`
 `keep_outputs`         whether graph outputs kept scale 1
+`level`                how much of the graph was allowed to change: `constants`, `attributes` or `nodes`
 `outputs`              scales of graph outputs that were scaled
 `previous`             all these entries of the model before the rewrite, if that was a rewritten one too
 =====================  ================================================================================================
@@ -24,7 +25,7 @@ import base64
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,10 @@ from safetensors.numpy import load, save
 
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
-from onnxnorm.rewriting.constants import Clone
+from onnxnorm.rewriting.attributes import Attribute
+from onnxnorm.rewriting.constants import Applied
 from onnxnorm.rewriting.factors import Factor
+from onnxnorm.rewriting.insertion import NOTHING, Insertion, insertion_from_json, insertion_to_json
 from onnxnorm.rewriting.sidecar import read_sidecar
 
 __all__ = [
@@ -74,15 +77,20 @@ class Record:
     Attributes:
         factors: the factor by which each constant, clones included, was multiplied.
         clones: the constant that each clone is a copy of, by the clone's name.
+        attributes: the attributes among what was multiplied, by the name of the factor.
+        insertion: the nodes and constants that were added.
     """
 
     factors: Mapping[str, Factor] = field(repr=False)
     clones: Mapping[str, str]
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    insertion: Insertion = NOTHING
 
     @classmethod
-    def of(cls, factors: Mapping[str, Factor], clones: Sequence[Clone]) -> Record:
-        """The record of a rewrite with these factors and clones."""
-        return cls(factors, {clone.clone: clone.constant for clone in clones})
+    def of(cls, applied: Applied, insertion: Insertion = NOTHING) -> Record:
+        """The record of a rewrite."""
+        clones = {clone.clone: clone.constant for clone in applied.clones}
+        return cls(applied.factors, clones, applied.attributes, insertion)
 
     def to_bytes(self) -> bytes:
         """The record as the content of a safetensors file."""
@@ -95,8 +103,12 @@ class Record:
         constants = {
             name: {"times": placed(factor.times), "over": placed(factor.over)} for name, factor in self.factors.items()
         }
-        header = json.dumps({"constants": constants, "clones": dict(self.clones)})
-        return save({str(index): np.frombuffer(flat) for flat, index in arrays.items()}, {"onnxnorm": header})
+        header: dict[str, Any] = {"constants": constants, "clones": dict(self.clones)}
+        if self.attributes:
+            header["attributes"] = {name: vars(attribute) for name, attribute in self.attributes.items()}
+        if self.insertion.nodes or self.insertion.constants:
+            header["insertion"] = insertion_to_json(self.insertion)
+        return save({str(index): np.frombuffer(flat) for flat, index in arrays.items()}, {"onnxnorm": json.dumps(header)})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Record:
@@ -116,7 +128,11 @@ class Record:
             }
             clones = {str(clone): str(name) for clone, name in header["clones"].items()}
             check_clones(clones)
-            return cls(factors, clones)
+            attributes = {
+                str(name): Attribute(str(item["output"]), str(item["name"]), bool(item["absent"]))
+                for name, item in header.get("attributes", {}).items()
+            }
+            return cls(factors, clones, attributes, insertion_from_json(header.get("insertion", {})))
         except _DAMAGES as error:
             raise ModelError(f"the record of the scales is damaged ({error}); it cannot be undone") from error
 

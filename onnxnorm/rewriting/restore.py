@@ -21,8 +21,10 @@ from onnxnorm.model.constants import Constant, stored_constants
 from onnxnorm.model.files import Model
 from onnxnorm.model.protobuf import TensorData
 from onnxnorm.model.tensors import unit_in_last_place
+from onnxnorm.rewriting.attributes import Attribute, attribute_constant, set_number
 from onnxnorm.rewriting.constants import put
 from onnxnorm.rewriting.factors import Factor, Rounding
+from onnxnorm.rewriting.insertion import removed
 from onnxnorm.rewriting.record import check_clones, read_entries, read_record, write_entries
 
 __all__ = ["Restored", "restore_model"]
@@ -77,14 +79,20 @@ def restore_model(model: Model, record: Path | None = None) -> Restored:
     for level in records:
         for name, factor in level.factors.items():
             factors[name] = factors[name] * factor if name in factors else factor
-    restored, bound = _scaled_back(model, {name: f for name, f in factors.items() if name not in clones})
+    attributes = {name: attribute for level in records for name, attribute in level.attributes.items()}
+    added = {name for level in records for name in level.insertion.constants}
+    back = {name: factor for name, factor in factors.items() if name not in clones and name not in added}
+    restored, bound = _scaled_back(model, back, attributes)
     proto, tensor_data = _without_clones(restored, clones)
-    write_entries(proto, {})
     original = Model(proto, tensor_data, model.path)
+    for level in records:
+        if level.insertion.nodes or level.insertion.constants:
+            original = removed(original, level.insertion)
+    write_entries(original.proto, {})
     digest = original.digest()
     exact = all(entries.get("power_of_two") == "true" for entries in levels)
     same = digest == levels[-1].get("original")
-    changed = tuple(name for name in factors if name not in clones)
+    changed = tuple(back)
     return Restored(original, tuple(levels), exact, same, digest, 0.0 if exact else bound, changed)
 
 
@@ -99,19 +107,24 @@ def _levels(entries: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
             raise ModelError(f"the metadata 'onnxnorm.previous' is damaged ({error}); it cannot be undone") from error
 
 
-def _scaled_back(model: Model, factors: Mapping[str, Factor]) -> tuple[Model, float]:
-    """The model with constants divided by these factors, and the bound on their relative error."""
+def _scaled_back(
+    model: Model, factors: Mapping[str, Factor], attributes: Mapping[str, Attribute]
+) -> tuple[Model, float]:
+    """The model with constants and attributes divided by these factors, and the bound on their relative error."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     tensor_data: dict[int, TensorData] = dict(model.tensor_data)
     constants = stored_constants(model)
     bound = 0.0
     for name, factor in factors.items():
-        constant = constants.get(name)
+        attribute = attributes.get(name)
+        constant = attribute_constant(proto, attribute) if attribute else constants.get(name)
         if constant is None or not _fits(constant, factor):
             raise ModelError(f"constant {name!r} of the record is not in the model, or has another shape there")
         put(proto, tensor_data, model, constant, factor.inverse, Rounding())
         bound = max(bound, unit_in_last_place(constant.dtype))
+        if attribute and attribute.absent:
+            set_number(proto.graph.node[constant.index], attribute.name, None)
     return Model(proto, tensor_data, model.path), bound
 
 

@@ -16,13 +16,16 @@ from onnxnorm.model.graph import input_specs
 from onnxnorm.model.shapes import read_graph, sample_shapes
 from onnxnorm.rewriting.constants import Clone, ScaledData, apply_edits
 from onnxnorm.rewriting.factors import Rounding
+from onnxnorm.rewriting.insertion import NOTHING, Insertion
 from onnxnorm.rewriting.layer_statistics import measure, needs_images
 from onnxnorm.rewriting.limits import within_range
+from onnxnorm.rewriting.opened import Subject, needed, opened, subject_of
 from onnxnorm.rewriting.options import ScaleOptions
 from onnxnorm.rewriting.power_of_two import powers_of_two
 from onnxnorm.rewriting.record import OUTPUTS_RECORDED, Record, read_entries, record_entries, write_entries
 from onnxnorm.rewriting.scales import Scales, choose_scales
-from onnxnorm.scaling import Plan, Trace, find_layers, make_plan, trace
+from onnxnorm.scaling import Plan, Trace, make_plan
+from onnxnorm.scaling.levels import Level
 from onnxnorm.statistics import Statistics
 from onnxnorm.version import VERSION
 
@@ -49,6 +52,8 @@ class Rewriting:
         record: by what each constant was multiplied.
         noted: rounding errors of the constants that were written so far.
         bounds: number of Clips whose bounds changed.
+        insertion: the nodes and constants that were added.
+        trace: the walk over the model with what was added.
     """
 
     model: Model = field(repr=False)
@@ -64,6 +69,13 @@ class Rewriting:
     record: Record = field(repr=False)
     noted: Rounding = field(repr=False)
     bounds: int
+    insertion: Insertion = NOTHING
+    trace: Trace = field(repr=False, kw_only=True)
+
+    @property
+    def level(self) -> Level:
+        """How much of the graph was allowed to change."""
+        return self.entries["level"]  # type: ignore[return-value]
 
     @property
     def statistic(self) -> str:
@@ -118,19 +130,23 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
     else:
         statistics = None
     shapes = statistics.shapes if statistics else sample_shapes(input_specs(model))
-    traced = trace(read_graph(model, shapes), options.outputs)
-    layers = find_layers(traced, filters)
-    measured = measure(options.statistic, model, traced, layers, statistics)
-    scales = choose_scales(traced, layers, measured, target=options.target, strength=options.strength)
-    limit = powers_of_two if options.power_of_two else within_range
-    scales = limit(model, traced, scales)
+    graph = read_graph(model, shapes)
+    subject = subject_of(graph, model, shapes, filters, options.outputs, options.allow)
+    scales = _scales(subject, statistics, options)
+    while subject.insertion.of:
+        openings = needed(subject, scales.of_slot)
+        if len(openings) == len({*subject.insertion.of.values()}):
+            break
+        subject = opened(graph, model, shapes, subject.layers, openings, options.outputs)
+        scales = _scales(subject, statistics, options)
+    traced, layers = subject.trace, subject.layers
     _log.info(
         "%d filters in %d layers; scales from %.4g to %.4g",
         sum(layer.channels for layer in layers),
         len(layers),
         *scales.span,
     )
-    applied = apply_edits(model, traced.edits, scales.of_slot)
+    applied = apply_edits(subject.model, traced.edits, scales.of_slot)
     scaled_outputs = _output_scales(traced, scales)
     short = {name: array for name, array in scaled_outputs.items() if array.size <= OUTPUTS_RECORDED}
     entries = {
@@ -141,12 +157,13 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
         "power_of_two": str(options.power_of_two).lower(),
         "filters": filters,
         "keep_outputs": str(options.outputs == "keep").lower(),
+        "level": options.allow,
         "original": digest,
     }
     if statistics is not None:
         entries["statistics"] = hashlib.sha256(statistics.to_bytes()).hexdigest()
         entries["images"] = str(statistics.images)
-    record = Record.of(applied.factors, applied.clones)
+    record = Record.of(applied, subject.insertion)
     more, sidecar = record_entries(record, short, previous)
     entries |= more
     write_entries(applied.model.proto, entries)
@@ -164,7 +181,16 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
         record=record,
         noted=applied.rounding,
         bounds=clips_with(applied.model, applied.factors),
+        insertion=subject.insertion,
+        trace=traced,
     )
+
+
+def _scales(subject: Subject, statistics: Statistics | None, options: ScaleOptions) -> Scales:
+    model, traced, layers = subject.model, subject.trace, subject.layers
+    measured = measure(options.statistic, model, traced, layers, statistics)
+    scales = choose_scales(traced, layers, measured, target=options.target, strength=options.strength)
+    return (powers_of_two if options.power_of_two else within_range)(model, traced, scales)
 
 
 def _check(statistics: Statistics, digest: str, previous: Mapping[str, str]) -> None:

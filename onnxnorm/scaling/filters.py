@@ -2,13 +2,15 @@
 
 From a filter's own output a breadth-first search passes through operators that keep its channel (BatchNormalization,
 addition of or multiplication by constants, the Add of a residual block, pooling, ...) to the first non-linearity; the
-filter is measured by the mean of that one's output. If the search first meets a mixing operator, an operator that
+filter is measured by the mean of that one's output. Several nodes that are one activation together, such as
+`x * Sigmoid(x)`, count as one non-linearity (`composites`). If the search first meets a mixing operator, an operator that
 rearranges channels or a graph output, the filter is measured by the mean absolute value of its own output, after its
 BatchNormalization and constants.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,11 +18,12 @@ import numpy as np
 import onnx
 
 from onnxnorm.model.graph import Graph, Node
+from onnxnorm.scaling.composites import rejoined
 from onnxnorm.scaling.laws import LAWS, Role
 from onnxnorm.scaling.slots import Ids, at_rank
 from onnxnorm.scaling.walk import Trace
 
-__all__ = ["FilterKind", "Layer", "Measure", "Site", "find_layers", "why_no_layers"]
+__all__ = ["FilterKind", "Layer", "Measure", "Site", "find_layers", "slots_at", "why_no_layers"]
 
 FilterKind = Literal["conv", "all"]
 Measure = Literal["mean", "mean_abs"]
@@ -78,6 +81,7 @@ def find_layers(trace: Trace, kind: FilterKind = "conv") -> tuple[Layer, ...]:
     """
     graph = trace.graph
     consumers = _consumers(graph)
+    place = {node.index: index for index, node in enumerate(graph.nodes)}
     layers = []
     for node in graph.nodes:
         axis = _channel_axis(node, graph, kind) if node.outputs else None
@@ -87,9 +91,9 @@ def find_layers(trace: Trace, kind: FilterKind = "conv") -> tuple[Layer, ...]:
         channels = _channel_count(trace, own, axis)
         if channels is None:
             continue
-        sites = (_activated(graph, consumers, own, axis, channels), _own_output(graph, consumers, own, axis))
+        sites = (_activated(graph, consumers, place, own, axis, channels), _own_output(graph, consumers, own, axis))
         for site in (*sites, Site(own, axis, "mean_abs")):
-            slots = None if site is None else _slots_at(trace, site, channels)
+            slots = None if site is None else slots_at(trace.ids, graph, site, channels)
             if site is not None and slots is not None:
                 layers.append(Layer(node.label, node.op, own, channels, site, slots))
                 break
@@ -132,7 +136,9 @@ def _consumers(graph: Graph) -> dict[str, list[Node]]:
     return consumers
 
 
-def _activated(graph: Graph, consumers: dict[str, list[Node]], value: str, axis: int, channels: int) -> Site | None:
+def _activated(
+    graph: Graph, consumers: dict[str, list[Node]], place: dict[int, int], value: str, axis: int, channels: int
+) -> Site | None:
     """The output of the first non-linearity, if the search meets only operators that keep the channel before it."""
     frontier, seen = [(value, axis, 0)], {value}
     while frontier:
@@ -140,11 +146,14 @@ def _activated(graph: Graph, consumers: dict[str, list[Node]], value: str, axis:
         ended = False
         for name, along, batch in frontier:
             ended |= name in graph.outputs or not consumers.get(name)
+            joined = rejoined(graph, consumers, place, name)
+            if joined is not None and _has_channels(graph, joined, along, channels):
+                return Site(joined, along, "mean", batch)
             for node in consumers.get(name, []):
                 role = _role(node, graph)
                 target = node.outputs[0] if node.outputs else ""
                 behind, batch_behind = (_axis_behind(node, graph, old) for old in (along, batch))
-                fits = len(graph.shapes.get(target, ())) > behind and graph.shapes[target][behind] == channels
+                fits = _has_channels(graph, target, behind, channels)
                 if role == "nonlinearity" and fits:
                     return Site(target, behind, "mean", batch_behind)
                 if role == "transparent" and fits and target not in seen:
@@ -155,6 +164,11 @@ def _activated(graph: Graph, consumers: dict[str, list[Node]], value: str, axis:
             return None
         frontier = reached
     return None
+
+
+def _has_channels(graph: Graph, value: str, axis: int, channels: int) -> bool:
+    shape = graph.shapes.get(value, ())
+    return len(shape) > axis and shape[axis] == channels
 
 
 def _own_output(graph: Graph, consumers: dict[str, list[Node]], value: str, axis: int) -> Site:
@@ -190,12 +204,19 @@ def _axis_behind(node: Node, graph: Graph, axis: int) -> int:
     return order.index(axis) if axis in order else axis
 
 
-def _slots_at(trace: Trace, site: Site, channels: int) -> Ids | None:
-    """Slots of a value along its channel axis, shape `(channels,)`; None if they vary along another axis."""
-    ids = trace.ids.get(site.value)
+def slots_at(all_ids: Mapping[str, Ids], graph: Graph, site: Site, channels: int) -> Ids | None:
+    """Slots of a value along its channel axis, shape `(channels,)`; None if they vary along another axis.
+
+    Args:
+        all_ids: the slots of every value.
+        graph: the graph.
+        site: the value, and its axis.
+        channels: number of channels.
+    """
+    ids = all_ids.get(site.value)
     if ids is None:
         return None
-    shape = trace.graph.shapes.get(site.value)
+    shape = graph.shapes.get(site.value)
     ids = at_rank(ids, ids.ndim if shape is None else len(shape))
     if ids.size == 1:
         return np.broadcast_to(ids.reshape(-1), (channels,))

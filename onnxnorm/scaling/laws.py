@@ -74,6 +74,8 @@ class Visit:
         slots: all slots of the walk, for making new ones.
         origins: where computed constants come from.
         level: how much of the graph may change.
+        shared: constants of which one element meets several slots, with one slot and those; only where `opened`.
+        opened: whether such slots are collected there instead of tied, since the constant could get more elements.
         scaleless: why outputs for which the law returns no slots keep scale 1.
     """
 
@@ -87,6 +89,8 @@ class Visit:
     pins: list[tuple[Ids, str, str]] = field(default_factory=list)
     relations: list[tuple[Sequence[Term], str]] = field(default_factory=list)
     edits: list[Edit] = field(default_factory=list)
+    shared: list[tuple[Operand, Ids, Ids]] = field(default_factory=list)
+    opened: bool = False
     scaleless: str = "it counts or points at elements, so it has no scale"
 
     def operand(self, position: int) -> Operand | None:
@@ -230,19 +234,31 @@ class Visit:
         axis %= ids.ndim
         return np.broadcast_to(self.merge_but(ids, [axis]).reshape(-1), (size,))
 
-    def spread(self, ids: Ids, constant: Constant) -> Ids:
-        """Slots for scaling a constant that is broadcast against a value with slots `ids`.
+    def share(self, operand: Operand, ids: Ids) -> Ids:
+        """Tie slots that a constant cannot tell apart; the one slot that is left, in the rank of `ids`."""
+        if not self.opened or not self.editable(operand):
+            return self.merge_but(ids, [])
+        one = self.fresh(*(1,) * ids.ndim)
+        self.shared.append((operand, one, ids))
+        return one
+
+    def spread(self, ids: Ids, operand: Operand) -> Ids:
+        """Slots for scaling a constant operand that is broadcast against a value with slots `ids`.
 
         Where one element of the constant meets several slots, these are tied, unless the element is zero.
 
         Returns:
             Slots that broadcast against the constant, of its rank.
         """
+        constant = operand.constant
+        assert constant is not None, operand.name
         rank = max(ids.ndim, len(constant.shape))
         ids, shape = at_rank(ids, rank), (1,) * (rank - len(constant.shape)) + constant.shape
         crowded = [axis for axis in range(rank) if shape[axis] == 1 and ids.shape[axis] > 1]
         if crowded:
             ids = np.where(constant.nonzero().reshape(shape), ids, ZERO)
+            if self.opened and constant.size == 1:
+                return at_rank(self.share(operand, ids), 0 if not constant.shape else len(constant.shape))
             for axis in crowded:
                 ids = self.merge(ids, axis)
         return at_rank(ids, len(constant.shape))

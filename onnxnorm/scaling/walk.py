@@ -73,7 +73,9 @@ def trace(graph: Graph, outputs: Outputs = "keep", level: Level = "constants") -
 
 
 class Walk:
-    """One walk over a graph. `openings` walks the same way, with the edges open."""
+    """One walk over a graph. `bridges` walks the same way, with the edges open."""
+
+    opened = False
 
     def __init__(self, graph: Graph, level: Level) -> None:
         self.graph = graph
@@ -85,16 +87,19 @@ class Walk:
         self.edits: list[Edit] = []
 
     def run(self, outputs: Outputs) -> Trace:
-        for spec in self.graph.inputs:
-            self._settle(spec.name, self.slots.fresh(1))
-            self.slots.pin(self.ids[spec.name], Barrier(spec.name, "input", spec.name, "it is a graph input"))
-        for node in self.graph.nodes:
-            self._visit_legal(node)
+        self.visit_all()
         self._keep_shared_constants()
         for name in self.graph.outputs:
             if outputs == "keep" and name in self.ids:
                 self.slots.pin(self.ids[name], Barrier(name, "output", name, "it is a graph output"))
         return Trace(self.graph, self.ids, tuple(self.edits), solve(self.slots))
+
+    def visit_all(self) -> None:
+        """Visit every node, in order."""
+        for spec in self.graph.inputs:
+            self._pinned(spec.name, Barrier(spec.name, "input", spec.name, "it is a graph input"))
+        for node in self.graph.nodes:
+            self._visit_legal(node)
 
     def _visit_legal(self, node: Node) -> None:
         try:
@@ -107,7 +112,7 @@ class Walk:
         if all(name in self.graph.constants for name in node.outputs if name):
             return
         operands = tuple(self._operand(node, position, name) for position, name in enumerate(node.inputs))
-        visit = Visit(node, self.graph, operands, self.slots, self.origins, self.level)
+        visit = Visit(node, self.graph, operands, self.slots, self.origins, self.level, opened=self.opened)
         entry = LAWS.get(node.op)
         if node.captured():
             outcome: Outcome = Refusal("it runs a subgraph, and scales are not followed into it")
@@ -183,8 +188,12 @@ class Walk:
 
     def _settle_pinned(self, node: Node, name: str, reason: str) -> None:
         if name:
-            self._settle(name, self.slots.fresh(1))
-            self.slots.pin(self.ids[name], barrier_at(node, name, reason))
+            self._pinned(name, barrier_at(node, name, reason))
+
+    def _pinned(self, name: str, barrier: Barrier) -> None:
+        ids = self.slots.fresh(1)
+        self.slots.pin(ids, barrier)
+        self._settle(name, ids)
 
     def _settle(self, name: str, ids: Ids) -> None:
         """Store the slots of a value, in its rank, after tying those that vary from one sample to the next."""

@@ -58,5 +58,5 @@ def _joined(visit: Visit, operands: list[Operand]) -> Outcome:
         if not operand.constant.nonzero().any():
             visit.keep(operand)
             continue
-        visit.edit(operand, times=visit.spread(joined, operand.constant))
+        visit.edit(operand, times=visit.spread(joined, operand))
     return joined

@@ -152,7 +152,7 @@ def _biased(visit: Visit, bias: Operand | None, out: Ids) -> Refusal | None:
     if bias is None:
         return None
     if bias.constant is not None:
-        visit.edit(bias, times=visit.spread(out, bias.constant))
+        visit.edit(bias, times=visit.spread(out, bias))
     else:
         visit.tie(at_rank(bias.ids, out.ndim), out)
     return None

@@ -112,7 +112,7 @@ def _normalized(visit: Visit, *, per_channel: bool) -> Outcome:
     out = visit.fresh(*scale.constant.shape)
     for operand in parameters:
         assert operand.constant is not None
-        visit.edit(operand, times=visit.spread(out, operand.constant))
+        visit.edit(operand, times=visit.spread(out, operand))
     return _on_channels(out, source.shape) if per_channel else out
 
 

@@ -121,6 +121,11 @@ def _by_constant(visit: Visit, source: Operand, operand: Operand, *, divides: bo
         _edit(visit, operand, out, ids, divides=divides)
         return out
     out = visit.like(ids, factor)
+    if visit.opened and constant.size == 1:
+        each = visit.like(ids)
+        visit.share(operand, each)
+        visit.relate([(-1, out), (1, ids), (1, each)], _CANCELS)
+        return out
     visit.relate([(-1, out), (1, ids), (1, factor)], _CANCELS)
     _edit(visit, operand, factor, None, divides=divides)
     return out

@@ -1,0 +1,96 @@
+"""What a rewrite works on: the model as it is, or, at the level `nodes`, opened where that is needed.
+
+Openings that no scale needs in the end are left out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxnorm.model.files import Model
+from onnxnorm.model.graph import Graph
+from onnxnorm.model.shapes import read_graph
+from onnxnorm.rewriting.insertion import NOTHING, Insertion, inserted
+from onnxnorm.scaling import Layer, Trace, choose_openings, find_layers, trace
+from onnxnorm.scaling.filters import FilterKind, slots_at
+from onnxnorm.scaling.levels import Level
+from onnxnorm.scaling.openings import Opening
+from onnxnorm.scaling.walk import Outputs
+
+__all__ = ["Subject", "needed", "opened", "subject_of"]
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to be rewritten, and a walk over it.
+
+    Attributes:
+        model: the model, opened if that is allowed.
+        trace: a walk over it.
+        layers: its layers of filters; their sites are called as in the original.
+        insertion: what was added to it.
+    """
+
+    model: Model = field(repr=False)
+    trace: Trace = field(repr=False)
+    layers: tuple[Layer, ...] = field(repr=False)
+    insertion: Insertion = NOTHING
+
+
+def subject_of(graph: Graph, model: Model, shapes: Shapes, kind: FilterKind, outputs: Outputs, level: Level) -> Subject:
+    """The subject of a rewrite at a level of freedom.
+
+    Args:
+        graph: the graph of the model.
+        model: the model.
+        shapes: input shapes of one sample, by name.
+        kind: which layers have filters.
+        outputs: whether graph outputs are kept.
+        level: how much of the graph may change.
+    """
+    traced = trace(graph, outputs, level)
+    layers = find_layers(traced, kind)
+    if level != "nodes":
+        return Subject(model, traced, layers)
+    return opened(graph, model, shapes, layers, choose_openings(graph, layers, outputs), outputs)
+
+
+def opened(
+    graph: Graph,
+    model: Model,
+    shapes: Shapes,
+    layers: Sequence[Layer],
+    openings: Sequence[Opening],
+    outputs: Outputs,
+) -> Subject:
+    """The model with these places opened."""
+    changed, insertion = inserted(model, graph, openings)
+    traced = trace(graph if changed is model else read_graph(changed, shapes), outputs, "nodes")
+    return Subject(changed, traced, tuple(_found_again(traced, layer, insertion) for layer in layers), insertion)
+
+
+def needed(subject: Subject, of_slot: NDArray[np.float64]) -> list[Opening]:
+    """The openings whose constants have to differ from 1, or from one number for all channels."""
+    used: dict[Opening, None] = {}
+    for edit in subject.trace.edits:
+        opening = subject.insertion.of.get(edit.constant.name)
+        if opening is None:
+            continue
+        factor = np.asarray(of_slot[edit.times] if edit.times is not None else 1.0)
+        factor = factor / (of_slot[edit.over] if edit.over is not None else 1.0)
+        same = factor.flat[0] if opening.place in {"bounds", "constant"} else 1.0
+        if (factor != same).any():
+            used[opening] = None
+    return list(used)
+
+
+def _found_again(traced: Trace, layer: Layer, insertion: Insertion) -> Layer:
+    site = replace(layer.site, value=insertion.renamed.get(layer.site.value, layer.site.value))
+    slots = slots_at(traced.ids, traced.graph, site, layer.channels)
+    return replace(layer, slots=np.zeros(layer.channels, np.int64) if slots is None else slots)

@@ -1,0 +1,174 @@
+"""Choosing where to open a graph, so that every filter has a scale of its own, at the least cost.
+
+Slots are the vertices of a graph, and edges that are not opened demand that their two ends agree. The filters' slots,
+where they are measured, and the pins are its *terminals*: they must stay independent. Without products this is a
+multiway cut, and the rule is Kruskal's: go through the edges from the dearest to the cheapest, and keep each one unless
+it would join two terminals; what was not kept is opened. With products, to join means to add a linear equation, and two
+terminals are joined if an equation is left in terminals alone. So the same exact elimination decides as in `groups`.
+
+Most channels look alike: parts of the graph that are not connected and have the same structure are decided once. One
+element of a constant that meets many channels connects them all, so these are decided at the end, when it is known which
+of the channels depend on terminals.
+
+That all filters are exact in the end does not rest on this: the opened graph is walked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from onnxnorm.model.graph import Graph
+from onnxnorm.scaling.elimination import System
+from onnxnorm.scaling.filters import Layer, slots_at
+from onnxnorm.scaling.openings import Opening, OpenWalk
+from onnxnorm.scaling.operators import load_all
+from onnxnorm.scaling.slots import ZERO, Ids, distinct
+from onnxnorm.scaling.walk import Outputs
+
+__all__ = ["choose_openings"]
+
+Hashes = NDArray[np.uint64]
+
+_NODE = 20_000  # what one more node costs, in elements that are multiplied
+_ROUNDS = 4  # how far structure is compared
+
+
+def choose_openings(graph: Graph, layers: Sequence[Layer], outputs: Outputs = "keep") -> tuple[Opening, ...]:
+    """Choose where to open a graph so that every filter can have a scale of its own.
+
+    Args:
+        graph: the graph.
+        layers: its layers of filters.
+        outputs: "keep" for graph outputs that keep scale 1.
+    """
+    load_all()
+    walk = OpenWalk(graph, layers)
+    walk.walk(outputs)
+    parts = _Parts(walk)
+    opened = parts.greedy()
+    return (*opened, *parts.shared(opened))
+
+
+class _Parts:
+    """The slots of an open walk, joined by what cannot be opened."""
+
+    def __init__(self, walk: OpenWalk) -> None:
+        slots = walk.slots
+        self.of = _components(slots.count, slots.ties)
+        self.count = int(self.of.max()) + 1
+        self.pinned = np.zeros(self.count, np.bool_)
+        for ids, _ in slots.pins:
+            self.pinned[self.of[ids]] = True
+        self.terminal = np.zeros(self.count, np.bool_)
+        for layer in walk.layers:
+            at = slots_at(walk.ids, walk.graph, layer.site, layer.channels)
+            if at is not None:
+                self.terminal[self.of[distinct(at)]] = True
+        self.relations = [(self.of[relation.slots], relation.factors) for relation in slots.relations]
+        pairs = [(opening, *_flat(a, b)) for opening, a, b in walk.pairs]
+        self.pairs = [(o, self.of[a], self.of[b]) for o, a, b in pairs if o.place not in {"bounds", "constant"} and a.size]
+        self.stars = [(o, self.of[b]) for o, a, b in pairs if o.place in {"bounds", "constant"} and a.size]
+
+    def greedy(self) -> list[Opening]:
+        """The openings other than those of shared constants."""
+        chosen = self._representatives()
+        system = System()
+        system.rows.update((part, {}) for part in np.flatnonzero(self.pinned & chosen).tolist())
+        terminals = {part for part in np.flatnonzero(self.terminal & chosen & ~self.pinned).tolist()}
+        for columns, factors in self.relations:
+            for column in columns[:, chosen[columns].all(axis=0)].T.tolist():
+                equation: dict[int, int | object] = {}
+                for part, factor in zip(column, factors, strict=True):
+                    equation[part] = equation.get(part, 0) + factor  # type: ignore[operator]
+                system.demand(system.reduced(equation), terminals)  # type: ignore[arg-type]
+        opened = []
+        for opening, a, b in sorted(self.pairs, key=lambda pair: -_cost(pair[0])):
+            here = chosen[a] & chosen[b]
+            rows = [system.reduced({p: 1, q: -1}) for p, q in zip(a[here].tolist(), b[here].tolist(), strict=True) if p != q]
+            if any(row and terminals.issuperset(row) for row in rows):
+                opened.append(opening)
+                continue
+            for p, q in zip(a[here].tolist(), b[here].tolist(), strict=True):
+                row = system.reduced({p: 1, q: -1}) if p != q else {}
+                if row and terminals.issuperset(row):
+                    opened.append(opening)
+                    break
+                system.demand(row, terminals)
+        return opened
+
+    def shared(self, opened: Sequence[Opening]) -> list[Opening]:
+        """The shared constants that need more elements, once these places are open."""
+        gone = set(opened)
+        ties = [np.stack([a, b]) for opening, a, b in self.pairs if opening not in gone]
+        label = _components(self.count, ties)
+        anchored = np.zeros(int(label.max()) + 1, np.bool_)
+        anchored[label[self.terminal | self.pinned]] = True
+        for columns, _ in self.relations:
+            anchored[label[columns]] = True
+        parent = np.arange(len(anchored))
+        found = []
+        for opening, parts in sorted(self.stars, key=lambda star: -_cost(star[0])):
+            trees = np.unique(parent[label[parts]])
+            if anchored[trees].sum() > 1:
+                found.append(opening)
+                continue
+            root = trees[np.argmax(anchored[trees])]
+            parent[np.isin(parent, trees)] = root
+        return found
+
+    def _representatives(self) -> NDArray[np.bool_]:
+        """Marks one of all connected parts of the same structure, shape `(parts,)`."""
+        color = _mixed(self.terminal.astype(np.uint64) * np.uint64(2) + self.pinned.astype(np.uint64) + np.uint64(7))
+        edges = [(k, np.stack([a, b])) for k, (_, a, b) in enumerate(self.pairs)]
+        edges += [(-1 - k, columns) for k, (columns, _) in enumerate(self.relations)]
+        for _ in range(_ROUNDS):
+            more = np.zeros_like(color)
+            for number, columns in edges:
+                name, rows = _name(number), np.arange(1, len(columns) + 1, dtype=np.uint64)
+                seen = _mixed(color[columns] + (rows * name)[:, None])
+                whole = seen.sum(axis=0, dtype=np.uint64)
+                for row, mark in zip(columns, _mixed(rows * name)[:, None], strict=True):
+                    np.add.at(more, row, _mixed(whole + mark))
+            color = _mixed(color + more)
+        ties = [columns[[0, row]] for _, columns in edges for row in range(1, len(columns))]
+        label = _components(self.count, ties)
+        total = np.zeros(int(label.max()) + 1, np.uint64)
+        np.add.at(total, label, color)
+        first = np.unique(total, return_index=True)[1]
+        chosen = np.zeros(len(total), np.bool_)
+        chosen[first] = True
+        return np.asarray(chosen[label], np.bool_)
+
+
+def _cost(opening: Opening) -> int:
+    return opening.elements + _NODE if opening.elements else 0
+
+
+def _flat(a: Ids, b: Ids) -> tuple[Ids, Ids]:
+    left, right = (ids.reshape(-1) for ids in np.broadcast_arrays(a, b))
+    both = (left != ZERO) & (right != ZERO)
+    return left[both], right[both]
+
+
+def _name(number: int) -> Hashes:
+    """A hash of a number, shape `(1,)`."""
+    return _mixed(np.asarray([number + 1 if number >= 0 else number], np.int64).view(np.uint64))
+
+
+def _mixed(values: Hashes) -> Hashes:
+    """Hashes of 64 bits (the finalizer of splitmix64, Steele et al., Fast Splittable Pseudorandom Number Generators)."""
+    with np.errstate(over="ignore"):
+        z = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(z ^ (z >> np.uint64(31)), np.uint64)
+
+
+def _components(count: int, ties: Sequence[Ids]) -> NDArray[np.int64]:
+    pairs = np.concatenate([np.empty((2, 0), np.int64), *ties], axis=1)
+    graph = coo_array((np.ones(pairs.shape[1], np.int8), (pairs[0], pairs[1])), shape=(count, count))
+    return connected_components(graph, directed=False)[1].astype(np.int64)

@@ -1,0 +1,141 @@
+"""Where a graph can be opened, so that scales on both sides are free: the walk once more, with every edge open.
+
+A value then has slots of its own where its node writes it, under its name (where filters are measured), and at each of
+its readers. What laws tie or pin stays so. That the slots of an edge agree is a choice: a multiplication by constants
+there, a *bridge*, lets them differ. The same holds for one element of a constant that meets several channels: it can
+become one per channel, which costs nothing, but for the bounds of a Clip, whose upper one becomes a Min of its own.
+
+==========  ==========================================================  ============================================
+place       what is added                                               elements touched
+==========  ==========================================================  ============================================
+`behind`    a Mul between a node and the value that it writes           those of the value
+`before`    a Mul between a value and one of its readers                those of the value
+`output`    a Mul between a value and the graph output of its name      those of the value
+`bounds`    a Min, and a Max, in place of the bounds of a Clip          those of the value
+`constant`  elements of a constant                                      none
+==========  ==========================================================  ============================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from onnxnorm.model.graph import Graph, Node
+from onnxnorm.model.tensors import FLOATS
+from onnxnorm.scaling.filters import Layer
+from onnxnorm.scaling.laws import Operand, Visit
+from onnxnorm.scaling.slots import ZERO, Barrier, Ids, at_rank
+from onnxnorm.scaling.walk import Outputs, Walk
+
+__all__ = ["Opening", "OpenWalk", "Place"]
+
+Place = Literal["behind", "before", "output", "bounds", "constant"]
+
+_MOST_FACTORS = 1 << 16  # elements of the constant of a bridge
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A place in the graph that can be opened.
+
+    Attributes:
+        place: what kind of place it is.
+        value: name of the value; for `constant`, of the constant.
+        node: index of the reader, or of the node that has the bounds or the constant; -1 for `behind` and `output`.
+        position: which input of that node it is; -1 where that does not matter.
+        shape: shape of the constant that would be added.
+        elements: number of elements that the new node would touch.
+    """
+
+    place: Place
+    value: str
+    node: int
+    position: int
+    shape: tuple[int, ...]
+    elements: int
+
+
+@dataclass
+class OpenWalk(Walk):
+    """A walk with slots of their own at both ends of every edge; the pairs that have to agree unless it is opened."""
+
+    graph: Graph
+    layers: Sequence[Layer]
+    pairs: list[tuple[Opening, Ids, Ids]] = field(default_factory=list)
+
+    opened = True
+
+    def __post_init__(self) -> None:
+        Walk.__init__(self, self.graph, "nodes")
+        self._sites = {layer.site.value: (layer.site.axis, layer.channels) for layer in self.layers}
+        self._written = {name for node in self.graph.nodes for name in node.outputs}
+        self._outputs = set(self.graph.outputs)
+        self._read: dict[tuple[int, str], Ids] = {}
+
+    def walk(self, outputs: Outputs) -> None:
+        """Visit every node."""
+        self.visit_all()
+        for name in dict.fromkeys(self.graph.outputs):
+            if outputs == "keep" and name in self.ids:
+                ids = self.ids[name]
+                own = self._apart("output", name, ids, -1, -1) if self._movable(name) else ids
+                self.slots.pin(own, Barrier(name, "output", name, "it is a graph output"))
+
+    def _movable(self, name: str) -> bool:
+        """Whether a value can be multiplied by a constant on one of its edges."""
+        known = self.graph.types.get(name) in FLOATS and bool(self.graph.shapes.get(name))
+        return known and name in self._written and name not in self.graph.constants
+
+    def _apart(self, place: Place, name: str, ids: Ids, node: int, position: int) -> Ids:
+        """Slots for the other end of an edge."""
+        if ids.size > _MOST_FACTORS:
+            return ids
+        own = np.where(ids == ZERO, ZERO, self.slots.fresh(*ids.shape))
+        shape = self.graph.shapes[name]
+        factors = (1,) * (len(shape) - ids.ndim) + ids.shape
+        elements = int(np.prod(shape, dtype=np.int64))
+        self.pairs.append((Opening(place, name, node, position, factors, elements), ids, own))
+        return own
+
+    def _settle(self, name: str, ids: Ids) -> None:
+        super()._settle(name, ids)
+        if self._movable(name):
+            written = self.ids[name]
+            if name in self._sites and written.size == 1:
+                rank = len(self.graph.shapes[name])
+                axis, channels = self._sites[name]
+                shape = [channels if at == axis else 1 for at in range(rank)]
+                written = np.broadcast_to(at_rank(written, rank), shape)
+            self.ids[name] = self._apart("behind", name, written, -1, -1)
+
+    def _operand(self, node: Node, position: int, name: str) -> Operand | None:
+        operand = super()._operand(node, position, name)
+        if operand is None or operand.constant is not None or not self._movable(name) or name in node.captured():
+            return operand
+        key = (node.index, name)
+        if key not in self._read:
+            self._read[key] = self._apart("before", name, operand.ids, node.index, position)
+        return Operand(name, position, self._read[key], operand.shape, None)
+
+    def _commit(self, visit: Visit) -> None:
+        super()._commit(visit)
+        node = visit.node
+        for operand, one, ids in visit.shared:
+            place: Place = "bounds" if node.op == "Clip" else "constant"
+            value = node.outputs[0] if node.op == "Clip" else operand.name
+            shape = self.graph.shapes.get(node.outputs[0], ())
+            factors = (1,) * (len(shape) - ids.ndim) + ids.shape
+            elements = int(np.prod(shape, dtype=np.int64)) if place == "bounds" else 0
+            opening = Opening(place, value, node.index, operand.position, factors, elements)
+            if ids.size > _MOST_FACTORS or (place == "bounds" and node.opset < 8):
+                self.slots.tie(one, ids)
+            elif ids.size > 1:
+                self.pairs.append((opening, np.broadcast_to(one, ids.shape), ids))
+            else:
+                self.slots.tie(one, ids)
+            if place == "bounds":
+                break
