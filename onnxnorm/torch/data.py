@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -17,7 +17,7 @@ from onnxnorm.errors import DataError
 from onnxnorm.model.inputs import InputSpec
 from onnxnorm.torch.installed import load_torch
 
-__all__ = ["Images", "example_of", "input_names"]
+__all__ = ["Images", "argument_names", "example_of", "input_name"]
 
 Array = NDArray[Any]
 
@@ -32,12 +32,14 @@ class Images:
 
     Attributes:
         kept: the first arrays that were read, for the verification; of files there are none.
+        arguments: for each input of the exported model the argument of `forward`, where that has another name.
     """
 
     def __init__(self, images: Any, transform: Callable[[Any], Any] | None, options: ImageOptions) -> None:
         self.transform = transform
         self.options = options
         self.kept: list[Any] = []
+        self.arguments: dict[str, str] = {}
         if _is_path(images) or (isinstance(images, (list, tuple)) and images and all(map(_is_path, images))):
             self.files: Any = images
             return
@@ -61,12 +63,13 @@ class Images:
         item = self.transformed(item)
         if isinstance(item, Image.Image):
             item = preprocessing_for(specs[0], self.options)(item)
-        given = item if isinstance(item, Mapping) else {specs[0].name: item}
         found = {}
         for spec in specs:
-            if spec.name not in given:
-                raise DataError(f"the images lack an array for the argument {spec.name!r}; give a dict by argument")
-            array = _array(given[spec.name])
+            name = self.arguments.get(spec.name, spec.name)
+            given = item if isinstance(item, Mapping) else {name: item}
+            if name not in given:
+                raise DataError(f"an item of the images has nothing for the argument {name!r}; give dicts by argument")
+            array = _array(given[name])
             found[spec.name] = array[None] if array.ndim == len(spec.shape) - 1 else array
         return found
 
@@ -77,7 +80,7 @@ class Images:
         return self.transform(item) if self.transform is not None and isinstance(item, Image.Image) else item
 
 
-def input_names(module: Any, images: Images) -> list[str]:
+def argument_names(module: Any, images: Images) -> list[str]:
     """The names of the arguments that a module is fed: those of its `forward`, as many as the images are for."""
     every = [
         name
@@ -94,6 +97,13 @@ def input_names(module: Any, images: Images) -> list[str]:
             "for each of its first arguments"
         )
     return wanted
+
+
+def input_name(argument: str, taken: Collection[str]) -> str:
+    """A name for the input of the exported model, which parameters share their names with."""
+    while argument in taken:
+        argument += "_input"
+    return argument
 
 
 def example_of(module: Any, names: Sequence[str], images: Images, example: Any) -> dict[str, Any]:

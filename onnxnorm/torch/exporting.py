@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from onnxnorm.torch.installed import load_torch
 __all__ = ["export_module"]
 
 _OPSETS = {"dynamo": 18, "torchscript": 17}
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _NOISY = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")
 
 
@@ -62,8 +64,11 @@ def _attempt(export: Any, *arguments: Any) -> tuple[onnx.ModelProto | None, str]
     try:
         return export(*arguments), ""
     except Exception as error:  # noqa: BLE001 - exporters raise anything; all of it is passed on in one message
-        lines = str(error).strip().splitlines() or [""]
-        return None, f"{type(error).__name__}: {lines[0][:200]}"
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        lines = _COLOURS.sub("", str(cause)).strip().splitlines() or [""]
+        return None, f"{type(cause).__name__}: {lines[0][:200]}"
 
 
 def _with_dynamo(module: Any, example: Mapping[str, Any], state: Mapping[str, Any]) -> onnx.ModelProto:
@@ -89,6 +94,7 @@ def _with_dynamo(module: Any, example: Mapping[str, Any], state: Mapping[str, An
         return False if any(value is not None and value.name in state for value in node.inputs) else None
 
     optimizer.fold_constants(program.model, should_fold=foldable)
+    optimizer.remove_unused_nodes(program.model)
     proto: onnx.ModelProto = program.model_proto
     return proto
 
@@ -107,7 +113,6 @@ def _with_torchscript(module: Any, example: Mapping[str, Any], state: Mapping[st
         do_constant_folding=False,
         training=torch.onnx.TrainingMode.PRESERVE,
         dynamo=False,
-        verbose=False,  # otherwise it prints the whole graph where it cannot go on
     )
     return onnx.load_model_from_string(file.getvalue())
 
@@ -117,12 +122,22 @@ def _quiet() -> Iterator[None]:
     """Keep exporters from printing and warning about what their caller has no hand in."""
     loggers = [logging.getLogger(name) for name in _NOISY]
     levels = [logger.level for logger in loggers]
+    core = load_torch()._C
+    graphs = getattr(core, "_jit_onnx_log", None)  # prints the whole graph where an export fails, whatever `verbose` is
     try:
+        if graphs is not None:
+            core._jit_onnx_log = _print_nothing
         for logger in loggers:
             logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        if graphs is not None:
+            core._jit_onnx_log = graphs
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _print_nothing(*_: Any) -> None:
+    pass

@@ -23,7 +23,7 @@ from onnxnorm.scaling import Plan
 from onnxnorm.statistics import Statistics
 from onnxnorm.statistics.measures import measurable
 from onnxnorm.torch.comparison import TOLERANCES, difference, run
-from onnxnorm.torch.data import Images, example_of, input_names
+from onnxnorm.torch.data import Images, argument_names, example_of, input_name
 from onnxnorm.torch.exporting import export_module
 from onnxnorm.torch.holding import HELD
 from onnxnorm.torch.installed import exporters, load_torch
@@ -120,8 +120,11 @@ def normalize_(
     with evaluating(module):
         source = Images(images, transform, options)
         state = State(module)
-        names = input_names(module, source)
-        proto, used = export_module(module, example_of(module, names, source, example), state.tensors, chosen)
+        names = argument_names(module, source)
+        tensors = example_of(module, names, source, example)
+        source.arguments = {input_name(name, state.tensors): name for name in tensors}
+        fed = dict(zip(source.arguments, tensors.values(), strict=True))
+        proto, used = export_module(module, fed, state.tensors, chosen)
         work = _Work(module, state, proto, options, used)
         return work.finish(source, work.measure(source, progress))
 
@@ -139,9 +142,11 @@ def _checked(module: Any, options: NormalizeOptions) -> Any:
             "or export the module and use onnxnorm.normalize"
         )
     for name, parameter in module.named_parameters():
-        if parameter.dtype == torch.bfloat16:
+        if parameter.dtype in {torch.bfloat16, torch.float64}:
+            kind = str(parameter.dtype).removeprefix("torch.")
             raise ModelError(
-                f"parameter {name!r} is bfloat16, which ONNX Runtime does not run; normalize module.float()"
+                f"parameter {name!r} is {kind}, in which ONNX Runtime runs no convolutions; normalize module.float(), "
+                "and convert it back then"
             )
         if parameter.device.type == "meta":
             raise ModelError(f"parameter {name!r} has no values (it is on the device 'meta'); load them first")

@@ -6,7 +6,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Reused", "SameMemory", "Shortcut", "TwoInputs", "WorksOtherwise", "normed", "plain", "relu6"]
+__all__ = [
+    "Labels",
+    "Namesakes",
+    "Reused",
+    "SameMemory",
+    "Shortcut",
+    "TwoInputs",
+    "WorksOtherwise",
+    "normed",
+    "plain",
+    "relu6",
+]
 
 
 def plain() -> nn.Sequential:
@@ -81,6 +92,36 @@ class SameMemory(nn.Module):
         return self.head(self.second(self.first(self.stem(image).relu()).relu()).relu())
 
 
+class Namesakes(nn.Module):
+    """A parameter that has the name of the argument, a buffer that is not saved, and a tensor that is neither."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image = nn.Parameter(torch.rand(4, 1, 1) + 0.5)
+        self.first = nn.Conv2d(3, 4, 3)
+        self.second = nn.Conv2d(4, 4, 3)
+        self.head = nn.Conv2d(4, 2, 1)
+        self.register_buffer("buffer", torch.rand(1, 4, 1, 1) + 0.5, persistent=False)
+        self.literal = torch.rand(1, 4, 1, 1) + 0.5
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.first(image).relu() * self.image
+        return self.head((self.second(x).relu() * self.buffer * self.literal).relu())
+
+
+class Labels(nn.Module):
+    """A network that returns the label in front of what it was taken from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.second = nn.Conv2d(4, 5, 3, padding=1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.first(image).relu()
+        return self.second(x).argmax(1), x
+
+
 class TwoInputs(nn.Module):
     """An image and a vector that is added to its channels."""
 
@@ -91,9 +132,9 @@ class TwoInputs(nn.Module):
         self.second = nn.Conv2d(4, 4, 3)
         self.head = nn.Conv2d(4, 2, 1)
 
-    def forward(self, image: Tensor, code: Tensor) -> tuple[Tensor, None]:
+    def forward(self, image: Tensor, code: Tensor) -> tuple[Tensor, list[Tensor]]:
         x = self.first(image).relu() * self.dense(code).relu()[:, :, None, None]
-        return self.head(self.second(x).relu()), None
+        return self.head(self.second(x).relu()), [code]
 
 
 class WorksOtherwise(nn.Module):
