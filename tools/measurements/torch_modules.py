@@ -27,10 +27,11 @@ def main(names: tuple[str, ...]) -> int:
         torch.manual_seed(0)
         options = {"init_weights": True, "aux_logits": False} if name == "googlenet" else {}
         module = torchvision.models.get_model(name, weights=None, **options)
+        side = 224 if name.startswith("vgg") else 96
         with torch.no_grad():
-            module.train()(torch.randn(8, 3, 224, 224))
+            module.train()(torch.randn(8, 3, side, side))
         start = time.monotonic()
-        found = onnxnorm.torch.normalize_(module, torch.randn(8, 3, 224, 224))
+        found = onnxnorm.torch.normalize_(module, torch.randn(8, 3, side, side))
         seconds = time.monotonic() - start
         reach = f"{found.reach.normalized:,} of {found.reach.live:,} ({found.reach.share:.0%})"
         print(f"| {name} | {reach} | {len(found.changed)} | {found.difference:.0e} | {seconds:.0f} |", flush=True)
