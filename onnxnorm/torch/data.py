@@ -116,7 +116,8 @@ def example_of(module: Any, names: Sequence[str], images: Images, example: Any) 
     first = None if images.files is not None else images.transformed(images.first)
     if first is None or isinstance(first, Image.Image):
         size = parsed_size(images.options.size) if images.options.size is not None else (_SIDE, _SIDE)
-        return {names[0]: torch.zeros((2, _channels(module), *size), dtype=place.dtype, device=place.device)}
+        noise = torch.randn((2, _channels(module), *size), generator=torch.Generator().manual_seed(0))
+        return {names[0]: _placed(noise, place)}
     found = first if isinstance(first, Mapping) else {names[0]: first}
     rank = _sample_rank(module)
     tensors = {name: torch.as_tensor(_array(found[name])) for name in names}

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any
 
 import onnx
+from numpy.typing import NDArray
 
 from onnxnorm.api import CalibrationOptions, NormalizeOptions, RewriteOptions, Rewritten, calibrate, rewrite
 from onnxnorm.api.common import SAMPLES, Feeds, batches_of
@@ -125,7 +126,8 @@ def normalize_(
         source.arguments = {input_name(name, state.tensors): name for name in tensors}
         fed = dict(zip(source.arguments, tensors.values(), strict=True))
         proto, used = export_module(module, fed, state.tensors, chosen)
-        work = _Work(module, state, proto, options, used)
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in fed.items()}
+        work = _Work(module, state, proto, arrays, options, used)
         return work.finish(source, work.measure(source, progress))
 
 
@@ -156,16 +158,29 @@ def _checked(module: Any, options: NormalizeOptions) -> Any:
 class _Work:
     """One run of `normalize_`, from the exported model on."""
 
-    def __init__(self, module: Any, state: State, proto: onnx.ModelProto, options: NormalizeOptions, used: str) -> None:
-        self.module, self.state, self.proto, self.options, self.exporter = module, state, proto, options, used
+    def __init__(
+        self,
+        module: Any,
+        state: State,
+        proto: onnx.ModelProto,
+        example: Mapping[str, NDArray[Any]],
+        options: NormalizeOptions,
+        used: str,
+    ) -> None:
+        self.module, self.state, self.proto, self.example = module, state, proto, example
+        self.options, self.exporter = options, used
         self.held: dict[str, str] = {}
 
     def measure(self, source: Images, progress: Callable[[Progress], None] | None) -> Statistics:
-        """Hold what cannot change, as far as that is known without images, and calibrate."""
+        """Calibrate, first on the two samples of the export, which tells what has to be held.
+
+        What is held may change where a filter is measured, so it should be known before all images are read.
+        """
         options = self.options
-        trial = options.part(RewriteOptions, statistic="weights", verify=False, require_share=None)
-        with suppress(StatisticsError):  # there is nothing that weights alone could balance; images will tell
-            self._rewrite(None, trial)
+        with suppress(StatisticsError, DataError):  # the images will tell, if they are not better
+            few = calibrate(self.proto, self.example, options=options.part(CalibrationOptions, limit=None, measure=()))
+            trial = options.part(RewriteOptions, statistic="mean", verify=False, require_share=None)
+            self._rewrite(few, trial)
         measure = (options.statistic,) if options.statistic in measurable() else ()
         data = source.data(input_specs(Model.open(self.proto)))
         return calibrate(self.proto, data, options=options.part(CalibrationOptions, measure=measure), progress=progress)
