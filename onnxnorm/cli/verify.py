@@ -32,6 +32,8 @@ def verify(
     terminal.show(f"verdict: {verification}")
     graph = verification.graph
     terminal.show(f"graph: {graph}")
+    if verification.time_ratio is not None and not verification.graph_identical:
+        terminal.show(f"time: {verification.time_ratio:.2f} times that of the original")
     if verification.fp16:
         terminal.show(*fp16_tables(verification.fp16.to_json()))
     terminal.show_json(verification.to_json())

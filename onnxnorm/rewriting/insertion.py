@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from onnxnorm.errors import ModelError
+from onnxnorm.model.containers import subgraphs
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph, all_names
 from onnxnorm.scaling.openings import Opening
@@ -216,10 +217,7 @@ class _Insertion:
         """One reader reads a product."""
         name = self.renamed.get(opening.value, opening.value)
         outer = self._fresh(opening.value)
-        node = self._node(opening.node)
-        for position, found in enumerate(node.input):
-            if found == name:
-                node.input[position] = outer
+        _rename_reads(self._node(opening.node), name, outer)
         self._add(self._written[opening.value], "Mul", [name, self._ones(opening)], outer)
 
     def _node(self, index: int) -> onnx.NodeProto:
@@ -253,3 +251,17 @@ class _Insertion:
         name = next(name for name in names if name not in self._used)
         self._used.add(name)
         return name
+
+
+def _rename_reads(node: onnx.NodeProto, old: str, new: str) -> None:
+    """Let a node read another value, in its subgraphs too."""
+    for position, name in enumerate(node.input):
+        if name == old:
+            node.input[position] = new
+    for attribute in node.attribute:
+        for graph in subgraphs(attribute):
+            for inner in graph.node:
+                _rename_reads(inner, old, new)
+            for value in graph.output:
+                if value.name == old:
+                    value.name = new

@@ -30,7 +30,7 @@ from onnxnorm.scaling.operators import load_all
 from onnxnorm.scaling.slots import ZERO, Ids, distinct
 from onnxnorm.scaling.walk import Outputs
 
-__all__ = ["choose_openings"]
+__all__ = ["choose_openings", "cost_of"]
 
 Hashes = NDArray[np.uint64]
 
@@ -95,7 +95,7 @@ class _Parts:
                     equation[part] = equation.get(part, 0) + factor
                 system.demand(system.reduced(equation), terminals)
         opened = []
-        for opening, a, b in sorted(self.pairs, key=lambda pair: -_cost(pair[0])):
+        for opening, a, b in sorted(self.pairs, key=lambda pair: -cost_of(pair[0])):
             here = chosen[a] & chosen[b] & (a != b)
             equal = list(zip(a[here].tolist(), b[here].tolist(), strict=True))
             if not (_agree(system, terminals, equal, demand=False) and _agree(system, terminals, equal, demand=True)):
@@ -113,7 +113,7 @@ class _Parts:
             anchored[label[columns]] = True
         parent = np.arange(len(anchored))
         found = []
-        for opening, parts in sorted(self.stars, key=lambda star: -_cost(star[0])):
+        for opening, parts in sorted(self.stars, key=lambda star: -cost_of(star[0])):
             trees = np.unique(parent[label[parts]])
             if anchored[trees].sum() > 1:
                 found.append(opening)
@@ -165,7 +165,8 @@ def _agree(system: System, terminals: set[int], equal: list[tuple[int, int]], *,
     return True
 
 
-def _cost(opening: Opening) -> int:
+def cost_of(opening: Opening) -> int:
+    """What it costs to open a place, in elements that are multiplied."""
     return opening.elements + _NODE if opening.elements else 0
 
 

@@ -115,12 +115,19 @@ class OpenWalk(Walk):
 
     def _operand(self, node: Node, position: int, name: str) -> Operand | None:
         operand = super()._operand(node, position, name)
-        if operand is None or operand.constant is not None or not self._movable(name) or name in node.captured():
+        if operand is None or operand.constant is not None or not self._movable(name):
             return operand
+        return Operand(name, position, self._read_ids(node, name), operand.shape, None)
+
+    def _captured_ids(self, node: Node, name: str) -> Ids:
+        return self._read_ids(node, name) if self._movable(name) else self.ids[name]
+
+    def _read_ids(self, node: Node, name: str) -> Ids:
+        """The slots of a value as a node reads it, wherever in the node that is."""
         key = (node.index, name)
         if key not in self._read:
-            self._read[key] = self._apart("before", name, operand.ids, node.index, position)
-        return Operand(name, position, self._read[key], operand.shape, None)
+            self._read[key] = self._apart("before", name, self.ids[name], node.index, -1)
+        return self._read[key]
 
     def _commit(self, visit: Visit) -> None:
         folds = [self._folds(edit) for edit in visit.edits]
