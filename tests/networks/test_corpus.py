@@ -11,8 +11,6 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from onnxnorm.calibration.calibrate import calibrate_model
-from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.rewriting import Rewriting, rewrite_model
@@ -23,6 +21,7 @@ from onnxnorm.scaling.walk import Outputs
 from onnxnorm.statistics import Statistics, Value
 from onnxnorm.verification import verify_models
 from tests.corpus import CASES, OPEN, Case, Net, feeds
+from tests.helpers.corpus_statistics import calibrated
 from tests.helpers.scales_check import check_scales
 
 RUNTIME = Runtime("cpu", threads=1)
@@ -35,17 +34,6 @@ running_case = pytest.mark.parametrize("case", RUNNING.values(), ids=list(RUNNIN
 def walked(proto: onnx.ModelProto, batch: int = 1, outputs: Outputs = "keep") -> Trace:
     shapes = {name: array.shape for name, array in feeds(proto, batch).items()}
     return trace(read_graph(Model.open(proto), shapes), outputs)
-
-
-def calibrated(model: Model, case: Case, seed: int = 0) -> Statistics:
-    """Statistics on nine random samples, in batches of four."""
-    samples = feeds(model.proto, 10 if case.name == "fixed_batch" else 9, seed)
-    if case.name == "fixed_batch":
-        samples = {name: np.concatenate([array] * 4) for name, array in samples.items()}
-    size = None if case.name == "fixed_batch" else 4
-    return calibrate_model(
-        model, samples, CalibrationOptions(batch_size=size, provider=RUNTIME.provider, filters=case.filters)
-    )
 
 
 def test_the_corpus_is_large() -> None:

@@ -20,8 +20,8 @@ from onnxnorm.runtime import Runtime
 from onnxnorm.scaling.levels import LEVELS, Level
 from onnxnorm.verification import verify_models
 from tests.corpus import CASES, Case, feeds
+from tests.helpers.corpus_statistics import calibrated
 from tests.helpers.graphs import between, model, rand
-from tests.networks.test_corpus import calibrated
 
 RUNTIME = Runtime("cpu", threads=1)
 UNSHAPED = {"custom_domain_of_unknown_shape", "convolutions_of_unknown_shape"}

@@ -47,7 +47,8 @@ def test_a_chain_needs_nothing() -> None:
 
 def test_a_residual_block_needs_one_bridge() -> None:
     body = """
-        a = Conv(x, w) \n r = Relu(a) \n c = Conv<pads=[1,1,1,1]>(r, w2) \n s = Add(c, r) \n t = Relu(s) \n z = Conv(t, v)
+        a = Conv(x, w) \n r = Relu(a) \n c = Conv<pads=[1,1,1,1]>(r, w2) \n s = Add(c, r) \n t = Relu(s)
+        z = Conv(t, v)
     """
     constants = {"w": rand(4, 3, 3, 3), "w2": rand(4, 4, 3, 3), "v": rand(2, 4, 1, 1)}
     proto = model(body + "\n y = Sigmoid(z)", {"x": ("n", 3, 8, 8)}, constants, ("y",))
@@ -109,7 +110,7 @@ KEPT = {"custom_domain_of_unknown_shape", "convolutions_of_unknown_shape"}
 
 
 def least_cost(proto: onnx.ModelProto, most: int = 12) -> tuple[int, int] | None:
-    """The cost that was chosen, and the least of all sets of openings that free every filter; None if there are many."""
+    """The cost that was chosen, and the least of all sets that free every filter; None if there are too many sets."""
     original = Model.open(proto)
     graph = read_graph(original, sample_shapes(input_specs(original), (16, 16)))
     layers = find_layers(trace(graph, level="nodes"), "conv")
