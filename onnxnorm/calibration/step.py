@@ -29,6 +29,7 @@ from onnxnorm.model.inputs import InputSpec, fixed_batch
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.runtime import Feeds, Runtime, Session
 from onnxnorm.scaling import Layer, Trace, find_layers, trace
+from onnxnorm.scaling.filters import has_rows_of_samples
 from onnxnorm.statistics import Weighting
 from onnxnorm.statistics.measures import needs_histograms
 from onnxnorm.statistics.moments import Totals, merge_totals
@@ -239,15 +240,9 @@ def prepare(
 
 
 def _is_idle(traced: Trace, layer: Layer) -> bool:
-    """Whether a layer need not be measured, all its filters being pinned, and cannot: its rows are no samples."""
-    graph, site = traced.graph, layer.site
-    shape, fixed = graph.shapes.get(site.value), fixed_batch(graph.inputs)
-    if shape is None or not traced.groups.is_pinned(layer.slots).all():
-        return False
-    if fixed is not None:
-        return bool(shape[site.batch] % fixed)
-    axes = graph.batched.get(site.value, ())  # none also where they are not known
-    return bool(axes) and site.batch not in axes
+    """Whether a layer cannot be measured, and need not be: its filters are pinned, or computed for each sample."""
+    idle = layer.computed or bool(traced.groups.is_pinned(layer.slots).all())
+    return idle and not has_rows_of_samples(traced.graph, layer.site)
 
 
 def sample_of(batch: Batch, fixed: int | None) -> dict[str, tuple[int, ...]]:
