@@ -64,6 +64,8 @@ def conv_transpose(visit: Visit) -> Outcome:
         return Refusal(_NOT_CONSTANT)
     group = visit.node.attribute("group", 1)
     channels, per_group, *kernel = weight.constant.shape
+    if group < 1 or channels % group:
+        return Refusal(f"its {channels} input channels cannot be divided into {group} groups")
     source = _channels(visit, channels, len(weight.constant.shape))
     if isinstance(source, Refusal):
         return source
