@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -246,7 +247,7 @@ def test_the_boundary_lets_our_own_errors_pass() -> None:
 @pytest.mark.parametrize("group", [-1, 0, 2, 10**6])
 def test_weights_that_do_not_fit_behind_an_unknown_operator(op: str, shape: tuple[int, ...], group: int) -> None:
     """What ONNX's own checks cannot tell, as they know no shape there, is refused, or a barrier."""
-    attributes = {"group": group} if "Conv" in op else {}
+    attributes: dict[str, Any] = {"group": group} if "Conv" in op else {}
     more = {"Conv": ["b"], "DeformConv": ["b", "b"], "Gemm": ["b"], "BatchNormalization": ["b"] * 3}.get(op, [])
     tensors = tuple(
         numpy_helper.from_array(np.ones(size, np.float32), name) for name, size in (("w", shape), ("b", (7,)))
