@@ -134,6 +134,9 @@ class DecodedImage:
         return DecodedImage(image, _swapped(self.size, turn), (left, top, right, bottom))
 
 
+_Turned = tuple[DecodedImage, Image.Transpose | None]
+
+
 def image_extensions() -> frozenset[str]:
     """Return the file extensions of images, in lower case and with the dot."""
     formats = set(_image_formats())
@@ -145,17 +148,18 @@ def read_image(path: AnyPath) -> Image.Image:
     return read_decoded(path).image
 
 
-def read_decoded(path: AnyPath, least: Least | None = None) -> DecodedImage:
+def read_decoded(path: AnyPath, least: Least | None = None, most: int | None = None) -> DecodedImage:
     """Return the image, upright, in mode `RGB` or `L`, perhaps reduced. Only JPEGs are ever reduced.
 
     Args:
         path: the file.
         least: returns the least size of the result for the full size of the image; None for the full size.
+        most: the most pixels that an image may have; None for those that decoding allows.
 
     Raises:
         ImageError: if the image cannot be used.
     """
-    decoded, turn = _decoded(path, least)
+    decoded, turn = _decoded(path, least, most)
     if min(decoded.image.size) < 1:
         raise ImageError(path, "it has no pixels")
     try:
@@ -205,7 +209,7 @@ def _image_formats() -> tuple[str, ...]:
     return tuple(dict.fromkeys(kinds))
 
 
-def _decoded(path: AnyPath, least: Least | None) -> tuple[DecodedImage, Image.Transpose | None]:
+def _decoded(path: AnyPath, least: Least | None, most: int | None) -> _Turned:
     """Return the decoded first frame, and how to turn it upright; the file is closed again.
 
     Pillow is given an open file, not a name: it may memory-map a file that it opens by name, and it garbles a mapped
@@ -215,7 +219,7 @@ def _decoded(path: AnyPath, least: Least | None) -> tuple[DecodedImage, Image.Tr
         with path.open() if isinstance(path, RemoteFile) else open_regular(path) as file:
             _check_pixels(path, webp_size(file.read(32)), _WEBP_PIXELS)  # before Pillow, which decodes it on opening
             file.seek(0)
-            return _opened(path, file, least)
+            return _opened(path, file, least, most)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -227,8 +231,9 @@ def _decoded(path: AnyPath, least: Least | None) -> tuple[DecodedImage, Image.Tr
         raise ImageError(path, _one_line(error)) from error
 
 
-def _opened(path: AnyPath, file: IO[bytes], least: Least | None) -> tuple[DecodedImage, Image.Transpose | None]:
+def _opened(path: AnyPath, file: IO[bytes], least: Least | None, most: int | None) -> _Turned:
     with Image.open(file, formats=_image_formats()) as image:
+        _check_pixels(path, image.size, most)
         if image.format in _REDUCIBLE:
             turn = _turn(image)
             return _reduced(image, turn, least), turn
