@@ -14,7 +14,8 @@ from onnxnorm.data.batches import Batch
 
 __all__ = ["Range", "merge_ranges", "ranges_of"]
 
-_PART = 1 << 16  # numbers that are converted to float64 at a time where memory is short
+_PART = 1 << 16  # numbers that are converted to float64 at a time where memory is short,
+_LARGE = 1 << 24  # and in arrays of more numbers than this
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,19 @@ def ranges_of(batch: Batch) -> dict[str, Range]:
     If memory is short, mean and deviation are those of some of its samples.
     """
     try:
-        arrays = {name: np.asarray(array, np.float64) for name, array in batch.feeds.items()}
-        return {name: Range(*(float(f()) for f in (x.mean, x.std, x.min, x.max))) for name, x in arrays.items()}
+        return {name: _range(array) for name, array in batch.feeds.items()}
     except MemoryError:
         if batch.count < 2:
             return {name: _range_in_parts(array) for name, array in batch.feeds.items()}
         first, second = batch.split(batch.count // 2)
         return merge_ranges(ranges_of(first), ranges_of(second))
+
+
+def _range(array: NDArray[Any]) -> Range:
+    if array.size > _LARGE:
+        return _range_in_parts(array)
+    x = np.asarray(array, np.float64)
+    return Range(*(float(f()) for f in (x.mean, x.std, x.min, x.max)))
 
 
 def _range_in_parts(array: NDArray[Any]) -> Range:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+import tracemalloc
 from threading import Barrier, Event, Lock, Thread
 from typing import Any
 
@@ -100,6 +101,16 @@ def test_the_range_of_one_sample_is_found_in_parts(monkeypatch: pytest.MonkeyPat
     parts = ranges_of(batch)["x"]
     assert (parts.low, parts.high) == (whole.low, whole.high)
     np.testing.assert_allclose((parts.mean, parts.std), (whole.mean, whole.std), rtol=1e-12)
+
+
+def test_the_range_of_a_large_array_takes_little_memory() -> None:
+    batch = Batch({"x": np.ones((1, 3, 2400, 2400), np.float32)}, 1, ("a",), (0,))
+    tracemalloc.start()
+    found = ranges_of(batch)["x"]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (found.mean, found.std, found.low, found.high) == (1, 0, 1, 1)
+    assert peak < 1 << 23
 
 
 def test_the_range_is_found_once_no_run_is_going_on(monkeypatch: pytest.MonkeyPatch) -> None:

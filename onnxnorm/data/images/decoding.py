@@ -51,7 +51,6 @@ _USUAL = ("JPEG", "PNG", "WEBP")
 _SIXTEEN_BIT = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 # Formats for which Pillow uses the 32-bit mode, although pixels are 0..65535.
 _SIXTEEN_IN_THIRTY_TWO = frozenset({"PNG", "PPM"})
-_HAS_ALPHA_OR_PALETTE = frozenset({"P", "PA"})
 # Formats that can be decoded at a fraction of their size; their EXIF data comes before the pixels.
 _REDUCIBLE = frozenset({"JPEG", "MPO"})
 
@@ -63,6 +62,7 @@ Size = tuple[int, int]
 """(width, height) in pixels, in Pillow's order."""
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixels."""
+_Turned = tuple["DecodedImage", Image.Transpose | None]
 Least = Callable[[Size], Size | None]
 """Maps the full size of an upright image to the least size at which it may be decoded; None for the full size."""
 
@@ -134,9 +134,6 @@ class DecodedImage:
         return DecodedImage(image, _swapped(self.size, turn), (left, top, right, bottom))
 
 
-_Turned = tuple[DecodedImage, Image.Transpose | None]
-
-
 def image_extensions() -> frozenset[str]:
     """Return the file extensions of images, in lower case and with the dot."""
     formats = set(_image_formats())
@@ -179,7 +176,7 @@ def eight_bit(image: Image.Image) -> Image.Image:
         raise ValueError(f"pixels of mode {image.mode} have no defined black and white; convert it to 8-bit RGB first")
     if image.mode in {"1", "LA", "La"}:
         return image.convert("L")
-    if image.mode in _HAS_ALPHA_OR_PALETTE and "transparency" in image.info:
+    if image.mode in {"P", "PA"} and "transparency" in image.info:
         image = image.copy()
         del image.info["transparency"]
     return image.convert("RGB")
@@ -189,8 +186,7 @@ def eight_bit(image: Image.Image) -> Image.Image:
 def quiet_pillow() -> Iterator[None]:
     """Silence Pillow's warnings about damaged metadata and large images, in every thread.
 
-    `warnings.catch_warnings` does not work here: it restores a snapshot, and would undo changes that other threads made
-    in the meantime. Instead one entry is added to the filters, and the same entry is removed.
+    `warnings.catch_warnings` would restore a snapshot, and undo what other threads changed meanwhile.
     """
     entry = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
     cast("list[Any]", warnings.filters).insert(0, entry)
