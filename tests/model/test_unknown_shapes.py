@@ -21,9 +21,14 @@ def model(*nodes: onnx.NodeProto, tensors: tuple[TensorProto, ...] = ()) -> onnx
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("own", 1)])
 
 
-@pytest.mark.parametrize("op", ["Conv", "ConvTranspose", "DeformConv", "Gemm", "MatMul", "BatchNormalization"])
-@pytest.mark.parametrize("shape", [(), (3,), (4, 3), (4, 3, 3), (5, 3, 3, 3), (0, 3, 1, 1), (4, 0, 3, 3)])
-@pytest.mark.parametrize("group", [-1, 0, 2, 10**6])
+@pytest.mark.parametrize("shape", [(), (3,), (4, 3, 3), (5, 3, 3, 3), (4, 0, 3, 3)])
+@pytest.mark.parametrize(
+    ("op", "group"),
+    [
+        *((op, group) for op in ("Conv", "ConvTranspose", "DeformConv") for group in (-1, 2, 10**6)),
+        *((op, 1) for op in ("Gemm", "MatMul", "BatchNormalization")),
+    ],
+)
 def test_weights_that_do_not_fit_behind_an_unknown_operator(op: str, shape: tuple[int, ...], group: int) -> None:
     """What ONNX's own checks cannot tell, as they know no shape there, is refused, or a barrier."""
     attributes: dict[str, Any] = {"group": group} if "Conv" in op else {}

@@ -46,7 +46,7 @@ PLAN: dict[str, tuple[str, ...]] = {
     "onnxnorm.rewriting.scales": tuple(
         f"{_REWRITING}/test_{name}.py" for name in ("scales", "reach", "equalization", "limits", "layer_statistics")
     ),
-    "onnxnorm.scaling.operators.mixing": (f"{_LAWS}/test_mixing.py", "tests/model/test_unknown_shapes.py"),
+    "onnxnorm.scaling.operators.mixing": (f"{_LAWS}/test_mixing.py",),
     "onnxnorm.scaling.operators.joins": (f"{_LAWS}/test_joins.py",),
     "onnxnorm.scaling.operators.movement": (f"{_LAWS}/test_movement.py", f"{_LAWS}/test_movement_of_pieces.py"),
     "onnxnorm.scaling.operators.pooling": (f"{_LAWS}/test_pooling.py",),
