@@ -30,6 +30,7 @@ from tools.mutation.mutants import Mutant, mutants_of
 __all__ = ["PLAN", "main", "survivors"]
 
 _REWRITING, _LAWS = "tests/rewriting", "tests/scaling/operators"
+_OF_ALL = ("defaults", "unknown_shapes")
 PLAN: dict[str, tuple[str, ...]] = {
     "onnxnorm.rewriting.constants": tuple(
         f"{_REWRITING}/test_{name}.py" for name in ("edit_constants", "clone_names", "limits", "restore")
@@ -46,10 +47,15 @@ PLAN: dict[str, tuple[str, ...]] = {
     "onnxnorm.rewriting.scales": tuple(
         f"{_REWRITING}/test_{name}.py" for name in ("scales", "reach", "equalization", "limits", "layer_statistics")
     ),
-    "onnxnorm.scaling.operators.mixing": (f"{_LAWS}/test_mixing.py",),
-    "onnxnorm.scaling.operators.joins": (f"{_LAWS}/test_joins.py",),
-    "onnxnorm.scaling.operators.movement": (f"{_LAWS}/test_movement.py", f"{_LAWS}/test_movement_of_pieces.py"),
-    "onnxnorm.scaling.operators.pooling": (f"{_LAWS}/test_pooling.py",),
+    **{
+        f"onnxnorm.scaling.operators.{law}": tuple(f"{_LAWS}/test_{name}.py" for name in (*names, *_OF_ALL))
+        for law, names in {
+            "mixing": ("mixing",),
+            "joins": ("joins",),
+            "movement": ("movement", "movement_of_pieces"),
+            "pooling": ("pooling",),
+        }.items()
+    },
 }
 _LIBRARIES: tuple[str, ...] = (
     "numpy",

@@ -1,0 +1,64 @@
+"""Values whose shape is not known: what has one scale passes, and what varies is refused where its axes matter."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.helpers.graphs import floats, model, rand
+from tests.helpers.law_checks import holds, refused
+
+FEED = {"x": floats([1, 2]), "y": rand(1, 3, 6, 6)}
+CONSTANTS = {
+    "one": [1],
+    "rest": [3, 6, 6],
+    "w": rand(4, 3, 1, 1),
+    "v": rand(1, 3, 1, 1, seed=1),
+    "n": [1, 1],
+    "zero": np.float32(0),
+    "hw": floats([1, 1, 2, 2]),
+    "roi": floats([]),
+    "pads": [0, 0, 1, 1, 0, 0, 1, 1],
+    "grid": rand(2, 5, 5, 2),
+    "two": [2],
+    "spatial": [2, 3],
+}
+
+
+def behind(body: str) -> onnx.ModelProto:
+    """`body` reads `varied`, with 4 scales on axis 1, or `even`, with one scale; both of rank 4, of unknown shapes."""
+    front = (
+        "i = NonZero(x) \n n_ = Shape(i) \n g = Gather(n_, one) \n c = Concat<axis=0>(g, rest) \n r = Expand(y, c) \n"
+        "varied = Conv(r, w) \n even = Conv(r, v) \n"
+    )
+    used = {name: value for name, value in CONSTANTS.items() if name in front + body}
+    return model(front + body, {"x": (2,), "y": (1, 3, 6, 6)}, used)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("z = Flatten({})", "the shape of what it moves is not known"),
+        ("s = Shape({0}) \n z = Expand({0}, s)", "the shape of its output is not known"),
+        ("z = ReverseSequence<batch_axis=0, time_axis=1>({}, n)", "the shape of what it moves is not known"),
+        ("z = Resize({}, roi, hw)", "the shape of its input or output is not known"),
+        ("z = GridSample({}, grid)", "the shape of its input is not known"),
+        ("z = ReduceMean({}, spatial)", "the shape of its input is not known"),
+        ("z = CumSum({}, two)", "its axis or the shape of its input is not known"),
+    ],
+)
+def test_one_scale_passes_and_several_are_refused(body: str, reason: str) -> None:
+    holds(behind(body.format("even")), {"even": 1, "z": 1}, whole=True, feed=FEED)
+    refused(behind(body.format("varied")), reason, "varied", whole=True, feed=FEED)
+
+
+@pytest.mark.parametrize("body", ["z = Add(varied, even)", "m = Greater(even, zero) \n z = Where(m, varied, even)"])
+def test_joins_are_refused(body: str) -> None:
+    refused(behind(body), "the shapes of what it joins are not known", "varied", whole=True, feed=FEED)
+
+
+@pytest.mark.parametrize("op", ["MaxPool<kernel_shape=[2,2]>", "GlobalAveragePool", "GlobalMaxPool"])
+def test_pools_keep_the_channels(op: str) -> None:
+    holds(behind(f"z = {op}(varied)"), {"varied": 4, "z": 4}, whole=True, feed=FEED)
+    holds(behind(f"z = {op}(even)"), {"even": 1, "z": 1}, whole=True, feed=FEED)
