@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -33,7 +35,7 @@ def test_what_changes(one: Factor, changes: bool) -> None:
 
 def test_the_inverse_and_products() -> None:
     one, other = factor([2, 3], [[5], [7]]), factor([4, 1], [[1], [2]])
-    values = np.float64([[1, 2], [3, 4]])
+    values = np.array([[1, 2], [3, 4]], np.float64)
     np.testing.assert_array_equal(one.inverse.apply(one.apply(values, "c"), "c"), values)
     assert one * other == factor([8, 3], [[5], [14]])
     np.testing.assert_allclose((one * other).apply(values, "c"), other.apply(one.apply(values, "c"), "c"))
@@ -53,7 +55,7 @@ def test_equality_is_that_of_all_elements() -> None:
 def test_rounding_is_noted_and_the_largest_is_kept() -> None:
     rounding = Rounding()
     assert rounding.worst is None
-    values = np.float16([1, 3, 0])
+    values = np.array([1, 3, 0], np.float16)
     factor(1 / 3).apply(values, "a", rounding)
     expected = abs(float(np.float16(1 / 3)) * 3 - 1)
     assert rounding.of == {"a": pytest.approx(expected, rel=1e-12)}
@@ -64,19 +66,19 @@ def test_rounding_is_noted_and_the_largest_is_kept() -> None:
     assert rounding.of["c"] == 0
     worst = max(rounding.of, key=lambda name: rounding.of[name])
     assert rounding.worst == (worst, rounding.of[worst])
-    factor(1).apply(np.float32([]), "d", rounding)
+    factor(1).apply(np.array([], np.float32), "d", rounding)
     assert rounding.of["d"] == 0
 
 
 def test_numbers_that_are_infinite_or_none_stay_and_are_no_error() -> None:
     rounding = Rounding()
-    got = factor([2, 3, 5, 0.3]).apply(np.float32([np.inf, np.nan, -np.inf, 1]), "c", rounding)
-    np.testing.assert_array_equal(got, np.float32([np.inf, np.nan, -np.inf, 0.3]))
+    got = factor([2, 3, 5, 0.3]).apply(np.array([np.inf, np.nan, -np.inf, 1], np.float32), "c", rounding)
+    np.testing.assert_array_equal(got, np.array([np.inf, np.nan, -np.inf, 0.3], np.float32))
     assert 0 < rounding.of["c"] < 1e-7
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, ml_dtypes.bfloat16])
-def test_leaving_the_range_is_an_error(dtype: type) -> None:
+def test_leaving_the_range_is_an_error(dtype: Any) -> None:
     top = np.asarray([float(ml_dtypes.finfo(dtype).max)]).astype(dtype)  # type: ignore[no-untyped-call]
     assert factor(1).apply(top, "c").astype(np.float64) == top.astype(np.float64)
     with pytest.raises(ModelError, match=r"^constant 'c' would overflow (float16|float32|bfloat16); choose a smaller"):
@@ -86,7 +88,7 @@ def test_leaving_the_range_is_an_error(dtype: type) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("times", [[2.0, 1.0, 3.0], [0.5, 8.0, 1.0]])
-def test_a_bound_stays_at_the_largest_number(dtype: type, times: list[float]) -> None:
+def test_a_bound_stays_at_the_largest_number(dtype: Any, times: list[float]) -> None:
     top = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
     values = np.asarray([top, -top / 2, 1.0]).astype(dtype)
     kept = factor(times).kept_finite(values).apply(values, "c").astype(np.float64)
@@ -96,12 +98,17 @@ def test_a_bound_stays_at_the_largest_number(dtype: type, times: list[float]) ->
 
 
 def test_a_factor_that_keeps_within_the_range_is_the_same() -> None:
-    for values in (np.float32([1, -2]), np.float32([0, 0]), np.float32([np.inf, np.nan]), np.float32([])):
+    for values in (
+        np.array([1, -2], np.float32),
+        np.array([0, 0], np.float32),
+        np.array([np.inf, np.nan], np.float32),
+        np.array([], np.float32),
+    ):
         one = factor([1e30, 2], [3, 7])
         assert one.kept_finite(values) is one
     one = factor(2, 4)
-    assert one.kept_finite(np.float32([3e38])) is one  # by a half, it shrinks
-    assert factor(4, 2).kept_finite(np.float32([-3e38, np.inf])) != factor(4, 2)
+    assert one.kept_finite(np.array([3e38], np.float32)) is one  # by a half, it shrinks
+    assert factor(4, 2).kept_finite(np.array([-3e38, np.inf], np.float32)) != factor(4, 2)
 
 
 def test_rows() -> None:
