@@ -53,7 +53,7 @@ PLAN: dict[str, tuple[str, ...]] = {
             "mixing": ("mixing",),
             "joins": ("joins",),
             "movement": ("movement", "movement_of_pieces"),
-            "pooling": ("pooling",),
+            "pooling": ("pooling", "resize_and_pad"),
         }.items()
     },
 }

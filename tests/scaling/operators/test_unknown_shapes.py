@@ -12,9 +12,6 @@ from tests.helpers.law_checks import holds, refused
 FEED = {"x": floats([1, 2]), "y": rand(1, 3, 6, 6)}
 CONSTANTS = {
     "one": [1],
-    "rest": [3, 6, 6],
-    "w": rand(4, 3, 1, 1),
-    "v": rand(1, 3, 1, 1, seed=1),
     "n": [1, 1],
     "zero": np.float32(0),
     "hw": floats([1, 1, 2, 2]),
@@ -22,18 +19,23 @@ CONSTANTS = {
     "pads": [0, 0, 1, 1, 0, 0, 1, 1],
     "grid": rand(2, 5, 5, 2),
     "two": [2],
+    "image": [3, 3],
+    "block": [2, 2],
+    "mixed": rand(6, 3, seed=2),
     "spatial": [2, 3],
 }
 
 
-def behind(body: str) -> onnx.ModelProto:
-    """`body` reads `varied`, with 4 scales on axis 1, or `even`, with one scale; both of rank 4, of unknown shapes."""
+def behind(body: str, spatial: tuple[int, ...] = (6, 6)) -> onnx.ModelProto:
+    """`body` reads `varied`, with 4 scales on axis 1, or `even`, with one scale; both of unknown shapes."""
     front = (
         "i = NonZero(x) \n n_ = Shape(i) \n g = Gather(n_, one) \n c = Concat<axis=0>(g, rest) \n r = Expand(y, c) \n"
         "varied = Conv(r, w) \n even = Conv(r, v) \n"
     )
-    used = {name: value for name, value in CONSTANTS.items() if name in front + body}
-    return model(front + body, {"x": (2,), "y": (1, 3, 6, 6)}, used)
+    ones = (1,) * len(spatial)
+    constants = CONSTANTS | {"rest": [3, *spatial], "w": rand(4, 3, *ones), "v": rand(1, 3, *ones, seed=1)}
+    used = {name: value for name, value in constants.items() if name in front + body}
+    return model(front + body, {"x": (2,), "y": (1, 3, *spatial)}, used)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,7 @@ def behind(body: str) -> onnx.ModelProto:
         ("s = Shape({0}) \n z = Expand({0}, s)", "the shape of its output is not known"),
         ("z = ReverseSequence<batch_axis=0, time_axis=1>({}, n)", "the shape of what it moves is not known"),
         ("z = Resize({}, roi, hw)", "the shape of its input or output is not known"),
+        ("z = Pad({}, pads)", "the shape of what it moves is not known"),
         ("z = GridSample({}, grid)", "the shape of its input is not known"),
         ("z = ReduceMean({}, spatial)", "the shape of its input is not known"),
         ("z = CumSum({}, two)", "its axis or the shape of its input is not known"),
@@ -62,3 +65,16 @@ def test_joins_are_refused(body: str) -> None:
 def test_pools_keep_the_channels(op: str) -> None:
     holds(behind(f"z = {op}(varied)"), {"varied": 4, "z": 4}, whole=True, feed=FEED)
     holds(behind(f"z = {op}(even)"), {"even": 1, "z": 1}, whole=True, feed=FEED)
+
+
+def test_pools_of_three_axes_and_of_fewer() -> None:
+    feed = {"x": FEED["x"], "y": rand(1, 3, 4)}
+    holds(behind("z = MaxPool<kernel_shape=[2]>(varied)", (4,)), {"varied": 4, "z": 4}, whole=True, feed=feed)
+    proto = behind("q = MatMul(even, mixed) \n z = MaxPool<kernel_shape=[2,2]>(q)")
+    refused(proto, "the shape of its input is not known", "q", whole=True, feed=FEED)
+
+
+def test_columns() -> None:
+    feed = {"x": FEED["x"], "y": rand(1, 3, 4)}
+    proto = behind("z = Col2Im(varied, image, block)", (4,))
+    refused(proto, "the shape of its input or output is not known", "varied", whole=True, feed=feed)
