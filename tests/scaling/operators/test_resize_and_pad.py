@@ -1,4 +1,4 @@
-"""Pooling, resizing and padding where axes are named, counted from the end, or computed; and where scales vary oddly."""
+"""Pooling, resizing and padding along axes that are named, counted from the end, or computed."""
 
 from __future__ import annotations
 
