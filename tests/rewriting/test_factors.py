@@ -92,7 +92,7 @@ def test_leaving_the_range_is_an_error(dtype: Any) -> None:
 def test_a_bound_stays_at_the_largest_number(dtype: Any, times: list[float]) -> None:
     top = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
     values = np.asarray([top, -top / 2, 1.0]).astype(dtype)
-    kept = factor(times).kept_finite(values).apply(values, "c").astype(np.float64)
+    kept = factor(np.multiply(times, 3), 3).kept_finite(values).apply(values, "c").astype(np.float64)
     limit = np.nextafter(top / np.abs(values.astype(np.float64)).max(), 0)
     np.testing.assert_allclose(kept, values.astype(np.float64) * np.minimum(times, limit), rtol=1e-2)
     assert np.isfinite(kept).all()
@@ -117,4 +117,5 @@ def test_rows() -> None:
     assert one.rows(1, 3) == factor([[2], [3]], [[5, 7]])
     assert one.rows(0, 1) == factor([[1]], [[5, 7]])
     assert factor(2, 3).rows(1, 2) == factor(2, 3)
+    assert factor([[1], [2]], [[3], [4]]).rows(1, 2) == factor([[2]], [[4]])
     assert one.rows(1, 3).over.shape == (1, 2)
