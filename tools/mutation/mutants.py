@@ -1,8 +1,9 @@
 """Mutants of a module: the operators of Cosmic Ray, and statements that are left out, which it lacks.
 
 Of the many replacements that Cosmic Ray has for an operator of arithmetic or a comparison, a few are used: the inverse,
-and the neighbour that differs in one case only. Mutants that differ from the original in annotations or docstrings
-alone, and those that equal an earlier one, are left out.
+and the neighbour that differs in one case only. Left out are mutants that equal an earlier one, and those that differ
+from the original in what has no effect on results: annotations, docstrings, the arguments `repr`, `frozen` and `strict`
+of dataclasses and `zip`, and whether arguments may be given by position.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ OPERATORS = (
     *(f"Replace{kind}Operator_{pair}" for kind, pairs in _REPLACED.items() for pair in pairs.split()),
     *_OTHERS,
 )
+_NO_EFFECT = {"repr", "frozen", "strict"}
 _LEFT_OUT = (ast.Expr, ast.If, ast.Raise, ast.AugAssign, ast.Delete)
 
 
@@ -83,11 +85,15 @@ def _shortened(source: str) -> Iterator[tuple[str, str]]:
 
 
 def _meaning(source: str) -> str:
-    """The syntax tree as text, without annotations and docstrings."""
+    """The syntax tree as text, without what has no effect on results."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.arg):
             node.annotation = None
+        elif isinstance(node, ast.arguments):
+            node.args, node.posonlyargs, node.kwonlyargs = [*node.posonlyargs, *node.args, *node.kwonlyargs], [], []
+        elif isinstance(node, ast.keyword) and node.arg in _NO_EFFECT:
+            node.value = ast.Constant(0)
         elif isinstance(node, ast.FunctionDef):
             node.returns = None
         elif isinstance(node, ast.AnnAssign):
