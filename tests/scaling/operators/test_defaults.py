@@ -15,8 +15,9 @@ def test_split_without_an_axis_splits_the_first() -> None:
 
 
 @pytest.mark.parametrize("attribute", ["", "<axis=-1>", "<axis=-4>", "<axis=0>", "<axis=2>"])
-def test_gather_along_axes_on_which_no_scale_varies(attribute: str) -> None:
-    proto = between(f"b = Gather{attribute}(a, i)", constants={"i": [1, 0, 1]}, tail="none")
+@pytest.mark.parametrize("indices", [[1, 0, 1], [[1, 0, 1]], [[0], [1]]], ids=str)
+def test_gather_along_axes_on_which_no_scale_varies(attribute: str, indices: list[object]) -> None:
+    proto = between(f"b = Gather{attribute}(a, i)", constants={"i": indices}, tail="none")
     holds(proto, {"a": 4, "b": 4}, whole=True)
 
 

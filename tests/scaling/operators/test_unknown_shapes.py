@@ -21,6 +21,8 @@ CONSTANTS = {
     "two": [2],
     "image": [3, 3],
     "block": [2, 2],
+    "square": [2, 2],
+    "unit": [1, 1],
     "mixed": rand(6, 3, seed=2),
     "spatial": [2, 3],
 }
@@ -45,6 +47,7 @@ def behind(body: str, spatial: tuple[int, ...] = (6, 6)) -> onnx.ModelProto:
         ("s = Shape({0}) \n z = Expand({0}, s)", "the shape of its output is not known"),
         ("z = ReverseSequence<batch_axis=0, time_axis=1>({}, n)", "the shape of what it moves is not known"),
         ("z = Resize({}, roi, hw)", "the shape of its input or output is not known"),
+        ("z = Gather({}, one)", "the shape of what it moves is not known"),
         ("z = Pad({}, pads)", "the shape of what it moves is not known"),
         ("z = GridSample({}, grid)", "the shape of its input is not known"),
         ("z = ReduceMean({}, spatial)", "the shape of its input is not known"),
@@ -59,6 +62,11 @@ def test_one_scale_passes_and_several_are_refused(body: str, reason: str) -> Non
 @pytest.mark.parametrize("body", ["z = Add(varied, even)", "m = Greater(even, zero) \n z = Where(m, varied, even)"])
 def test_joins_are_refused(body: str) -> None:
     refused(behind(body), "the shapes of what it joins are not known", "varied", whole=True, feed=FEED)
+
+
+def test_a_condition_may_have_more_axes_than_what_it_chooses_from() -> None:
+    proto = behind("k = Conv(y, w) \n m = Greater(even, zero) \n z = Where(m, k, k)")
+    refused(proto, "the shapes of what it joins are not known", "k", whole=True, feed=FEED)
 
 
 @pytest.mark.parametrize("op", ["MaxPool<kernel_shape=[2,2]>", "GlobalAveragePool", "GlobalMaxPool"])
@@ -78,3 +86,6 @@ def test_columns() -> None:
     feed = {"x": FEED["x"], "y": rand(1, 3, 4)}
     proto = behind("z = Col2Im(varied, image, block)", (4,))
     refused(proto, "the shape of its input or output is not known", "varied", whole=True, feed=feed)
+    proto = behind("k = Conv(y, w) \n im = Concat<axis=0>(g, g) \n z = Col2Im(k, im, unit)", (4,))
+    refused(proto, "the shape of its input or output is not known", "k", whole=True, feed=feed)
+    holds(behind("z = Col2Im(even, square, unit)", (4,)), {"even": 1, "z": 1}, whole=True, feed=feed)
