@@ -92,6 +92,7 @@ def _meaning(source: str) -> str:
             node.annotation = None
         elif isinstance(node, ast.arguments):
             node.args, node.posonlyargs, node.kwonlyargs = [*node.posonlyargs, *node.args, *node.kwonlyargs], [], []
+            node.defaults, node.kw_defaults = [*node.defaults, *filter(None, node.kw_defaults)], []
         elif isinstance(node, ast.keyword) and node.arg in _NO_EFFECT:
             node.value = ast.Constant(0)
         elif isinstance(node, ast.FunctionDef):

@@ -101,7 +101,7 @@ def matmul(visit: Visit) -> Outcome:
     assert a is not None
     assert b is not None
     if b.constant is not None and len(b.constant.shape) >= 2 and a.rank >= 1:
-        return _multiplied(visit, a, a.ids.ndim - 1 if a.shape is None else a.rank - 1, b, len(b.constant.shape) - 2)
+        return _multiplied(visit, a, a.rank - 1, b, len(b.constant.shape) - 2)
     if a.constant is not None and len(a.constant.shape) >= 2 and b.shape is not None and b.rank >= 2:
         out = _multiplied(visit, b, b.rank - 2, a, len(a.constant.shape) - 1)
         return out if isinstance(out, Refusal) else out.reshape(-1, 1)

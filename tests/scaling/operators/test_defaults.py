@@ -62,3 +62,15 @@ def test_zeros_that_are_added_and_are_a_bias_too() -> None:
         {"w": rand(3, 4), "v": rand(3, 4, seed=1), "zero": floats([0, 0, 0, 0])},
     )
     holds(proto, {"a": 4, "c": 4, "z": 8})
+
+
+def test_a_constant_matrix_on_the_left_of_a_matrix() -> None:
+    """It mixes the rows, so the columns of what it reads share one scale."""
+    proto = between("b = MatMul(k, a)", (2, 4), {"k": rand(5, 2)}, tail="none")
+    holds(proto, {"a": 1, "b": 5}, whole=True, rtol=1e-6)
+
+
+def test_a_constant_matrix_on_the_left_of_a_vector() -> None:
+    proto = between("v = ReduceMax<keepdims=0>(a, first) \n b = MatMul(k, v)", (2, 4), {"k": rand(5, 4), "first": [0]},
+                    tail="none")  # fmt: skip
+    refused(proto, "it multiplies by a vector", "v", whole=True)

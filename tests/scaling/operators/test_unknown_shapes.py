@@ -8,6 +8,7 @@ import pytest
 
 from tests.helpers.graphs import floats, model, rand
 from tests.helpers.law_checks import holds, refused
+from tests.helpers.scales_check import traced
 
 FEED = {"x": floats([1, 2]), "y": rand(1, 3, 6, 6)}
 CONSTANTS = {
@@ -24,6 +25,7 @@ CONSTANTS = {
     "square": [2, 2],
     "unit": [1, 1],
     "mixed": rand(6, 3, seed=2),
+    "fourfold": rand(4, 4, 1, 1, seed=4),
     "spatial": [2, 3],
 }
 
@@ -36,6 +38,7 @@ def behind(body: str, spatial: tuple[int, ...] = (6, 6)) -> onnx.ModelProto:
     )
     ones = (1,) * len(spatial)
     constants = CONSTANTS | {"rest": [3, *spatial], "w": rand(4, 3, *ones), "v": rand(1, 3, *ones, seed=1)}
+    constants["thin"] = rand(1, 5 if "ConvTranspose" in body else 1, *ones, seed=3)
     used = {name: value for name, value in constants.items() if name in front + body}
     return model(front + body, {"x": (2,), "y": (1, 3, *spatial)}, used)
 
@@ -89,3 +92,23 @@ def test_columns() -> None:
     proto = behind("k = Conv(y, w) \n im = Concat<axis=0>(g, g) \n z = Col2Im(k, im, unit)", (4,))
     refused(proto, "the shape of its input or output is not known", "k", whole=True, feed=feed)
     holds(behind("z = Col2Im(even, square, unit)", (4,)), {"even": 1, "z": 1}, whole=True, feed=feed)
+
+
+def test_products_with_matrices() -> None:
+    refused(behind("z = MatMul(varied, mixed)"), "the shape of its input is not known", "varied", whole=True, feed=FEED)
+    holds(behind("z = MatMul(even, mixed)"), {"even": 1, "z": 3}, whole=True, feed=FEED, rtol=1e-6)
+
+
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
+def test_convolutions_of_what_varies_along_another_axis(op: str) -> None:
+    proto = behind(f"q = MatMul(even, mixed) \n z = {op}(q, thin)")
+    refused(proto, "the shape of its input is not known", "q", whole=True, feed=FEED, rtol=1e-6)
+    holds(behind(f"z = {op}(even, thin)"), {"even": 1, "z": 5 if op == "ConvTranspose" else 1}, whole=True, feed=FEED)
+
+
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
+@pytest.mark.parametrize("group", [-4, -1, 0, 3, 8])
+def test_groups_that_do_not_divide_the_weight(op: str, group: int) -> None:
+    found = traced(behind(f"z = {op}<group={group}>(varied, fourfold)"))
+    reasons = [barrier.reason for barrier in found.groups.reasons(found.ids["varied"])]
+    assert any(f"cannot be divided into {group} groups" in reason for reason in reasons), reasons
