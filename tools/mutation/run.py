@@ -33,7 +33,7 @@ _REWRITING, _LAWS = "tests/rewriting", "tests/scaling/operators"
 _OF_ALL = ("defaults", "unknown_shapes")
 PLAN: dict[str, tuple[str, ...]] = {
     "onnxnorm.rewriting.constants": tuple(
-        f"{_REWRITING}/test_{name}.py" for name in ("edit_constants", "clone_names", "limits")
+        f"{_REWRITING}/test_{name}.py" for name in ("edit_constants", "clone_names", "rows", "limits")
     ),
     "onnxnorm.rewriting.factors": tuple(
         f"{_REWRITING}/test_{name}.py" for name in ("factors", "edit_constants", "limits")
