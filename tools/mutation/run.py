@@ -39,7 +39,9 @@ PLAN: dict[str, tuple[str, ...]] = {
         f"{_REWRITING}/test_{name}.py" for name in ("factors", "edit_constants", "limits")
     ),
     "onnxnorm.rewriting.restore": tuple(f"{_REWRITING}/test_{name}.py" for name in ("hostile_records", "restore")),
-    "onnxnorm.rewriting.record": tuple(f"{_REWRITING}/test_{name}.py" for name in ("hostile_records", "restore")),
+    "onnxnorm.rewriting.record": tuple(
+        f"{_REWRITING}/test_{name}.py" for name in ("record", "hostile_records", "restore")
+    ),
     "onnxnorm.rewriting.scales": tuple(f"{_REWRITING}/test_{name}.py" for name in ("scales", "reach", "limits")),
     **{
         f"onnxnorm.scaling.operators.{law}": tuple(f"{_LAWS}/test_{name}.py" for name in (*names, *_OF_ALL))
