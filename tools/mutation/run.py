@@ -38,7 +38,9 @@ PLAN: dict[str, tuple[str, ...]] = {
     "onnxnorm.rewriting.factors": tuple(
         f"{_REWRITING}/test_{name}.py" for name in ("factors", "edit_constants", "limits")
     ),
-    "onnxnorm.rewriting.restore": tuple(f"{_REWRITING}/test_{name}.py" for name in ("hostile_records", "restore")),
+    "onnxnorm.rewriting.restore": tuple(
+        f"{_REWRITING}/test_{name}.py" for name in ("restored", "hostile_records", "restore")
+    ),
     "onnxnorm.rewriting.record": tuple(
         f"{_REWRITING}/test_{name}.py" for name in ("record", "hostile_records", "restore")
     ),
