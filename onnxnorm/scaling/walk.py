@@ -16,7 +16,7 @@ import onnx
 from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.graph import Graph, Node, Reader
-from onnxnorm.model.shapes import check_legal
+from onnxnorm.model.shapes import check_fitting, check_legal
 from onnxnorm.scaling.groups import Groups, solve
 from onnxnorm.scaling.laws import LAWS, Operand, Outcome, Refusal, Visit, barrier_at
 from onnxnorm.scaling.levels import Level
@@ -104,8 +104,9 @@ class Walk:
     def _visit_legal(self, node: Node) -> None:
         try:
             self._visit(node)
-        except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-            check_legal(node, self.graph)  # if the node is legal, the law is at fault
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+            check_legal(node, self.graph)
+            check_fitting(node, self.graph, e)  # if the node is legal, the law is at fault
             raise
 
     def _visit(self, node: Node) -> None:

@@ -45,7 +45,7 @@ def deform_conv(visit: Visit) -> Outcome:
 
 def _convolved(visit: Visit, bias: Operand | None) -> Outcome:
     weight = visit.operand(1)
-    if weight is None or weight.shape is None or len(weight.shape) < 3:
+    if weight is None or weight.shape is None:
         return Refusal("the shape of its weight is not known")
     group = visit.node.attribute("group", 1)
     filters, per_group, *kernel = weight.shape
@@ -82,6 +82,8 @@ def conv_transpose(visit: Visit) -> Outcome:
         return Refusal(_NOT_CONSTANT)
     group = visit.node.attribute("group", 1)
     channels, per_group, *kernel = weight.constant.shape
+    if group < 1 or channels % group:
+        return Refusal(f"its {channels} input channels cannot be divided into {group} groups")
     source = _channels(visit, channels, len(weight.constant.shape))
     if isinstance(source, Refusal):
         return source
@@ -122,15 +124,11 @@ def matmul(visit: Visit) -> Outcome:
     a, b = visit.operand(0), visit.operand(1)
     assert a is not None
     assert b is not None
-    if b.constant is not None and visit.editable(b) and len(b.constant.shape) >= 2 and a.rank >= 1:
-        return _multiplied(visit, a, a.ids.ndim - 1 if a.shape is None else a.rank - 1, b, len(b.constant.shape) - 2)
-    if (
-        a.constant is not None
-        and visit.editable(a)
-        and len(a.constant.shape) >= 2
-        and b.shape is not None
-        and b.rank >= 2
-    ):
+    if _is_matrix(visit, b) and a.rank >= 1:
+        assert b.constant is not None
+        return _multiplied(visit, a, a.rank - 1, b, len(b.constant.shape) - 2)
+    if _is_matrix(visit, a) and b.shape is not None and b.rank >= 2:
+        assert a.constant is not None
         out = _multiplied(visit, b, b.rank - 2, a, len(a.constant.shape) - 1)
         return out if isinstance(out, Refusal) else out.reshape(-1, 1)
     if a.rank >= 2 and b.rank >= 2 and None not in (a.shape, b.shape):
@@ -138,6 +136,11 @@ def matmul(visit: Visit) -> Outcome:
         visit.keep(b)
         return contracted(visit, at_rank(a.ids, a.rank), at_rank(b.ids, b.rank), kept_reason(a, b))
     return Refusal("it multiplies by a vector, so its output has no channels")
+
+
+def _is_matrix(visit: Visit, operand: Operand) -> bool:
+    """Whether an operand is a constant matrix, or a stack of these, that may be changed."""
+    return operand.constant is not None and visit.editable(operand) and len(operand.constant.shape) >= 2
 
 
 def _multiplied(visit: Visit, source: Operand, axis: int, weight: Operand, inner: int) -> Ids | Refusal:

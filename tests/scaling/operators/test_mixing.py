@@ -233,6 +233,16 @@ def test_deform_conv_pins_offsets() -> None:
     assert checked.reasons("o") == ["it says where the operator reads, and how much that counts"]
 
 
+@pytest.mark.skipif(RUNTIME < (1, 25), reason="ONNX Runtime runs this operator from 1.25 on")
+@pytest.mark.parametrize("bias", ["v", ""])
+def test_deform_conv_pins_the_mask(bias: str) -> None:
+    body = f"o = Conv(a, w2) \n m = Conv(a, w3) \n b = DeformConv(a, w, o, {bias}, m)"
+    constants = {"w": rand(5, 4, 1, 1), "w2": rand(2, 4, 1, 1), "w3": rand(1, 4, 1, 1, seed=1)}
+    constants |= {"v": rand(5)} if bias else {}
+    checked = holds(between(body, constants=constants, opset=22), {"a": 4, "b": 5, "o": 0, "m": 0})
+    assert checked.reasons("m") == ["it says where the operator reads, and how much that counts"]
+
+
 def test_float64() -> None:
     constants = {"w": rand(4, 5, dtype=np.float64), "v": rand(1, 5, dtype=np.float64)}
     body = "r = Gemm(a, w, v) \n b = Relu(r)"
