@@ -144,6 +144,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "torch":  # a package of its own, and no part of `from onnxnorm import *`, where it would hide PyTorch
+        return import_module("onnxnorm.torch")
     if name not in _HOMES:
         raise AttributeError(f"module 'onnxnorm' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -11,7 +11,9 @@ from onnxnorm.model.files import Model, ModelLike
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.options import documented
 from onnxnorm.rewriting import count_dead, measure
-from onnxnorm.scaling import Plan, find_layers, make_plan, trace
+from onnxnorm.rewriting.opened import subject_of
+from onnxnorm.rewriting.outlook import level_plans
+from onnxnorm.scaling import Plan, make_plan
 from onnxnorm.scaling.filters import why_no_layers
 
 __all__ = ["plan"]
@@ -34,7 +36,8 @@ def plan(
         **keywords: options by name, below.
 
     Returns:
-        The plan: counts, layers, groups that share scales, and barriers with their reasons.
+        The plan: counts, layers, groups that share scales, barriers with their reasons, and what each level of freedom
+        would give.
 
     Raises:
         ModelError: if the model cannot be read.
@@ -47,9 +50,12 @@ def plan(
     if measured is not None:
         measured.check_model(opened.digest())
     shapes = measured.shapes if measured else sample_shapes_of(opened, options.size)
-    traced = trace(read_graph(opened, shapes), options.outputs)
     kind = options.filters or (measured.filters if measured else "conv")
-    layers = find_layers(traced, kind)
+    graph = read_graph(opened, shapes)
+    subject = subject_of(graph, opened, shapes, kind, options.outputs, options.allow)
+    traced, layers = subject.trace, subject.layers
     dead = count_dead(measure("mean", opened, traced, layers, measured)) if measured else 0
     planned = make_plan(traced, layers, dead)
-    return planned if layers else replace(planned, nothing=why_no_layers(opened.proto, kind))
+    if not layers:
+        return replace(planned, nothing=why_no_layers(opened.proto, kind))
+    return replace(planned, levels=level_plans(graph, opened, shapes, kind, options.outputs))

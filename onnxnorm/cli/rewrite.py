@@ -58,6 +58,14 @@ def tell_rewritten(terminal: Terminal, done: api.Rewritten) -> None:
         terminal.say(f"constant {clone.constant!r} is shared; {clone.node!r} now reads its own copy, {clone.clone!r}")
     if len(clones) > _SHOWN:
         terminal.say(f"... and {len(clones) - _SHOWN} more such copies")
+    if done.rewriting.attributes_changed:
+        terminal.show(f"{done.rewriting.attributes_changed} numbers in attributes changed")
+    if done.rewriting.nodes_added:
+        ratio = done.verification.time_ratio if done.verification else None
+        time = f"; the verification took {ratio:.2f} times as long on it" if ratio is not None else ""
+        terminal.show(
+            f"{done.rewriting.nodes_added} nodes added, which touch {done.rewriting.touched:.1%} of all elements{time}"
+        )
     if done.rewriting.bounds:
         terminal.say(
             f"bounds of {done.rewriting.bounds} Clips changed: TensorRT keeps those as layer settings, so build a new "
@@ -136,6 +144,10 @@ def summary(done: api.Rewritten) -> dict[str, Any]:
         "dead": done.plan.dead,
         "at_target": done.reach.normalized,
         "at_target_share": done.reach.share,
+        "level": rewriting.level,
+        "attributes_changed": rewriting.attributes_changed,
+        "nodes_added": rewriting.nodes_added,
+        "elements_touched": rewriting.touched,
         "unknown": rewriting.scales.unknown,
         "limited": rewriting.scales.limited,
         "scales": dict(zip(("min", "max"), rewriting.scales.span, strict=True)),

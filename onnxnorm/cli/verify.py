@@ -30,8 +30,10 @@ def verify(
     with terminal.status("verifying"):
         verification = api.verify(original, rewritten, data or None, options=options)
     terminal.show(f"verdict: {verification}")
-    graph = "the same but for constants' values" if verification.graph_identical else "not the same"
+    graph = verification.graph
     terminal.show(f"graph: {graph}")
+    if verification.time_ratio is not None and not verification.graph_identical:
+        terminal.show(f"time: {verification.time_ratio:.2f} times that of the original")
     if verification.fp16:
         terminal.show(*fp16_tables(verification.fp16.to_json()))
     terminal.show_json(verification.to_json())

@@ -88,7 +88,7 @@ def report_data(
     traced = rewrite.trace if rewrite else trace(read_graph(model, statistics.shapes))
     recorded = rewrite.entries.get("filters", statistics.filters) if rewrite else statistics.filters
     kind: FilterKind = "all" if recorded == "all" else "conv"
-    layers = find_layers(traced, kind)
+    layers = rewrite.layers(kind) if rewrite else find_layers(traced, kind)
     statistic, scaled = _scaled(model, traced, layers, statistics, rewrite)
     return ReportData(
         name=_name(model, "the model"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx
@@ -40,9 +41,8 @@ def attribute_constant(proto: onnx.ModelProto, attribute: Attribute) -> Constant
         if node.output and node.output[0] == attribute.output:
             for found in node.attribute:
                 if found.name == attribute.name and found.type == onnx.AttributeProto.FLOAT:
-                    value = np.asarray(np.float32(found.f))
-                    title = f"{attribute.output}:{attribute.name}"
-                    return Constant(title, (), np.dtype(np.float32), "attribute", index, read=lambda: value)
+                    title, value = f"{attribute.output}:{attribute.name}", np.asarray(np.float32(found.f))
+                    return Constant(title, (), value.dtype, "attribute", index, read=partial(np.copy, value))
     raise ModelError(
         f"the record names attribute {attribute.name!r} of the node that writes {attribute.output!r}, which the model "
         "does not have; it cannot be undone"

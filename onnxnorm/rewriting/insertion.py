@@ -4,8 +4,9 @@ The opened model computes the same, number by number, since every added constant
 bound. Every value keeps its name where its filter is measured, but for graph outputs: their names belong to what is
 given out, so the value behind them is called `onnxnorm_NAME`.
 
-All new names begin with `onnxnorm_`. A node that changed (it reads, or writes, another name) is kept as it was in
-`Insertion.replaced`, so that `restored` can undo all this, byte by byte.
+Only constants of one element get more, so each new constant holds one number, as often as there are channels; but for a
+computed constant, which is stored as it is. All new names begin with `onnxnorm_`. A node that changed (it reads, or
+writes, another name) is kept as it was in `Insertion.replaced`, so that `removed` can undo all this, byte by byte.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from onnxnorm.errors import ModelError
+from onnxnorm.model.containers import subgraphs
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph, all_names
 from onnxnorm.scaling.openings import Opening
@@ -38,14 +40,14 @@ class Insertion:
 
     Attributes:
         nodes: names of the new nodes.
-        constants: names of the new constants.
+        constants: the number that all elements of each new constant are before they are scaled; NaN if they differ.
         renamed: new names of values that are graph outputs too, by their own.
         replaced: nodes as they were before, serialized, by their index.
         of: the opening that each new constant belongs to, by its name.
     """
 
     nodes: tuple[str, ...] = ()
-    constants: tuple[str, ...] = ()
+    constants: Mapping[str, float] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
     replaced: Mapping[int, bytes] = field(repr=False, default_factory=dict)
     of: Mapping[str, Opening] = field(repr=False, default_factory=dict)
@@ -58,7 +60,7 @@ def insertion_to_json(insertion: Insertion) -> dict[str, Any]:
     """What has to be known to undo an insertion, as plain data."""
     return {
         "nodes": list(insertion.nodes),
-        "constants": list(insertion.constants),
+        "constants": {name: None if np.isnan(number) else number for name, number in insertion.constants.items()},
         "renamed": dict(insertion.renamed),
         "replaced": {str(index): base64.b64encode(node).decode() for index, node in insertion.replaced.items()},
     }
@@ -71,7 +73,7 @@ def insertion_from_json(data: Mapping[str, Any]) -> Insertion:
         raise ValueError("a node has a negative index")
     return Insertion(
         tuple(map(str, data.get("nodes", ()))),
-        tuple(map(str, data.get("constants", ()))),
+        {str(name): np.nan if number is None else float(number) for name, number in data.get("constants", {}).items()},
         {str(name): str(new) for name, new in data.get("renamed", {}).items()},
         replaced,
     )
@@ -82,7 +84,7 @@ def inserted(model: Model, graph: Graph, openings: Sequence[Opening]) -> tuple[M
     if not openings:
         return model, NOTHING
     work = _Insertion(model, graph)
-    order = ("constant", "bounds", "behind", "output", "before")
+    order = ("folded", "constant", "bounds", "behind", "output", "before")
     for place in order:
         for opening in openings:
             if opening.place == place:
@@ -133,6 +135,7 @@ class _Insertion:
         self.behind: dict[int, list[onnx.NodeProto]] = {}
         self.renamed: dict[str, str] = {}
         self.of: dict[str, Opening] = {}
+        self.numbers: dict[str, float] = {}
         self.nodes: list[str] = []
         self._used = all_names(self.proto.graph) | {node.name for node in self.proto.graph.node}
         self._written = {name: k for k, node in enumerate(self.proto.graph.node) for name in node.output}
@@ -143,8 +146,13 @@ class _Insertion:
         for index, content in enumerate(old):
             self.proto.graph.node.append(onnx.NodeProto.FromString(content))
             self.proto.graph.node.extend(self.behind.get(index, ()))
-        done = Insertion(tuple(self.nodes), tuple(self.of), self.renamed, self.before, self.of)
+        done = Insertion(tuple(self.nodes), self.numbers, self.renamed, self.before, self.of)
         return Model(self.proto, self.model.tensor_data, self.model.path), done
+
+    def open_folded(self, opening: Opening) -> None:
+        """What a node computes from constants becomes a constant that is stored."""
+        values = self.graph.constants[opening.value].values()
+        self._node(opening.node).input[opening.position] = self._constant("folded", values, opening)
 
     def open_constant(self, opening: Opening) -> None:
         """One element of a constant becomes as many as there are channels."""
@@ -209,10 +217,7 @@ class _Insertion:
         """One reader reads a product."""
         name = self.renamed.get(opening.value, opening.value)
         outer = self._fresh(opening.value)
-        node = self._node(opening.node)
-        for position, found in enumerate(node.input):
-            if found == name:
-                node.input[position] = outer
+        _rename_reads(self._node(opening.node), name, outer)
         self._add(self._written[opening.value], "Mul", [name, self._ones(opening)], outer)
 
     def _node(self, index: int) -> onnx.NodeProto:
@@ -232,6 +237,7 @@ class _Insertion:
         if self.proto.ir_version < 4:  # every initializer has to be listed as an input
             self.proto.graph.input.append(helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
         self.of[name] = opening
+        self.numbers[name] = np.nan if opening.place == "folded" else float(values.flat[0])
         return name
 
     def _add(self, index: int, op: str, inputs: list[str], output: str) -> None:
@@ -245,3 +251,17 @@ class _Insertion:
         name = next(name for name in names if name not in self._used)
         self._used.add(name)
         return name
+
+
+def _rename_reads(node: onnx.NodeProto, old: str, new: str) -> None:
+    """Let a node read another value, in its subgraphs too."""
+    for position, name in enumerate(node.input):
+        if name == old:
+            node.input[position] = new
+    for attribute in node.attribute:
+        for graph in subgraphs(attribute):
+            for inner in graph.node:
+                _rename_reads(inner, old, new)
+            for value in graph.output:
+                if value.name == old:
+                    value.name = new

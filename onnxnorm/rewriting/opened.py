@@ -21,7 +21,7 @@ from onnxnorm.scaling.levels import Level
 from onnxnorm.scaling.openings import Opening
 from onnxnorm.scaling.walk import Outputs
 
-__all__ = ["Subject", "needed", "opened", "subject_of"]
+__all__ = ["Subject", "found_again", "needed", "opened", "subject_of"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -72,7 +72,7 @@ def opened(
     """The model with these places opened."""
     changed, insertion = inserted(model, graph, openings)
     traced = trace(graph if changed is model else read_graph(changed, shapes), outputs, "nodes")
-    return Subject(changed, traced, tuple(_found_again(traced, layer, insertion) for layer in layers), insertion)
+    return Subject(changed, traced, tuple(found_again(traced, layer, insertion) for layer in layers), insertion)
 
 
 def needed(subject: Subject, of_slot: NDArray[np.float64]) -> list[Opening]:
@@ -90,7 +90,8 @@ def needed(subject: Subject, of_slot: NDArray[np.float64]) -> list[Opening]:
     return list(used)
 
 
-def _found_again(traced: Trace, layer: Layer, insertion: Insertion) -> Layer:
+def found_again(traced: Trace, layer: Layer, insertion: Insertion) -> Layer:
+    """A layer of the original with its slots in a walk over the opened model; its site is called as in the original."""
     site = replace(layer.site, value=insertion.renamed.get(layer.site.value, layer.site.value))
     slots = slots_at(traced.ids, traced.graph, site, layer.channels)
     return replace(layer, slots=np.zeros(layer.channels, np.int64) if slots is None else slots)

@@ -20,10 +20,17 @@ class FilterOptions(Options):
 
     Attributes:
         outputs: "keep" leaves graph outputs unchanged, "scale" normalizes them too.
+        allow: how much of the graph may change.
         filters: "conv" for convolutions, "all" for dense layers too; None for those that were measured.
     """
 
     outputs: Outputs = option("keep", "scale: normalize graph outputs too; their scales are recorded.", panel=FILTERS)
+    allow: Level = option(
+        "constants",
+        "How much of the graph may change. constants: their values. attributes: numbers in these too (epsilon, alpha). "
+        "nodes: constant multiplications may be added, so that every filter has a scale of its own.",
+        panel=FILTERS,
+    )
     filters: FilterKind | None = option(
         None,
         "conv: convolutions. all: dense layers too. Default: as the statistics were measured, else conv.",
@@ -39,7 +46,6 @@ class ScaleOptions(FilterOptions):
         statistic: name of the statistic that is brought to the target; "weights" and "bn" need no images.
         strength: the power to which the statistic is raised; 0.5 goes half the way, in logarithms.
         target: the value to which it is brought.
-        allow: how much of the graph may change.
         power_of_two: whether every scale is rounded to a power of two, so that outputs stay the same bit for bit.
     """
 
@@ -55,12 +61,6 @@ class ScaleOptions(FilterOptions):
     )
     strength: float = option(1.0, "The power that it is raised to; 0.5 goes half the way.", panel=FILTERS, metavar="A")
     target: float = option(1.0, "What it is brought to.", panel=FILTERS, metavar="T")
-    allow: Level = option(
-        "constants",
-        "How much of the graph may change. constants: their values. attributes: numbers in these too (epsilon, alpha). "
-        "nodes: constant multiplications may be added, so that every filter has a scale of its own.",
-        panel=FILTERS,
-    )
     power_of_two: bool = option(
         False, "Round every scale to a power of two: the output stays the same bit for bit.", panel=FILTERS
     )

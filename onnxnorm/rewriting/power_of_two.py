@@ -1,8 +1,8 @@
 """Rounding scales to powers of two. Multiplying by these commutes with rounding while numbers stay in the normal range.
 
-One exponent per unknown is rounded in the logarithm: `e = rint(log2(scale))`; those of all groups follow from them. An element w of a constant that follows the
-scales becomes `w * 2 ** (e[times] - e[over])`, and keeps all its bits if its exponent field E stays that of a normal
-number::
+One exponent per unknown is rounded in the logarithm, `e = rint(log2(scale))`; those of all groups follow from them. An
+element w of a constant that follows the scales becomes `w * 2 ** (e[times] - e[over])`, and keeps all its bits if its
+exponent field E stays that of a normal number::
 
     1 <= E(w) + e[times] - e[over] <= top          E(w) at least 1, so that a subnormal number may grow but not shrink
 

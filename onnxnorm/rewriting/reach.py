@@ -60,6 +60,10 @@ def reach_of(rewriting: Rewriting) -> Reach:
 def _obstacle(rewriting: Rewriting, tied: int) -> tuple[str, str]:
     """What keeps most filters from the target, and what to do about it."""
     look = "onnxnorm plan MODEL says why, layer by layer"
+    if rewriting.level != "nodes":
+        look = (
+            f"--allow {'attributes or nodes' if rewriting.level == 'constants' else 'nodes'} may free them, and {look}"
+        )
     first = rewriting.plan.barriers[0] if rewriting.plan.barriers else None
     if first is None or tied > first.channels:
         if not tied:

@@ -2,8 +2,8 @@
 
 The record names constants, not slots. Where a constant was multiplied by `times / over`, a walk over the original says
 which slots these scales belong to (`Edit`), and all slots of their groups have them too. A constant that is not in the
-record kept its values, so the scales in `times` and `over` are equal there. A slot that no constant depends on has
-scale 1.
+record kept its values, so the scales in `times` and `over` are equal there. Scales of products follow from those of
+their factors. What nothing tells is 1.
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.rewriting.factors import Factor
+from onnxnorm.rewriting.insertion import NOTHING, Insertion
+from onnxnorm.rewriting.opened import found_again
 from onnxnorm.rewriting.record import Record, read_entries, read_record
 from onnxnorm.rewriting.rewrite import clips_with
-from onnxnorm.scaling import Edit, Ids, Trace, trace
+from onnxnorm.scaling import Edit, Groups, Ids, Layer, Trace, find_layers, trace
+from onnxnorm.scaling.filters import FilterKind
+from onnxnorm.scaling.levels import LEVELS, Level
 from onnxnorm.scaling.walk import Outputs
 
 __all__ = ["ReadBack", "read_back"]
@@ -38,12 +43,14 @@ class ReadBack:
     """What a rewrite did to a model.
 
     Attributes:
-        trace: a walk over the original.
+        trace: a walk over the original, or, where nodes were added, over the rewritten model.
         of_slot: the scale of every slot of that walk, shape `(slots,)`.
         entries: the provenance of the rewritten model, keys without prefix.
         clones: the constant that each clone is a copy of, by the clone's name.
         changed: names of the constants that changed.
         bounds: number of Clips whose bounds changed.
+        before: a walk over the original.
+        insertion: the nodes and constants that were added.
     """
 
     trace: Trace = field(repr=False)
@@ -52,6 +59,15 @@ class ReadBack:
     clones: Mapping[str, str]
     changed: tuple[str, ...]
     bounds: int
+    before: Trace = field(repr=False)
+    insertion: Insertion = NOTHING
+
+    def layers(self, kind: FilterKind) -> tuple[Layer, ...]:
+        """The layers of filters, which are measured where they are in the original."""
+        layers = find_layers(self.before, kind)
+        if self.before is self.trace:
+            return layers
+        return tuple(found_again(self.trace, layer, self.insertion) for layer in layers)
 
 
 def read_back(original: Model, rewritten: Model, shapes: Mapping[str, tuple[int, ...]]) -> ReadBack:
@@ -75,14 +91,18 @@ def read_back(original: Model, rewritten: Model, shapes: Mapping[str, tuple[int,
             f"{digest[:12]}); give a model and its own rewritten version"
         )
     record = read_record(entries, rewritten.path)
+    level: Level = next((level for level in LEVELS if level == entries.get("level")), "constants")
     graph = read_graph(original, shapes)
+    opened = read_graph(rewritten, shapes) if level == "nodes" else graph
     for outputs in _OUTPUTS[entries.get("keep_outputs")]:
-        traced = trace(graph, outputs)
+        traced = trace(opened, outputs, level)
         scales = _of_group(traced, rewritten, record)
         if np.allclose(scales[traced.groups.pinned >= 0], 1, rtol=_CLOSE):
             changed = tuple(name for name in record.factors if name not in record.clones)
             bounds = clips_with(rewritten, record.factors)
-            return ReadBack(traced, scales[traced.groups.of], entries, record.clones, changed, bounds)
+            before = traced if opened is graph else trace(graph, outputs, level)
+            of_slot = scales[traced.groups.of]
+            return ReadBack(traced, of_slot, entries, record.clones, changed, bounds, before, record.insertion)
     raise ModelError("the record of the scales does not fit the original; rewrite that again")
 
 
@@ -103,11 +123,35 @@ def _of_group(traced: Trace, rewritten: Model, record: Record) -> Floats:
             times, over = np.broadcast_arrays(of[edit.times], of[edit.over])
             kept.append((times.reshape(-1), over.reshape(-1)))
     _hand_on(scales, kept)
-    return np.where(np.isnan(scales), 1.0, scales)
+    return _completed(traced.groups, scales)
+
+
+def _completed(groups: Groups, scales: Floats) -> Floats:
+    """The scales of all groups, from those that are known; unknowns that nothing tells are 0 in logarithms."""
+    logs = np.log(scales)
+    unknowns = groups.unknown(logs)
+    while True:  # a group of which all unknowns but one are known tells that one
+        rows = groups.basis[np.flatnonzero(~np.isnan(logs))]
+        open_terms = csr_array((np.isnan(unknowns)[rows.indices], rows.indices, rows.indptr), shape=rows.shape)
+        telling = np.flatnonzero(open_terms.sum(axis=1) == 1)
+        if not telling.size:
+            break
+        for row in telling.tolist():
+            part = slice(rows.indptr[row], rows.indptr[row + 1])
+            columns, factors = rows.indices[part], rows.data[part]
+            missing = np.isnan(unknowns[columns])
+            if missing.sum() == 1:
+                rest = logs[~np.isnan(logs)][row] - (factors * unknowns[columns])[~missing].sum()
+                unknowns[columns[missing]] = rest / factors[missing]
+    return np.where(np.isnan(scales), np.exp(groups.at(np.nan_to_num(unknowns))), scales)
 
 
 def _read_constant(edit: Edit, rewritten: Model) -> str:
     """Name of what the reader of a constant reads in the rewritten model: the constant itself, or a clone."""
+    if edit.constant.home == "attribute":
+        return edit.constant.name
+    if edit.reader.input < 0:  # a subgraph, which reads what is in the original
+        return edit.constant.name
     nodes = rewritten.proto.graph.node
     if edit.reader.node >= len(nodes) or edit.reader.input >= len(nodes[edit.reader.node].input):
         raise ModelError("the rewritten model has other nodes than the original; it was changed after the rewrite")

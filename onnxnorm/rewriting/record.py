@@ -112,7 +112,9 @@ class Record:
             header["attributes"] = {name: vars(attribute) for name, attribute in self.attributes.items()}
         if self.insertion.nodes or self.insertion.constants:
             header["insertion"] = insertion_to_json(self.insertion)
-        return save({str(index): np.frombuffer(flat) for flat, index in arrays.items()}, {"onnxnorm": json.dumps(header)})
+        return save(
+            {str(index): np.frombuffer(flat) for flat, index in arrays.items()}, {"onnxnorm": json.dumps(header)}
+        )
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Record:

@@ -21,6 +21,7 @@ from onnxnorm.rewriting.layer_statistics import measure, needs_images
 from onnxnorm.rewriting.limits import within_range
 from onnxnorm.rewriting.opened import Subject, needed, opened, subject_of
 from onnxnorm.rewriting.options import ScaleOptions
+from onnxnorm.rewriting.outlook import touched_share
 from onnxnorm.rewriting.power_of_two import powers_of_two
 from onnxnorm.rewriting.record import OUTPUTS_RECORDED, Record, read_entries, record_entries, write_entries
 from onnxnorm.rewriting.scales import Scales, choose_scales
@@ -53,6 +54,7 @@ class Rewriting:
         noted: rounding errors of the constants that were written so far.
         bounds: number of Clips whose bounds changed.
         insertion: the nodes and constants that were added.
+        touched: elements that new nodes touch for one sample, as a share of all elements that the graph computes.
         trace: the walk over the model with what was added.
     """
 
@@ -70,12 +72,23 @@ class Rewriting:
     noted: Rounding = field(repr=False)
     bounds: int
     insertion: Insertion = NOTHING
+    touched: float = 0.0
     trace: Trace = field(repr=False, kw_only=True)
 
     @property
     def level(self) -> Level:
         """How much of the graph was allowed to change."""
         return self.entries["level"]  # type: ignore[return-value]
+
+    @property
+    def attributes_changed(self) -> int:
+        """Number of attributes that changed."""
+        return len(self.record.attributes)
+
+    @property
+    def nodes_added(self) -> int:
+        """Number of nodes that were added."""
+        return len(self.insertion.nodes)
 
     @property
     def statistic(self) -> str:
@@ -182,6 +195,7 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
         noted=applied.rounding,
         bounds=clips_with(applied.model, applied.factors),
         insertion=subject.insertion,
+        touched=touched_share(graph, subject),
         trace=traced,
     )
 

@@ -3,9 +3,11 @@
 `scale = target / statistic ** strength`. With strength 1 a group with one measured filter reaches the target precisely.
 Tied filters share one scale, which brings the geometric mean of their statistics to the target; the differences between
 them that remain are reported as their spread. Where scales depend on each other in other ways, as factors of a product,
-the logarithms are the solution of least squares (`least_squares`), of which the geometric mean is the simplest case. Scales are positive, so if a non-linearity leaves a filter with a
-negative mean, that is brought to minus the target. Dead filters, and those whose statistic is not known (NaN), do not
-count; a group without any other filters keeps scale 1.
+the logarithms are the solution of least squares (`least_squares`), of which the geometric mean is the simplest case.
+
+Scales are positive, so if a non-linearity leaves a filter with a negative mean, that is brought to minus the target.
+Dead filters, and those whose statistic is not known (NaN), do not count; a group without any other filters keeps scale
+1.
 """
 
 from __future__ import annotations
@@ -173,7 +175,7 @@ def _per_group(
     logs = np.bincount(groups, np.log(target / live), minlength=found.count)
     wishes = np.divide(logs, members, out=np.zeros(found.count), where=members > 0)
     members[found.pinned >= 0] = 0
-    scale = np.exp(found.at(least_squares(found.basis, wishes, members)))
+    scale: Floats = np.exp(found.at(least_squares(found.basis, wishes, members)))
     alone = (members[groups] == 1) & (np.abs(scale[groups] * live / target - 1) < _ROUNDING)
     scale[groups[alone]] = target / live[alone]  # without the rounding error of exp(log())
     return scale

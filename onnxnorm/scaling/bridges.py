@@ -7,8 +7,8 @@ it would join two terminals; what was not kept is opened. With products, to join
 terminals are joined if an equation is left in terminals alone. So the same exact elimination decides as in `groups`.
 
 Most channels look alike: parts of the graph that are not connected and have the same structure are decided once. One
-element of a constant that meets many channels connects them all, so these are decided at the end, when it is known which
-of the channels depend on terminals.
+element of a constant that meets many channels connects them all, so these are decided at the end, when it is known
+which of the channels depend on terminals.
 
 That all filters are exact in the end does not rest on this: the opened graph is walked again.
 """
@@ -23,18 +23,20 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from onnxnorm.model.graph import Graph
-from onnxnorm.scaling.elimination import System
+from onnxnorm.scaling.elimination import Number, System
 from onnxnorm.scaling.filters import Layer, slots_at
 from onnxnorm.scaling.openings import Opening, OpenWalk
 from onnxnorm.scaling.operators import load_all
 from onnxnorm.scaling.slots import ZERO, Ids, distinct
 from onnxnorm.scaling.walk import Outputs
 
-__all__ = ["choose_openings"]
+__all__ = ["choose_openings", "cost_of"]
 
 Hashes = NDArray[np.uint64]
 
 _NODE = 20_000  # what one more node costs, in elements that are multiplied
+_SHARED = {"bounds", "constant", "folded"}
+_HUB = 100  # edges that meet in a vertex which connects channels that have nothing else in common
 _ROUNDS = 4  # how far structure is compared
 
 
@@ -70,35 +72,34 @@ class _Parts:
             if at is not None:
                 self.terminal[self.of[distinct(at)]] = True
         self.relations = [(self.of[relation.slots], relation.factors) for relation in slots.relations]
-        pairs = [(opening, *_flat(a, b)) for opening, a, b in walk.pairs]
-        self.pairs = [(o, self.of[a], self.of[b]) for o, a, b in pairs if o.place not in {"bounds", "constant"} and a.size]
-        self.stars = [(o, self.of[b]) for o, a, b in pairs if o.place in {"bounds", "constant"} and a.size]
+        self.pairs: list[tuple[Opening, Ids, Ids]] = []
+        self.stars: list[tuple[Opening, Ids]] = []
+        for opening, a, b in walk.pairs:
+            left, right = _flat(a, b)
+            if opening.place in _SHARED and right.size:
+                self.stars.append((opening, self.of[right if opening.place != "folded" else np.append(right, left)]))
+            elif right.size:
+                self.pairs.append((opening, self.of[left], self.of[right]))
 
     def greedy(self) -> list[Opening]:
         """The openings other than those of shared constants."""
         chosen = self._representatives()
         system = System()
         system.rows.update((part, {}) for part in np.flatnonzero(self.pinned & chosen).tolist())
-        terminals = {part for part in np.flatnonzero(self.terminal & chosen & ~self.pinned).tolist()}
+        terminals = set(np.flatnonzero(self.terminal & chosen & ~self.pinned).tolist())
         for columns, factors in self.relations:
-            for column in columns[:, chosen[columns].all(axis=0)].T.tolist():
-                equation: dict[int, int | object] = {}
-                for part, factor in zip(column, factors, strict=True):
-                    equation[part] = equation.get(part, 0) + factor  # type: ignore[operator]
-                system.demand(system.reduced(equation), terminals)  # type: ignore[arg-type]
+            rows: list[list[int]] = columns[:, chosen[columns].all(axis=0)].T.tolist()
+            for row in rows:
+                equation: dict[int, Number] = {}
+                for part, factor in zip(row, factors, strict=True):
+                    equation[part] = equation.get(part, 0) + factor
+                system.demand(system.reduced(equation), terminals)
         opened = []
-        for opening, a, b in sorted(self.pairs, key=lambda pair: -_cost(pair[0])):
-            here = chosen[a] & chosen[b]
-            rows = [system.reduced({p: 1, q: -1}) for p, q in zip(a[here].tolist(), b[here].tolist(), strict=True) if p != q]
-            if any(row and terminals.issuperset(row) for row in rows):
+        for opening, a, b in sorted(self.pairs, key=lambda pair: -cost_of(pair[0])):
+            here = chosen[a] & chosen[b] & (a != b)
+            equal = list(zip(a[here].tolist(), b[here].tolist(), strict=True))
+            if not (_agree(system, terminals, equal, demand=False) and _agree(system, terminals, equal, demand=True)):
                 opened.append(opening)
-                continue
-            for p, q in zip(a[here].tolist(), b[here].tolist(), strict=True):
-                row = system.reduced({p: 1, q: -1}) if p != q else {}
-                if row and terminals.issuperset(row):
-                    opened.append(opening)
-                    break
-                system.demand(row, terminals)
         return opened
 
     def shared(self, opened: Sequence[Opening]) -> list[Opening]:
@@ -112,7 +113,7 @@ class _Parts:
             anchored[label[columns]] = True
         parent = np.arange(len(anchored))
         found = []
-        for opening, parts in sorted(self.stars, key=lambda star: -_cost(star[0])):
+        for opening, parts in sorted(self.stars, key=lambda star: -cost_of(star[0])):
             trees = np.unique(parent[label[parts]])
             if anchored[trees].sum() > 1:
                 found.append(opening)
@@ -122,9 +123,13 @@ class _Parts:
         return found
 
     def _representatives(self) -> NDArray[np.bool_]:
-        """Marks one of all connected parts of the same structure, shape `(parts,)`."""
+        """Marks two of all connected parts of the same structure, shape `(parts,)`.
+
+        Vertices that very many edges meet connect all channels, so they do not count as connections and are all marked;
+        where two terminals meet in one of them, two like parts show it.
+        """
         color = _mixed(self.terminal.astype(np.uint64) * np.uint64(2) + self.pinned.astype(np.uint64) + np.uint64(7))
-        edges = [(k, np.stack([a, b])) for k, (_, a, b) in enumerate(self.pairs)]
+        edges: list[tuple[int, Ids]] = [(k, np.stack([a, b])) for k, (_, a, b) in enumerate(self.pairs)]
         edges += [(-1 - k, columns) for k, (columns, _) in enumerate(self.relations)]
         for _ in range(_ROUNDS):
             more = np.zeros_like(color)
@@ -135,17 +140,33 @@ class _Parts:
                 for row, mark in zip(columns, _mixed(rows * name)[:, None], strict=True):
                     np.add.at(more, row, _mixed(whole + mark))
             color = _mixed(color + more)
+        ends = np.concatenate([np.empty(0, np.int64), *(columns.reshape(-1) for _, columns in edges)])
+        hub = np.bincount(ends, minlength=self.count) > _HUB
         ties = [columns[[0, row]] for _, columns in edges for row in range(1, len(columns))]
-        label = _components(self.count, ties)
+        label = _components(self.count, [pairs[:, ~hub[pairs].any(axis=0)] for pairs in ties])
         total = np.zeros(int(label.max()) + 1, np.uint64)
         np.add.at(total, label, color)
-        first = np.unique(total, return_index=True)[1]
-        chosen = np.zeros(len(total), np.bool_)
-        chosen[first] = True
-        return np.asarray(chosen[label], np.bool_)
+        order = np.argsort(total, kind="stable")
+        third = np.zeros(len(total), np.bool_)
+        third[2:] = total[order[2:]] == total[order[:-2]]
+        chosen = np.ones(len(total), np.bool_)
+        chosen[order[third]] = False
+        return np.asarray(chosen[label] | hub, np.bool_)
 
 
-def _cost(opening: Opening) -> int:
+def _agree(system: System, terminals: set[int], equal: list[tuple[int, int]], *, demand: bool) -> bool:
+    """Whether pairs can agree without a dependency between terminals; with `demand` they do, as far as they can."""
+    for p, q in equal:
+        row = system.reduced({p: 1, q: -1})
+        if row and terminals.issuperset(row):
+            return False
+        if demand:
+            system.demand(row, terminals)
+    return True
+
+
+def cost_of(opening: Opening) -> int:
+    """What it costs to open a place, in elements that are multiplied."""
     return opening.elements + _NODE if opening.elements else 0
 
 
@@ -161,7 +182,7 @@ def _name(number: int) -> Hashes:
 
 
 def _mixed(values: Hashes) -> Hashes:
-    """Hashes of 64 bits (the finalizer of splitmix64, Steele et al., Fast Splittable Pseudorandom Number Generators)."""
+    """Hashes of 64 bits: the finalizer of splitmix64 (Steele et al., OOPSLA 2014)."""
     with np.errstate(over="ignore"):
         z = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

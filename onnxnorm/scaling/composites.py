@@ -15,17 +15,12 @@ from onnxnorm.scaling.laws import LAWS
 
 __all__ = ["rejoined"]
 
-_ELEMENTWISE = frozenset(
-    ("Add", "Cast", "Div", "Erf", "Exp", "Identity", "Log", "Max", "Mean", "Min", "Mul", "Neg", "Pow", "Reciprocal")
-    + ("Sqrt", "Sub", "Sum")
-)
 _STRAIGHT = frozenset(("Add", "Cast", "Div", "Identity", "Mean", "Mul", "Neg", "Sub", "Sum"))
+_ELEMENTWISE = _STRAIGHT | {"Erf", "Exp", "Log", "Max", "Min", "Pow", "Reciprocal", "Sqrt"}
 _LONGEST = 32  # nodes
 
 
-def rejoined(
-    graph: Graph, consumers: Mapping[str, Sequence[Node]], place: Mapping[int, int], value: str
-) -> str | None:
+def rejoined(graph: Graph, consumers: Mapping[str, Sequence[Node]], place: Mapping[int, int], value: str) -> str | None:
     """The value in which all paths from this one meet again, behind constant numbers that alone multiply it.
 
     Args:

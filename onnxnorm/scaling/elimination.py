@@ -4,7 +4,8 @@ Every variable is either *unknown* or *determined*: then it is a combination of 
 in unknowns. If nothing is left, it holds already. If one unknown is left, that is 0. Otherwise one unknown becomes
 determined by the others and is replaced wherever it occurs, so that combinations consist of unknowns at all times
 (Gauss-Jordan elimination). The unknown that occurs least is replaced, as in union-find, so that a long chain of
-equations between two variables costs little; of several, the one with the largest number. Coefficients are integers or fractions: nothing is rounded.
+equations between two variables costs little; of several, the one with the largest number. Coefficients are integers or
+fractions: nothing is rounded.
 """
 
 from __future__ import annotations

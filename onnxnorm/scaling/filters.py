@@ -3,9 +3,9 @@
 From a filter's own output a breadth-first search passes through operators that keep its channel (BatchNormalization,
 addition of or multiplication by constants, the Add of a residual block, pooling, ...) to the first non-linearity; the
 filter is measured by the mean of that one's output. Several nodes that are one activation together, such as
-`x * Sigmoid(x)`, count as one non-linearity (`composites`). If the search first meets a mixing operator, an operator that
-rearranges channels or a graph output, the filter is measured by the mean absolute value of its own output, after its
-BatchNormalization and constants.
+`x * Sigmoid(x)`, count as one non-linearity (`composites`). If the search first meets a mixing operator, an operator
+that rearranges channels or a graph output, the filter is measured by the mean absolute value of its own output, after
+its BatchNormalization and constants.
 """
 
 from __future__ import annotations

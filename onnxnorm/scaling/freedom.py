@@ -48,7 +48,7 @@ def _dependent(groups: Groups, wished: NDArray[np.int64]) -> list[int]:
     """Those of some groups, `(n,)`, whose scales depend on each other."""
     rows = groups.basis[wished]
     used = np.bincount(rows.indices, minlength=groups.basis.shape[1])
-    entangled = np.flatnonzero((np.diff(rows.indptr) > 1) | (rows @ (used > 1) > 0))
+    entangled = np.flatnonzero((np.diff(rows.indptr) > 1) | (abs(rows) @ (used > 1) > 0))
     system, found = System(), set[int]()
     for place in entangled.tolist():
         group = int(wished[place])

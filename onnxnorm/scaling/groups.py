@@ -91,8 +91,8 @@ def solve(slots: Slots) -> Groups:
     if not relations:
         return Groups(of, pinned, tuple(slots.barriers), tuple(pins), *_basis({}, np.arange(len(pinned)), pinned))
     system, zero = _eliminated(relations, of, pinned)
-    first = np.unique(of, return_index=True)[1]
-    pins += [(first[np.asarray(sorted(groups), np.int64)], barrier) for barrier, groups in zero.items()]
+    first = np.asarray(np.unique(of, return_index=True)[1], np.int64)
+    pins += [(first[np.asarray(sorted(gone), np.int64)], barrier) for barrier, gone in zero.items()]
     label, rows = _labels(system, len(pinned))
     merged, of = np.unique(label[of], return_inverse=True)
     pinned = _pinned(of, pins)
@@ -113,7 +113,7 @@ def _simplified(
     free = pinned[of[relation.slots]] < 0
     terms = free.sum(axis=0)
     factors = np.asarray([float(factor) for factor in relation.factors])
-    for one in np.flatnonzero(free.any(axis=1)):
+    for one in np.flatnonzero(free.any(axis=1)).tolist():
         alone = free[one] & (terms == 1)
         if alone.any():
             pins.append((np.unique(relation.slots[one, alone]), relation.barrier))
@@ -133,7 +133,8 @@ def _eliminated(
     system, zero = System(), dict[int, set[int]]()
     system.rows.update((group, {}) for group in np.flatnonzero(pinned >= 0).tolist())
     for relation in relations:
-        for column in of[relation.slots].T.tolist():
+        columns: list[list[int]] = of[relation.slots].T.tolist()
+        for column in columns:
             equation: dict[int, Number] = {}
             for group, factor in zip(column, relation.factors, strict=True):
                 equation[group] = equation.get(group, 0) + factor

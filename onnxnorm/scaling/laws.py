@@ -18,46 +18,11 @@ import numpy as np
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.graph import Graph, Node, Reader
 from onnxnorm.scaling.levels import Level
+from onnxnorm.scaling.operand import Operand, Refusal
 from onnxnorm.scaling.slots import ZERO, Barrier, Edit, Ids, Slots, Term, at_rank
 from onnxnorm.scaling.stored import Origins
 
 __all__ = ["LAWS", "Law", "Operand", "Outcome", "Refusal", "Role", "Visit", "law", "refuses"]
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a node is a barrier."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Operand:
-    """An input of a node.
-
-    Attributes:
-        name: name of the value.
-        position: which input of the node it is.
-        ids: its slots, which broadcast against it.
-        shape: its shape; None if that is not known.
-        constant: the constant, if it is one.
-    """
-
-    name: str
-    position: int
-    ids: Ids = field(repr=False)
-    shape: tuple[int, ...] | None
-    constant: Constant | None
-
-    @property
-    def rank(self) -> int:
-        """Number of axes; that of the slots if the shape is unknown."""
-        return self.ids.ndim if self.shape is None else len(self.shape)
-
-    @property
-    def uniform(self) -> bool:
-        """Whether all elements have the same slot."""
-        return self.ids.size == 1
 
 
 Outcome = Ids | Sequence[Ids] | Refusal
@@ -167,7 +132,9 @@ class Visit:
     def editable(self, operand: Operand) -> bool:
         """Whether the values of a constant operand may be changed."""
         constant = operand.constant
-        return constant is not None and not constant.by_shape and self.origins.editable(constant)
+        if constant is None or constant.by_shape:
+            return False
+        return self.origins.editable(constant) or (self.opened and constant.home == "computed")
 
     def number(self, name: str, default: float) -> Operand | None:
         """An attribute that is a number, as a constant operand; None where attributes may not be changed."""

@@ -13,6 +13,7 @@ place       what is added                                               elements
 `output`    a Mul between a value and the graph output of its name      those of the value
 `bounds`    a Min, and a Max, in place of the bounds of a Clip          those of the value
 `constant`  elements of a constant                                      none
+`folded`    a stored constant in place of a computed one                none
 ==========  ==========================================================  ============================================
 """
 
@@ -28,12 +29,12 @@ from onnxnorm.model.graph import Graph, Node
 from onnxnorm.model.tensors import FLOATS
 from onnxnorm.scaling.filters import Layer
 from onnxnorm.scaling.laws import Operand, Visit
-from onnxnorm.scaling.slots import ZERO, Barrier, Ids, at_rank
+from onnxnorm.scaling.slots import ZERO, Barrier, Edit, Ids, at_rank
 from onnxnorm.scaling.walk import Outputs, Walk
 
-__all__ = ["Opening", "OpenWalk", "Place"]
+__all__ = ["OpenWalk", "Opening", "Place"]
 
-Place = Literal["behind", "before", "output", "bounds", "constant"]
+Place = Literal["behind", "before", "output", "bounds", "constant", "folded"]
 
 _MOST_FACTORS = 1 << 16  # elements of the constant of a bridge
 
@@ -44,7 +45,7 @@ class Opening:
 
     Attributes:
         place: what kind of place it is.
-        value: name of the value; for `constant`, of the constant.
+        value: name of the value; for `constant` and `folded`, of the constant.
         node: index of the reader, or of the node that has the bounds or the constant; -1 for `behind` and `output`.
         position: which input of that node it is; -1 where that does not matter.
         shape: shape of the constant that would be added.
@@ -114,15 +115,31 @@ class OpenWalk(Walk):
 
     def _operand(self, node: Node, position: int, name: str) -> Operand | None:
         operand = super()._operand(node, position, name)
-        if operand is None or operand.constant is not None or not self._movable(name) or name in node.captured():
+        if operand is None or operand.constant is not None or not self._movable(name):
             return operand
+        return Operand(name, position, self._read_ids(node, name), operand.shape, None)
+
+    def _captured_ids(self, node: Node, name: str) -> Ids:
+        return self._read_ids(node, name) if self._movable(name) else self.ids[name]
+
+    def _read_ids(self, node: Node, name: str) -> Ids:
+        """The slots of a value as a node reads it, wherever in the node that is."""
         key = (node.index, name)
         if key not in self._read:
-            self._read[key] = self._apart("before", name, operand.ids, node.index, position)
-        return Operand(name, position, self._read[key], operand.shape, None)
+            self._read[key] = self._apart("before", name, self.ids[name], node.index, -1)
+        return self._read[key]
 
     def _commit(self, visit: Visit) -> None:
+        folds = [self._folds(edit) for edit in visit.edits]
+        folded = [edit for edit, fold in zip(visit.edits, folds, strict=True) if fold]
+        visit.edits = [edit for edit, fold in zip(visit.edits, folds, strict=True) if not fold]
         super()._commit(visit)
+        for edit in folded:
+            constant = edit.constant
+            opening = Opening("folded", constant.name, edit.reader.node, edit.reader.input, constant.shape, 0)
+            one = self.slots.fresh(1)
+            self.slots.pin(one, Barrier(visit.node.label, visit.node.op, constant.name, constant.fixed or ""))
+            self.pairs.append((opening, one, edit.slots()))
         node = visit.node
         for operand, one, ids in visit.shared:
             place: Place = "bounds" if node.op == "Clip" else "constant"
@@ -139,3 +156,10 @@ class OpenWalk(Walk):
                 self.slots.tie(one, ids)
             if place == "bounds":
                 break
+
+    def _folds(self, edit: Edit) -> bool:
+        """Whether an edit is of a computed constant that cannot be followed back to a stored one."""
+        constant = edit.constant
+        if constant.home != "computed" or constant.by_shape or constant.dtype.kind == "O":
+            return False
+        return bool(edit.slots().size) and not self.origins.editable(constant)

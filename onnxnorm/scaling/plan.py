@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from onnxnorm.scaling.filters import Layer
 from onnxnorm.scaling.freedom import shared_groups
+from onnxnorm.scaling.levels import Level
 from onnxnorm.scaling.slots import distinct
 from onnxnorm.scaling.walk import Trace
 
-__all__ = ["Plan", "PlannedBarrier", "PlannedGroup", "PlannedLayer", "make_plan", "tied_filters"]
+__all__ = ["LevelPlan", "Plan", "PlannedBarrier", "PlannedGroup", "PlannedLayer", "make_plan", "tied_filters"]
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,36 @@ class PlannedBarrier:
 
 
 @dataclass(frozen=True)
+class LevelPlan:
+    """What one level of freedom would give.
+
+    Attributes:
+        free: number of filters that are neither tied nor pinned.
+        tied: number of filters that share a scale with others, or depend on theirs.
+        pinned: number of filters that keep scale 1.
+        exact: number of filters that have a scale of their own at the place where they are measured, where several
+            filters may add up.
+        attributes_changed: number of attributes that may follow scales.
+        nodes_added: number of nodes that would be added.
+        elements_touched: elements that these touch for one sample, as a share of all elements that the graph computes.
+    """
+
+    free: int
+    tied: int
+    pinned: int
+    exact: int
+    attributes_changed: int
+    nodes_added: int
+    elements_touched: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """Summary of what a rewrite can do to a network.
 
     The counts satisfy `free + pinned + tied = filters`. Dead filters are known only with statistics; `dead` is else 0.
-    `nothing` says why there are no filters at all, and what to do; it is empty if there are some.
+    `levels` says what each level of freedom would give, where that was asked for. `nothing` says why there are no
+    filters at all, and what to do; it is empty if there are some.
     """
 
     filters: int
@@ -70,6 +96,7 @@ class Plan:
     groups: tuple[PlannedGroup, ...]
     barriers: tuple[PlannedBarrier, ...]
     nothing: str = ""
+    levels: Mapping[Level, LevelPlan] = field(default_factory=dict)
 
     def __str__(self) -> str:
         if self.nothing:
@@ -90,6 +117,7 @@ class Plan:
             "dead": self.dead,
             "barriers": [vars(barrier) for barrier in self.barriers],
             "groups": [vars(group) | {"values": list(group.values)} for group in self.groups],
+            **({"levels": {level: vars(given) for level, given in self.levels.items()}} if self.levels else {}),
             "layers": [vars(layer) | {"reasons": list(layer.reasons)} for layer in self.layers],
         }
 

@@ -157,7 +157,9 @@ def at_rank(array: NDArray[Number], rank: int) -> NDArray[Number]:
 def squeezed(array: NDArray[Number]) -> NDArray[Number]:
     """The same array, reduced to size 1 on every axis along which it does not vary."""
     for axis in range(array.ndim):
-        first = array.take([0], axis=axis) if array.shape[axis] else array
-        if array.shape[axis] > 1 and (array == first).all():
-            array = first
+        if array.shape[axis] > 1:
+            before = (slice(None),) * axis
+            first, last = array[(*before, slice(0, 1))], array[(*before, slice(-1, None))]
+            if (first == last).all() and (array == first).all():
+                array = first
     return array

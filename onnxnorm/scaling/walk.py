@@ -144,11 +144,16 @@ class Walk:
     def _refuse(self, visit: Visit, reason: str) -> None:
         node = visit.node
         read = {operand.name: operand.ids for operand in visit.present() if operand.constant is None}
-        read |= {name: self.ids[name] for name in sorted(node.captured()) if name in self.ids}
+        read |= {name: self._captured_ids(node, name) for name in sorted(node.captured()) if name in self.ids}
         for name, ids in read.items():
             self.slots.pin(ids, barrier_at(node, name, reason))
         for name in node.outputs:
             self._settle_pinned(node, name, reason)
+
+    def _captured_ids(self, node: Node, name: str) -> Ids:
+        """The slots of a value that a subgraph of a node reads."""
+        del node
+        return self.ids[name]
 
     def _commit(self, visit: Visit) -> None:
         for a, b in visit.ties:

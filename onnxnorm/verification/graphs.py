@@ -2,15 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import onnx
 
+from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.tensors import FLOATS
 from onnxnorm.rewriting import PREFIX
+from onnxnorm.rewriting.attributes import set_number
+from onnxnorm.rewriting.insertion import removed
+from onnxnorm.rewriting.record import Record
 
-__all__ = ["same_graph"]
+__all__ = ["GraphDifference", "graph_difference", "same_graph"]
 
 _DATA = ("raw_data", "float_data", "double_data", "int32_data")
+
+
+@dataclass(frozen=True)
+class GraphDifference:
+    """How two graphs differ.
+
+    Attributes:
+        identical: whether nothing but constants' values and the provenance differs.
+        attributes_changed: number of attributes that differ, where that and added nodes are all that does.
+        nodes_added: number of nodes that were added, likewise.
+    """
+
+    identical: bool
+    attributes_changed: int = 0
+    nodes_added: int = 0
+
+
+def graph_difference(original: Model, rewritten: Model, record: Record | None) -> GraphDifference:
+    """Compare two graphs; with the record of the rewrite, also say what was changed in a recorded way."""
+    if same_graph(original, rewritten):
+        return GraphDifference(True)
+    if record is None or not (record.attributes or record.insertion.nodes or record.insertion.constants):
+        return GraphDifference(False)
+    try:
+        bare = [_without_numbers(model, record) for model in (original, removed(rewritten, record.insertion))]
+    except ModelError:
+        return GraphDifference(False)
+    if record.clones or not same_graph(*bare):
+        return GraphDifference(False)
+    return GraphDifference(False, len(record.attributes), len(record.insertion.nodes))
+
+
+def _without_numbers(model: Model, record: Record) -> Model:
+    """A copy of a model without the attributes that a rewrite changed."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    names = {attribute.output: set[str]() for attribute in record.attributes.values()}
+    for attribute in record.attributes.values():
+        names[attribute.output].add(attribute.name)
+    for node in proto.graph.node:
+        for name in names.get(node.output[0], ()) if node.output else ():
+            set_number(node, name, None)
+    return Model(proto, model.tensor_data, model.path)
 
 
 def same_graph(original: Model, rewritten: Model) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -43,16 +44,28 @@ class SideBySide:
         _check_same_names("outputs", self._plain.outputs, self._other.outputs)
         self._pairs: dict[str, Comparison] = {}
         self._noises: dict[str, Comparison] = {}
+        self._seconds: list[tuple[float, float]] = []
 
     def add(self, feed: Feeds) -> None:
         """Compare on a batch."""
         if self._dtype == np.float32:
             feed = {name: _widened(array) for name, array in feed.items()}
-        expected, got, noisy = self._plain.run(feed), self._other.run(feed), self._unoptimized.run(feed)
+        start = perf_counter()
+        expected = self._plain.run(feed)
+        between = perf_counter()
+        got = self._other.run(feed)
+        self._seconds.append((between - start, perf_counter() - between))
+        noisy = self._unoptimized.run(feed)
         for name, array in expected.items():
             restored = _restored(got[name], self._scales.get(name))
             _add(self._pairs, name, compare(array, restored))
             _add(self._noises, name, compare(array, noisy[name]))
+
+    @property
+    def time_ratio(self) -> float | None:
+        """How long the rewritten model takes, compared with the original: the median over all batches but the first."""
+        ratios = [other / plain for plain, other in self._seconds[1:] if plain > 0]
+        return float(np.median(ratios)) if ratios else None
 
     def verdicts(self, tolerance: float | None) -> dict[str, OutputVerdict]:
         """The verdict on each output."""

@@ -40,6 +40,9 @@ class Verification:
         compared_in: the element type of the comparison that decided: the first one that failed, else the sharpest.
         comparisons: the verdict on each output by name, for each element type compared in.
         not_compared: the element type of a comparison that could not be made, and why; None if all were.
+        attributes_changed: number of attributes that differ.
+        nodes_added: number of nodes that the rewritten model has more.
+        time_ratio: how long the rewritten model takes, compared with the original; None if too few batches were timed.
         fp16: the headroom in float16, where that was asked for.
     """
 
@@ -52,6 +55,9 @@ class Verification:
     compared_in: str
     comparisons: dict[str, dict[str, OutputVerdict]]
     not_compared: str | None = None
+    attributes_changed: int = 0
+    nodes_added: int = 0
+    time_ratio: float | None = None
     fp16: Fp16 | None = field(default=None, repr=False)
 
     @property
@@ -63,6 +69,18 @@ class Verification:
     def noise(self) -> float:
         """The runtime's own noise: the original against itself with graph optimizations on and off."""
         return max(verdict.noise for verdict in self.outputs.values())
+
+    @property
+    def graph(self) -> str:
+        """What differs in the graph, as a phrase."""
+        if self.graph_identical:
+            return "the same but for constants' values"
+        changes = []
+        if self.attributes_changed:
+            changes.append(f"{self.attributes_changed} other attributes")
+        if self.nodes_added:
+            changes.append(f"{self.nodes_added} nodes more")
+        return "the same but for constants' values, " + " and ".join(changes) if changes else "not the same"
 
     @property
     def rounding_only(self) -> bool:
@@ -88,6 +106,8 @@ class Verification:
         )
         channel += f"{worst.worst_channel_error:.1e} of its own magnitude" if channel else ""
         hint = ""
+        if worst.noise * 3 >= worst.tolerance / 2 and worst.max_relative_error < 10 * worst.tolerance:
+            hint = "; this network amplifies rounding: --power-of-two rounds no constant"
         if self.rounding_only:
             also = _said(others[0], self.comparisons[others[0]])
             hint = f"; by {also}, so it is the rounding or the range of {self.compared_in}: --power-of-two rounds "
@@ -108,6 +128,9 @@ class Verification:
             "outputs": comparisons[self.compared_in],
             "samples": self.samples,
             "graph_identical": self.graph_identical,
+            "attributes_changed": self.attributes_changed,
+            "nodes_added": self.nodes_added,
+            "time_ratio": self.time_ratio,
             "compared_in": self.compared_in,
             "comparisons": comparisons,
             "not_compared": self.not_compared,

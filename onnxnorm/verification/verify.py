@@ -20,7 +20,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.tensors import unit_in_last_place
 from onnxnorm.rewriting.record import Record, read_entries, read_record
 from onnxnorm.runtime import Runtime
-from onnxnorm.verification.graphs import same_graph
+from onnxnorm.verification.graphs import graph_difference
 from onnxnorm.verification.side_by_side import Feeds, Pair, Scales, SideBySide
 from onnxnorm.verification.verdict import Verification, all_same
 from onnxnorm.verification.widen import is_half, narrowest_type, unrounded, widened
@@ -68,6 +68,7 @@ def verify_models(
             run.add(feed)
     if not samples:
         raise DataError("there is nothing to verify on: the data holds no samples")
+    difference = graph_difference(original, rewritten, record or _own_record(original, rewritten))
     comparisons = {run.kind: run.verdicts(tolerance) for run in runs}
     decided = next((kind for kind, verdicts in comparisons.items() if not all_same(verdicts)), runs[0].kind)
     verdicts = comparisons[decided].values()
@@ -77,7 +78,10 @@ def verify_models(
         relative_rms_error=max(verdict.relative_rms_error for verdict in verdicts),
         bit_identical=all(verdict.bit_identical for verdict in comparisons[runs[-1].kind].values()),
         samples=samples,
-        graph_identical=same_graph(original, rewritten),
+        graph_identical=difference.identical,
+        attributes_changed=difference.attributes_changed,
+        nodes_added=difference.nodes_added,
+        time_ratio=runs[-1].time_ratio,
         compared_in=decided,
         comparisons=comparisons,
         not_compared=not_compared,

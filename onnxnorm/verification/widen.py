@@ -84,12 +84,16 @@ def unrounded(original: Model, rewritten: Model, record: Record) -> dict[str, ND
     products: dict[str, NDArray[np.float32]] = {}
     for name, factor in record.factors.items():
         source, result = before.get(record.clones.get(name, name)), after.get(name)
-        if source is None or result is None or source.shape != result.shape or source.dtype != result.dtype:
+        added = record.insertion.constants.get(name)
+        if result is None or (source is None and (added is None or np.isnan(added))):
+            continue
+        values = np.full(result.shape, added) if source is None else source.values()
+        if source is not None and (source.shape != result.shape or source.dtype != result.dtype):
             continue
         if onnx.helper.np_dtype_to_tensor_dtype(result.dtype) not in _HALF:
             continue
         with np.errstate(over="ignore", invalid="ignore"):
-            product = source.values().astype(np.float64) * (factor.times / factor.over)
+            product = values.astype(np.float64) * (factor.times / factor.over)
             rounded = product.astype(result.dtype)
         if product.shape == result.shape and rounded.tobytes() == result.values().tobytes():
             products[name] = product.astype(np.float32)

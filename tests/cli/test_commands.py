@@ -23,6 +23,9 @@ VERIFY = [
     "outputs",
     "samples",
     "graph_identical",
+    "attributes_changed",
+    "nodes_added",
+    "time_ratio",
     "compared_in",
     "comparisons",
     "not_compared",
@@ -153,7 +156,10 @@ def test_plan(stats: Path) -> None:
 def test_plan_json_is_the_contract(stats: Path, tmp_path: Path) -> None:
     found = succeeded("plan", DEMO, "--json").json
     assert list(found)[: len(PLAN)] == PLAN
-    assert set(found) - set(PLAN) <= {"layers"}
+    assert set(found) - set(PLAN) <= {"layers", "levels"}
+    assert list(found["levels"]) == ["constants", "attributes", "nodes"]
+    counts = ["free", "tied", "pinned", "exact", "attributes_changed", "nodes_added", "elements_touched"]
+    assert list(found["levels"]["nodes"]) == counts
     assert [found[name] for name in PLAN[:6]] == [240, 240, 0, 0, 0, []]
     assert {"values": ["conv1_1", "relu1_1"], "channels": 16, "tied": False}.items() <= found["groups"][0].items()
     assert succeeded("plan", DEMO, "--stats", stats, "--json").json["dead"] == 1

@@ -133,7 +133,7 @@ def weight_behind_dequantize() -> onnx.ModelProto:
     return net.head(net.block(net.block(net.input(), 3, 4, "a", w=w), 4, 4, "b"), 4)
 
 
-@case(3, 0, 5, pinned="a", free="b")
+@case(6, 0, 2, free="a b", clones=True)
 def weight_shared_with_identity() -> onnx.ModelProto:
     """One convolution reads the initializer, another a copy of it that cannot be edited."""
     net = Net()

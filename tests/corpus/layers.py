@@ -107,7 +107,7 @@ def layer_behind_group_normalization() -> onnx.ModelProto:
     return net.model("y")
 
 
-@case(0, 0, 4, pinned="a", reason="it divides by a statistic")
+@case(0, 0, 4, pinned="a", reason="alpha, which is an attribute")
 def local_response() -> onnx.ModelProto:
     """LRN has a constant of its own."""
     net = Net()
@@ -169,7 +169,7 @@ def running_sum() -> onnx.ModelProto:
     return net.head(net.op("CumSum", net.block(net.input(), 3, 4, "a"), net.ints(1), exclusive=1), 4)
 
 
-@case(0, 0, 8, pinned="q k")
+@case(0, 8, 0, free="q k")
 def attention() -> onnx.ModelProto:
     """softmax(q @ k) of two activations."""
     net = Net()

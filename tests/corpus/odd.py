@@ -165,7 +165,7 @@ def branch_captures_activation() -> onnx.ModelProto:
     return net.head(net.block(_branches(net, [then], [other], x, "c"), 4, 4, "b"), 4)
 
 
-@case(4, 0, 3, pinned="a", free="b", reason="subgraph")
+@case(7, 0, 0, free="a b", clones=True)
 def branch_captures_weight() -> onnx.ModelProto:
     """An If whose branch reads a weight that a convolution outside reads too."""
     net = Net()

@@ -24,6 +24,7 @@ FILES = {
 # From the roof down. A room imports from rooms below its own, never from its neighbours on the same level.
 LEVELS = (
     {"cli"},
+    {"torch"},
     {"api"},
     {"report"},
     {"verification", "extraction", "exporting"},

@@ -45,7 +45,7 @@ def pinned(groups: Groups, *slots: int) -> list[bool]:
 
 def scales(groups: Groups, seed: int) -> NDArray[np.float64]:
     of_group = np.exp(groups.at(np.random.default_rng(seed).normal(size=groups.basis.shape[1])))
-    of_slot = of_group[groups.of]
+    of_slot: NDArray[np.float64] = of_group[groups.of]
     of_slot[ZERO] = 1
     return of_slot
 

@@ -101,4 +101,19 @@ def plan_tables(plan: Plan) -> Sequence[Table | str]:
         for barrier in plan.barriers[:_SHOWN_BARRIERS]:
             barriers.add_row(barrier.node, barrier.op, barrier.value, f"{barrier.channels:,}", barrier.reason)
         shown += [barriers, ""]
+    if plan.levels:
+        shown += [_level_table(plan), ""]
     return [*shown, str(plan)]
+
+
+def _level_table(plan: Plan) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, title="What may change", title_justify="left")
+    table.add_column("--allow")
+    for name in ("scale of its own", "tied", "pinned", "attributes", "nodes added", "elements they touch"):
+        table.add_column(name, justify="right")
+    for level, given in plan.levels.items():
+        counts = (given.tied, given.pinned, given.attributes_changed, given.nodes_added)
+        touched = f"{given.elements_touched:.1%}" if given.nodes_added else ""
+        own = f"{given.exact:,} ({given.exact / plan.filters:.0%})"
+        table.add_row(level, own, *(f"{count:,}" if count else "" for count in counts), touched)
+    return table

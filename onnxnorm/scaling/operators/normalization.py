@@ -24,7 +24,7 @@ from __future__ import annotations
 from onnxnorm.scaling.laws import Outcome, Refusal, Visit, law
 from onnxnorm.scaling.slots import Ids
 
-_OWN_INPUT = "it divides by a statistic of its input with an epsilon, which is an attribute, so the input keeps its scale"
+_OWN_INPUT = "it divides by a statistic of its input with an epsilon, an attribute, so the input keeps its scale"
 _SQUARED = "an epsilon of 1e-5 or so is added to its square"
 
 

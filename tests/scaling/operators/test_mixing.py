@@ -157,7 +157,9 @@ def test_gemm_of_two_activations() -> None:
     checked = holds(between(body, (3, 3), branches=2), whole=True)
     scale = checked.of_slot[checked.trace.ids["a"]] * checked.of_slot[checked.trace.ids["a2"]]
     assert (scale == scale.flat[0]).all()
-    holds(between("b = Gemm<transA=1, transB=1, alpha=0.5>(a, a2, k)", (3, 3), {"k": rand(1, 1)}, branches=2), whole=True)
+    holds(
+        between("b = Gemm<transA=1, transB=1, alpha=0.5>(a, a2, k)", (3, 3), {"k": rand(1, 1)}, branches=2), whole=True
+    )
 
 
 @pytest.mark.parametrize("weight", [(4, 5), (1, 4, 5), (2, 4, 5), (1, 2, 4, 5)], ids=str)

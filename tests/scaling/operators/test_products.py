@@ -147,7 +147,9 @@ def test_scales_of_a_product_that_is_pinned_cancel() -> None:
 
 
 def test_what_cancels_says_so() -> None:
-    assert refused(between("p = Mul(a, a) \n b = Sigmoid(p)"), CANCEL).reasons("p") == ["it is not positively homogeneous"]
+    assert refused(between("p = Mul(a, a) \n b = Sigmoid(p)"), CANCEL).reasons("p") == [
+        "it is not positively homogeneous"
+    ]
 
 
 def test_products_of_products() -> None:

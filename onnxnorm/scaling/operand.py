@@ -1,0 +1,46 @@
+"""What a law is given, an operand, and what it may answer: a refusal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from onnxnorm.model.constants import Constant
+from onnxnorm.scaling.slots import Ids
+
+__all__ = ["Operand", "Refusal"]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a node is a barrier."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An input of a node.
+
+    Attributes:
+        name: name of the value.
+        position: which input of the node it is.
+        ids: its slots, which broadcast against it.
+        shape: its shape; None if that is not known.
+        constant: the constant, if it is one.
+    """
+
+    name: str
+    position: int
+    ids: Ids = field(repr=False)
+    shape: tuple[int, ...] | None
+    constant: Constant | None
+
+    @property
+    def rank(self) -> int:
+        """Number of axes; that of the slots if the shape is unknown."""
+        return self.ids.ndim if self.shape is None else len(self.shape)
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all elements have the same slot."""
+        return self.ids.size == 1
