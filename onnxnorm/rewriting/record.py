@@ -201,9 +201,7 @@ def read_record(entries: Mapping[str, str], model: Path | None, sidecar: Path | 
 def read_entries(model: Model) -> dict[str, str]:
     """The provenance of a model, keys without prefix; empty if it was not rewritten."""
     return {
-        entry.key.removeprefix(PREFIX): entry.value
-        for entry in model.proto.metadata_props
-        if _is_provenance(entry.key)
+        entry.key.removeprefix(PREFIX): entry.value for entry in model.proto.metadata_props if _is_provenance(entry.key)
     }
 
 
