@@ -39,6 +39,7 @@ __all__ = [
     "remove_abandoned",
     "temporary_path",
     "write_atomically",
+    "written_atomically",
 ]
 
 # How the names of temporary files and folders start; process, host and a random number follow.
@@ -113,6 +114,19 @@ def write_atomically(target: Path, content: bytes, error: type[OnnxnormError], w
     Raises:
         OnnxnormError: of class `error`, if the file cannot be written.
     """
+    with written_atomically(target, error, what) as temporary, temporary.open("wb") as stream:
+        stream.write(content)
+
+
+@contextmanager
+def written_atomically(target: Path, error: type[OnnxnormError], what: str = "") -> Iterator[Path]:
+    """Yield the path of an empty temporary file to write to, and move it to its place at the end.
+
+    If the block raises, `target` stays as it was. The arguments are those of `write_atomically`.
+
+    Raises:
+        OnnxnormError: of class `error`, if the file cannot be written.
+    """
     if reason := obstacle(target):
         raise error(f"cannot write {what}{target}: {reason}")
     folder = target.absolute().parent
@@ -120,15 +134,15 @@ def write_atomically(target: Path, content: bytes, error: type[OnnxnormError], w
     temporary = temporary_path(folder)
     try:
         try:
-            with open(temporary, "xb", opener=_private if target.exists() else None) as stream:
-                stream.write(content)
+            open(temporary, "xb", opener=_private if target.exists() else None).close()
+            yield temporary
             keep_mode(temporary, target)
             os.replace(temporary, target)
             note_written(target)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as failure:
-        raise error(f"cannot write {what}{target}: {failure.strerror}") from failure
+        raise error(f"cannot write {what}{target}: {failure.strerror or failure}") from failure
 
 
 def note_written(target: Path) -> None:

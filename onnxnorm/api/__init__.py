@@ -5,6 +5,8 @@ There are two pipelines: `calibrate` is `MODEL → trace → probe → (images �
 """
 
 from onnxnorm.api.calibrate import calibrate
+from onnxnorm.api.export import export
+from onnxnorm.api.features import features
 from onnxnorm.api.merge import merge
 from onnxnorm.api.normalize import normalize
 from onnxnorm.api.options import (
@@ -20,9 +22,15 @@ from onnxnorm.api.report import Reported, write_report
 from onnxnorm.api.restore import restore
 from onnxnorm.api.rewrite import Rewritten, rewrite
 from onnxnorm.api.verify import verify
+from onnxnorm.exporting import Exported, ExportOptions
+from onnxnorm.extraction import FeatureOptions, Features
 
 __all__ = [
     "CalibrationOptions",
+    "ExportOptions",
+    "Exported",
+    "FeatureOptions",
+    "Features",
     "NormalizeOptions",
     "PlanOptions",
     "ReportOptions",
@@ -31,6 +39,8 @@ __all__ = [
     "Rewritten",
     "VerifyOptions",
     "calibrate",
+    "export",
+    "features",
     "merge",
     "normalize",
     "plan",

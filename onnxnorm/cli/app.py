@@ -19,7 +19,7 @@ from typing import Any
 import typer
 
 from onnxnorm.atomic import files_written
-from onnxnorm.cli import calibrate, merge, normalize, plan, report, restore, rewrite, verify
+from onnxnorm.cli import calibrate, export, features, merge, normalize, plan, report, restore, rewrite, verify
 from onnxnorm.cli.escaping import escaped
 from onnxnorm.cli.flags import Version, with_flags
 from onnxnorm.cli.stopping import INTERRUPTED
@@ -35,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (calibrate, merge, plan, rewrite, verify, normalize, restore, report):
+for command in (calibrate, merge, plan, rewrite, verify, normalize, restore, report, features, export):
     app.command(command.NAME)(with_flags(getattr(command, command.NAME)))
 
 

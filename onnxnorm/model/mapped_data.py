@@ -52,6 +52,10 @@ class MappedData:
             yield start, values[start : start + step]
             self._release(start * row, (start + step) * row)
 
+    def release(self) -> None:
+        """Release all pages of the data; they are read from the file again if they are still used."""
+        self._release(0, len(self.buffer))
+
     def _release(self, start: int, stop: int) -> None:
         """Release the pages of a range of bytes; they are read from the file again if they are still used."""
         source = self.buffer.obj

@@ -45,6 +45,7 @@ from onnxnorm.rewriting.insertion import NOTHING, Insertion, insertion_from_json
 from onnxnorm.rewriting.sidecar import read_sidecar
 
 __all__ = [
+    "FEATURES",
     "OUTPUTS_RECORDED",
     "PREFIX",
     "RECORDED",
@@ -58,6 +59,9 @@ __all__ = [
 ]
 
 PREFIX = "onnxnorm."
+# Entries that say how `onnxnorm features` made the graph. They are no part of a rewrite, which keeps them, as does a
+# restoration.
+FEATURES = f"{PREFIX}features."
 
 # Records up to this many bytes go into the metadata.
 RECORDED = 1 << 20
@@ -197,15 +201,17 @@ def read_record(entries: Mapping[str, str], model: Path | None, sidecar: Path | 
 def read_entries(model: Model) -> dict[str, str]:
     """The provenance of a model, keys without prefix; empty if it was not rewritten."""
     return {
-        entry.key.removeprefix(PREFIX): entry.value
-        for entry in model.proto.metadata_props
-        if entry.key.startswith(PREFIX)
+        entry.key.removeprefix(PREFIX): entry.value for entry in model.proto.metadata_props if _is_provenance(entry.key)
     }
+
+
+def _is_provenance(key: str) -> bool:
+    return key.startswith(PREFIX) and not key.startswith(FEATURES)
 
 
 def write_entries(proto: onnx.ModelProto, entries: Mapping[str, str]) -> None:
     """Write provenance (keys without prefix) into the metadata, replacing the one that is there."""
-    kept = [(entry.key, entry.value) for entry in proto.metadata_props if not entry.key.startswith(PREFIX)]
+    kept = [(entry.key, entry.value) for entry in proto.metadata_props if not _is_provenance(entry.key)]
     del proto.metadata_props[:]
     for key, value in [*kept, *((PREFIX + key, value) for key, value in entries.items())]:
         proto.metadata_props.add(key=key, value=value)

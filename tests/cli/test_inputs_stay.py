@@ -24,6 +24,7 @@ def files(tmp_path: Path) -> Path:
     succeeded("rewrite", tmp_path / "m.onnx", "--stats", tmp_path / "m.st", "-o", tmp_path / "r.onnx", "--power-of-two")
     (tmp_path / "link.onnx").symlink_to("m.onnx")
     os.link(tmp_path / "m.onnx", tmp_path / "hard.onnx")
+    shutil.copy(DEMO, tmp_path / "copy.npz")
     return tmp_path
 
 
@@ -43,6 +44,9 @@ def files(tmp_path: Path) -> Path:
         "normalize m.onnx photos/i.jpg -o photos/i.jpg",
         "normalize m.onnx photos -o photos/i.jpg --in-place",
         "restore r.onnx -o r.onnx",
+        "features m.onnx --layers relu2_1 -o m.onnx",
+        "features m.onnx --layers relu2_1 -o hard.onnx",
+        "export copy.npz -o copy.npz",
         "report m.onnx --stats m.st -o m.onnx",
         "report m.onnx --stats m.st -o m.st",
         "report m.onnx r.onnx --stats m.st -o r.onnx",
