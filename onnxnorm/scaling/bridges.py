@@ -36,7 +36,7 @@ Hashes = NDArray[np.uint64]
 
 _NODE = 20_000  # what one more node costs, in elements that are multiplied
 _SHARED = {"bounds", "constant", "folded"}
-_HUB = 100  # edges that meet in a vertex which connects channels that have nothing else in common
+_HUB = 24  # edges that meet in a vertex which connects channels that have nothing else in common
 _ROUNDS = 4  # how far structure is compared
 
 
@@ -95,12 +95,20 @@ class _Parts:
                     equation[part] = equation.get(part, 0) + factor
                 system.demand(system.reduced(equation), terminals)
         opened = []
-        for opening, a, b in sorted(self.pairs, key=lambda pair: -cost_of(pair[0])):
-            here = chosen[a] & chosen[b] & (a != b)
-            equal = list(zip(a[here].tolist(), b[here].tolist(), strict=True))
+        for opening, equal in sorted(self._equal(chosen), key=lambda pair: -cost_of(pair[0])):
             if not (_agree(system, terminals, equal, demand=False) and _agree(system, terminals, equal, demand=True)):
                 opened.append(opening)
         return opened
+
+    def _equal(self, chosen: NDArray[np.bool_]) -> list[tuple[Opening, list[tuple[int, int]]]]:
+        """The pairs of parts that each opening keeps equal, of those that are chosen."""
+        sizes = [len(a) for _, a, _ in self.pairs]
+        left = np.concatenate([np.empty(0, np.int64), *(a for _, a, _ in self.pairs)])
+        right = np.concatenate([np.empty(0, np.int64), *(b for _, _, b in self.pairs)])
+        here = np.flatnonzero(chosen[left] & chosen[right] & (left != right))
+        pairs = list(zip(left[here].tolist(), right[here].tolist(), strict=True))
+        ends = np.searchsorted(here, np.cumsum([0, *sizes]))
+        return [(o, pairs[start:stop]) for (o, _, _), start, stop in zip(self.pairs, ends[:-1], ends[1:], strict=True)]
 
     def shared(self, opened: Sequence[Opening]) -> list[Opening]:
         """The shared constants that need more elements, once these places are open."""
@@ -125,23 +133,22 @@ class _Parts:
     def _representatives(self) -> NDArray[np.bool_]:
         """Marks two of all connected parts of the same structure, shape `(parts,)`.
 
-        Vertices that very many edges meet connect all channels, so they do not count as connections and are all marked;
-        where two terminals meet in one of them, two like parts show it.
+        Pins connect nothing. Vertices that many edges meet connect all channels, so they do not count as connections
+        either; where two terminals meet in one of them, two like parts show it. All these are marked.
         """
         color = _mixed(self.terminal.astype(np.uint64) * np.uint64(2) + self.pinned.astype(np.uint64) + np.uint64(7))
-        edges: list[tuple[int, Ids]] = [(k, np.stack([a, b])) for k, (_, a, b) in enumerate(self.pairs)]
+        edges: list[tuple[int, Ids]] = [(k + 1, np.stack([a, b])) for k, (_, a, b) in enumerate(self.pairs)]
         edges += [(-1 - k, columns) for k, (columns, _) in enumerate(self.relations)]
+        bundles = _bundled(edges)
         for _ in range(_ROUNDS):
             more = np.zeros_like(color)
-            for number, columns in edges:
-                name, rows = _name(number), np.arange(1, len(columns) + 1, dtype=np.uint64)
-                seen = _mixed(color[columns] + (rows * name)[:, None])
-                whole = seen.sum(axis=0, dtype=np.uint64)
-                for row, mark in zip(columns, _mixed(rows * name)[:, None], strict=True):
-                    np.add.at(more, row, _mixed(whole + mark))
+            for names, columns in bundles:
+                marks = _mixed(names * np.arange(1, len(columns) + 1, dtype=np.uint64)[:, None])
+                whole = _mixed(color[columns] + marks).sum(axis=0, dtype=np.uint64)
+                np.add.at(more, columns.reshape(-1), _mixed(whole + marks).reshape(-1))
             color = _mixed(color + more)
         ends = np.concatenate([np.empty(0, np.int64), *(columns.reshape(-1) for _, columns in edges)])
-        hub = np.bincount(ends, minlength=self.count) > _HUB
+        hub = (np.bincount(ends, minlength=self.count) > _HUB) | self.pinned
         ties = [columns[[0, row]] for _, columns in edges for row in range(1, len(columns))]
         label = _components(self.count, [pairs[:, ~hub[pairs].any(axis=0)] for pairs in ties])
         total = np.zeros(int(label.max()) + 1, np.uint64)
@@ -157,7 +164,7 @@ class _Parts:
 def _agree(system: System, terminals: set[int], equal: list[tuple[int, int]], *, demand: bool) -> bool:
     """Whether pairs can agree without a dependency between terminals; with `demand` they do, as far as they can."""
     for p, q in equal:
-        row = system.reduced({p: 1, q: -1})
+        row = system.difference(p, q)
         if row and terminals.issuperset(row):
             return False
         if demand:
@@ -176,9 +183,15 @@ def _flat(a: Ids, b: Ids) -> tuple[Ids, Ids]:
     return left[both], right[both]
 
 
-def _name(number: int) -> Hashes:
-    """A hash of a number, shape `(1,)`."""
-    return _mixed(np.asarray([number + 1 if number >= 0 else number], np.int64).view(np.uint64))
+def _bundled(edges: Sequence[tuple[int, Ids]]) -> list[tuple[Hashes, Ids]]:
+    """Edges of as many ends put together: a hash of each one's number, `(n,)`, and its ends, `(ends, n)`."""
+    bundles = []
+    for ends in sorted({len(columns) for _, columns in edges}):
+        some = [(number, columns) for number, columns in edges if len(columns) == ends]
+        numbers = np.repeat([number for number, _ in some], [columns.shape[1] for _, columns in some])
+        names = _mixed(numbers.astype(np.int64).view(np.uint64))
+        bundles.append((names, np.concatenate([columns for _, columns in some], axis=1)))
+    return bundles
 
 
 def _mixed(values: Hashes) -> Hashes:

@@ -41,6 +41,12 @@ class System:
             _add(row, self.of(variable), factor)
         return row
 
+    def difference(self, a: int, b: int) -> Row:
+        """One variable less another, written in unknowns."""
+        row = dict(self.of(a))
+        _add(row, self.of(b), -1)
+        return row
+
     def demand(self, row: Mapping[int, Number], keep: Collection[int] = ()) -> list[int]:
         """Demand that a combination of unknowns is 0.
 
@@ -89,5 +95,7 @@ def _add(row: Row, other: Mapping[int, Number], factor: Number) -> list[int]:
 
 
 def _divided(a: Number, b: Number) -> Number:
+    if b in (1, -1):
+        return a * b
     quotient = Fraction(a) / Fraction(b)
     return int(quotient) if quotient.denominator == 1 else quotient
