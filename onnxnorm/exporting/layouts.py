@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from onnxnorm.errors import ModelError, OptionError
 from onnxnorm.exporting.entries import Entry, as_stored, zeros
 from onnxnorm.exporting.options import LayoutName
+from onnxnorm.model.boundary import model_errors
 from onnxnorm.model.constants import Constant, stored_constants
 from onnxnorm.model.files import Model
 from onnxnorm.model.mapped_data import MappedData
@@ -44,6 +45,7 @@ class Laid:
     notes: tuple[str, ...] = ()
 
 
+@model_errors("the graph")
 def lay_out(model: Model, layout: LayoutName) -> Laid:
     """Lay the constants of a model out.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from onnxnorm.model.boundary import model_errors
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Node
@@ -26,8 +27,9 @@ _DENSE = 3
 _TO_NHWC = [0, 2, 3, 1]
 
 
+@model_errors("the graph")
 def read_vgg(model: Model) -> Vgg | NoVgg:
-    """Recognize a VGG, or say why the model is none."""
+    """Recognize a VGG, or say why the model is none. Raises ModelError if the graph is not legal."""
     return _Reading(Chain.of(model)).run()
 
 
@@ -83,6 +85,8 @@ class _Reading:
         what = f"convolution {node.label!r}"
         if weight is None or (len(node.inputs) > 2 and node.inputs[2] and bias is None):
             return f"the weights or bias of {what} are computed"
+        if bias is not None and bias.shape != weight.shape[:1]:
+            return f"the bias of {what} does not fit its weights"
         if len(weight.shape) != 4 or weight.shape[2:] != (3, 3):
             return f"{what} is not 3x3"
         if not self.layers and weight.shape[1] not in {1, 3}:
