@@ -9,7 +9,7 @@ PHOTOS ?= models/images
 SECONDS ?= 60
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check fuzz fetch vgg16 bench docs clean
+.PHONY: help demo test check fuzz soak fetch vgg16 bench docs clean
 
 help: ## Show this list.
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -45,6 +45,9 @@ check: $(VENV)/.check ## Run the linters and the type checker.
 
 fuzz: $(VENV)/.test ## Damage inputs at random for SECONDS; cases that fail are kept in build/fuzz.
 	$(BIN)/python -m tools.fuzz.run --seconds $(SECONDS)
+
+soak: $(VENV)/.installed ## Calibrate on a million images and two million rows, on Linux: memory, descriptors, every bit.
+	$(BIN)/python -m tools.measurements.soak
 
 fetch: $(VENV)/.installed ## Fetch the real VGG-16 into build/models.
 	$(BIN)/python -m tools.models.fetch

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from onnxnorm.calibration.options import CalibrationOptions
-from onnxnorm.calibration.step import Increment, Range, merge_ranges
+from onnxnorm.calibration.ranges import Range, merge_ranges
+from onnxnorm.calibration.step import Increment
 from onnxnorm.data.dataset import Dataset
 from onnxnorm.data.files.fingerprints import fingerprints
 from onnxnorm.data.selection import Ranges, Selection

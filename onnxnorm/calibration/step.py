@@ -8,27 +8,24 @@ can be added in any order.
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from threading import RLock
-from typing import Any
-
-import numpy as np
 
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.probe import Probe, make_probe, sites_of
+from onnxnorm.calibration.ranges import Range, ranges_of
+from onnxnorm.calibration.room import Room
 from onnxnorm.calibration.taps import Positions
 from onnxnorm.data.batches import Batch, Skipped, pad_batch
-from onnxnorm.errors import MemoryShortageError, MemoryWarning, ModelError
+from onnxnorm.errors import MemoryShortageError, ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.inputs import InputSpec, fixed_batch
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.runtime import Feeds, Runtime, Session
 from onnxnorm.scaling import Layer, Trace, find_layers, trace
+from onnxnorm.scaling.filters import has_rows_of_samples
 from onnxnorm.statistics import Weighting
 from onnxnorm.statistics.measures import needs_histograms
 from onnxnorm.statistics.moments import Totals, merge_totals
@@ -36,26 +33,13 @@ from onnxnorm.statistics.moments import Totals, merge_totals
 __all__ = [
     "Increment",
     "ProbeSession",
-    "Range",
-    "merge_ranges",
     "prepare",
-    "ranges_of",
     "sample_of",
 ]
 
 _log = logging.getLogger(__name__)
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
-
-
-@dataclass(frozen=True)
-class Range:
-    """Mean, standard deviation, minimum and maximum of an input's numbers."""
-
-    mean: float
-    std: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -97,33 +81,6 @@ class DeviceBatch:
 
 
 @dataclass
-class Room:
-    """How many samples of a batch memory has room for, as far as it is known.
-
-    Attributes:
-        most: the most samples that are still tried at once; None if memory was never short.
-        alone: held by the one thread that measures halves of batches.
-        opening: held while the session is replaced.
-    """
-
-    most: int | None = None
-    alone: AbstractContextManager[Any] = field(default_factory=RLock, repr=False)
-    opening: AbstractContextManager[Any] = field(default_factory=RLock, repr=False)
-
-    def allows(self, samples: int) -> bool:
-        """Whether that many samples may be tried at once."""
-        return self.most is None or samples <= self.most
-
-    def shrink(self, failed: int) -> None:
-        """Remember that this many samples were too many, and warn."""
-        most = failed - failed // 2
-        if self.allows(most) and self.most != most:
-            self.most = most
-            message = f"a batch of {failed} samples does not fit into memory; batches of at most {most} are tried"
-            warnings.warn(MemoryWarning(message), stacklevel=3)
-
-
-@dataclass
 class ProbeSession:
     """The probe of a model with its session; `spreads` returns the positions of each tap for shapes and batch size.
 
@@ -148,18 +105,46 @@ class ProbeSession:
 
         Raises MemoryShortageError or MemoryError if not even one sample fits, or if the model fixes its batch size.
         """
-        try:
-            if self.room.allows(placed.batch.count):
+        if self.room.most is None:
+            try:
+                with self.room.run():
+                    return self.measure(placed)
+            except (MemoryShortageError, MemoryError):
+                self._shrink(placed)
+        with self.room.alone():
+            return self._measure_alone(placed)
+
+    def _measure_alone(self, placed: DeviceBatch) -> Totals:
+        """Return the moments of a batch, measured in halves if need be, while no other run is going on."""
+        if self.room.allows(placed.batch.count):
+            try:
                 return self.measure(placed)
-        except (MemoryShortageError, MemoryError):
-            if placed.batch.count < 2 or fixed_batch(self.specs) is not None:
-                raise
-            self.room.shrink(placed.batch.count)
-            self._close()
-        with self.room.alone:  # several halves at a time would need the memory of a whole
-            halves = placed.batch.split(placed.batch.count // 2)
-            first, second = (self.measure_within_memory(self.place(half)) for half in halves)
+            except (MemoryShortageError, MemoryError):
+                if not self._splits(placed):
+                    raise
+                self._shrink(placed)
+        halves = placed.batch.split(placed.batch.count // 2)
+        first, second = (self._measure_alone(self.place(half)) for half in halves)
         return merge_totals(first, second)
+
+    def _splits(self, placed: DeviceBatch) -> bool:
+        """Whether a half of a batch takes less memory."""
+        return placed.batch.count > 1 and fixed_batch(self.specs) is None
+
+    def _shrink(self, failed: DeviceBatch) -> None:
+        """Measure fewer samples at once from now on, one run at a time, in a session that takes less memory."""
+        self.room.shrink(failed.batch.count, splits=self._splits(failed))
+        with self.room.opening:
+            if self.reopen is not None:
+                self.session = None  # closed once the runs that have begun end
+
+    def ranges(self, batch: Batch) -> dict[str, Range]:
+        """Return the range of the numbers of each input in a batch; if memory is short, once no run is going on."""
+        try:
+            return ranges_of(batch)
+        except MemoryError:
+            with self.room.alone():
+                return ranges_of(batch)
 
     def current(self) -> Session:
         """Return the session, opened anew if it was closed because memory was short."""
@@ -168,12 +153,6 @@ class ProbeSession:
                 self.session, self.reopen = self.reopen(), None
             assert self.session is not None
             return self.session
-
-    def _close(self) -> None:
-        """Close the session, unless it is the one that takes least memory; runs that have begun end first."""
-        with self.room.opening:
-            if self.reopen is not None:
-                self.session = None
 
     def place(self, batch: Batch) -> DeviceBatch:
         """Copy a batch to the device, padded with its last sample if the model's batch size is fixed."""
@@ -239,41 +218,11 @@ def prepare(
 
 
 def _is_idle(traced: Trace, layer: Layer) -> bool:
-    """Whether a layer need not be measured, all its filters being pinned, and cannot: its rows are no samples."""
-    graph, site = traced.graph, layer.site
-    shape, fixed = graph.shapes.get(site.value), fixed_batch(graph.inputs)
-    if shape is None or not traced.groups.is_pinned(layer.slots).all():
-        return False
-    if fixed is not None:
-        return bool(shape[site.batch] % fixed)
-    axes = graph.batched.get(site.value, ())  # none also where they are not known
-    return bool(axes) and site.batch not in axes
+    """Whether a layer cannot be measured, and need not be: its filters are pinned, or computed for each sample."""
+    idle = layer.computed or bool(traced.groups.is_pinned(layer.slots).all())
+    return idle and not has_rows_of_samples(traced.graph, layer.site)
 
 
 def sample_of(batch: Batch, fixed: int | None) -> dict[str, tuple[int, ...]]:
     """Return the input shapes of one sample of a batch, or of the model's fixed batch."""
     return {name: (fixed or 1, *array.shape[1:]) for name, array in batch.feeds.items()}
-
-
-def ranges_of(batch: Batch) -> dict[str, Range]:
-    """Return the range of the numbers of each input in a batch.
-
-    If memory is short, mean and deviation are those of some of its samples.
-    """
-    try:
-        arrays = {name: np.asarray(array, np.float64) for name, array in batch.feeds.items()}
-        return {name: Range(*(float(f()) for f in (x.mean, x.std, x.min, x.max))) for name, x in arrays.items()}
-    except MemoryError:
-        if batch.count < 2:
-            raise
-        first, second = batch.split(batch.count // 2)
-        return merge_ranges(ranges_of(first), ranges_of(second))
-
-
-def merge_ranges(known: Mapping[str, Range], added: Mapping[str, Range]) -> dict[str, Range]:
-    """Return the known ranges with limits widened to include the added ones; means and deviations do not change."""
-    joined = dict(known)
-    for name, new in added.items():
-        old = joined.get(name, new)
-        joined[name] = Range(old.mean, old.std, min(old.low, new.low), max(old.high, new.high))
-    return joined

@@ -84,6 +84,21 @@ def _prepare_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - it stays open to the end
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    buffer = getattr(sys.stderr, "buffer", None)
+    if isinstance(sys.stderr, io.TextIOWrapper) and isinstance(getattr(buffer, "raw", buffer), io.FileIO):
+        lossy = io.BufferedWriter(_Lossy(sys.stderr.fileno(), "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(lossy, sys.stderr.encoding, "replace", line_buffering=True)
+
+
+class _Lossy(io.FileIO):
+    """A file that loses what cannot be written: a run ends as it should where standard error is full or gone."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            written = super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
+        return memoryview(data).nbytes if written is None else written
 
 
 def _occupy_descriptors() -> None:

@@ -6,8 +6,8 @@ A constant is an initializer, the value of a `Constant` node, or computed from o
 
 * An initializer that is also a graph input may be replaced by the caller. (Before IR version 4 every initializer had to
   be listed as an input. Runtimes treat those as constants, and so does this module.)
-* One that is also a graph output is visible from outside.
-* Two initializers that share bytes of an external-data file cannot be changed independently.
+* One that is also a graph output is visible from outside, and two initializers that share bytes of an external-data
+  file cannot be changed independently: these stay, and whoever needs them scaled reads a copy (`Constant.kept`).
 * Sparse initializers, and constants that are not floating point of 16 bits or more, are left alone.
 """
 
@@ -47,6 +47,7 @@ class Constant:
         index: the index of that initializer or node in the ModelProto; -1 for a sparse initializer.
         fixed: why it must not be changed, or None if it may be.
         read: returns the values.
+        kept: whether it stays as it is, so that only copies of it may be changed.
         by_shape: whether the values depend on the sizes of the inputs, so that they hold for one size only.
     """
 
@@ -58,6 +59,7 @@ class Constant:
     fixed: str | None = None
     read: Callable[[], NDArray[np.generic]] = field(repr=False, default=lambda: np.empty(0))
     by_shape: bool = False
+    kept: bool = False
 
     @property
     def size(self) -> int:
@@ -89,16 +91,11 @@ def _initializers(model: Model) -> Iterator[Constant]:
         fixed = None
         if tensor.name in inputs:
             fixed = "is also a graph input, which the caller may replace"
-        elif tensor.name in outputs:
-            fixed = "is also a graph output"
         elif tensor.data_type not in FLOATS:
             fixed = "is not floating point of 16 bits or more"
-        elif index in overlapping:
-            fixed = "shares its bytes in the external data with another constant"
         read = partial(model.values, index)
-        yield Constant(
-            tensor.name, tuple(tensor.dims), tensor_dtype(tensor.data_type), "initializer", index, fixed, read
-        )
+        dtype, kept = tensor_dtype(tensor.data_type), tensor.name in outputs or index in overlapping
+        yield Constant(tensor.name, tuple(tensor.dims), dtype, "initializer", index, fixed, read, kept=kept)
     for sparse in graph.sparse_initializer:
         if any(size < 0 for size in sparse.dims) or math.prod(sparse.dims) > _LARGEST_DENSE:
             raise ModelError(f"sparse initializer {sparse.values.name!r} has the impossible shape {list(sparse.dims)}")
@@ -114,17 +111,18 @@ def _constant_nodes(model: Model) -> Iterator[Constant]:
             continue
         attribute = node.attribute[0]
         name = node.output[0]
-        fixed = "is also a graph output" if name in outputs else None
+        fixed, kept = None, name in outputs
         if attribute.name == "value":
             if attribute.t.data_type not in FLOATS:
-                fixed = fixed or "is not floating point of 16 bits or more"
+                fixed = "is not floating point of 16 bits or more"
             dtype, shape = tensor_dtype(attribute.t.data_type), tuple(attribute.t.dims)
-            yield Constant(name, shape, dtype, "node", index, fixed, partial(numpy_helper.to_array, attribute.t))
+            read = partial(numpy_helper.to_array, attribute.t)
+            yield Constant(name, shape, dtype, "node", index, fixed, read, kept=kept)
         elif attribute.name in {"value_float", "value_floats", "value_int", "value_ints"}:
             value = np.asarray(
                 onnx.helper.get_attribute_value(attribute), np.float32 if "float" in attribute.name else np.int64
             )
-            fixed = fixed or "is a Constant node without a tensor"
+            fixed = "is a Constant node without a tensor"
             yield Constant(name, value.shape, value.dtype, "node", index, fixed, partial(np.copy, value))
 
 

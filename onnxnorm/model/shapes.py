@@ -22,7 +22,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph, Node, input_specs, ordered_nodes, readers_of
 from onnxnorm.model.inputs import InputSpec
 
-__all__ = ["check_legal", "read_graph", "sample_shapes", "shorten_domain"]
+__all__ = ["check_fitting", "check_legal", "read_graph", "sample_shapes", "shorten_domain"]
 
 # Functions that ONNX cannot infer through, whose output has the shape of their first input.
 _SAME_SHAPE = {"GroupNormalization"}
@@ -229,6 +229,17 @@ def check_legal(node: Node, graph: Graph) -> None:
         raise ModelError(
             f"{node.op} node {node.label!r} is not legal ONNX ({first_line(error)}); export it again"
         ) from error
+
+
+def check_fitting(node: Node, graph: Graph, failure: Exception) -> None:
+    """Raise ModelError if a node at which a law has failed could not be checked, as not all its shapes are known."""
+    unsure = [name for name in node.inputs if name and (name not in graph.shapes or name in graph.claimed)]
+    if unsure:
+        raise ModelError(
+            f"{node.op} node {node.label!r} has inputs or attributes that do not fit each other "
+            f"({first_line(failure)}), which shows only here because the shape of {unsure[0]!r} is not known; "
+            "check the model with onnx.checker, and export it again"
+        ) from failure
 
 
 def _context(node: Node) -> onnx.checker.C.CheckerContext:

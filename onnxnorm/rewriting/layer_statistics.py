@@ -33,6 +33,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.rewriting.batch_norm_means import implied_means
 from onnxnorm.rewriting.equalization import imbalances
 from onnxnorm.scaling import Layer, Trace
+from onnxnorm.scaling.filters import has_rows_of_samples
 from onnxnorm.statistics import Moments, Statistics, Value
 from onnxnorm.statistics.measures import MeasuredStatistic, measured
 from onnxnorm.statistics.moments import stand_out
@@ -126,16 +127,17 @@ def measure(
     entry = measured()[statistic]
     return [
         LayerStatistic(*(np.full(layer.channels, np.nan),) * 2)
-        if _is_idle(trace, layer, statistics)
+        if _is_missing(trace, layer, statistics)
         else LayerStatistic(*entry.read(_moments(layer, entry, statistics)))
         for layer in layers
     ]
 
 
-def _is_idle(trace: Trace, layer: Layer, statistics: Statistics) -> bool:
-    """Whether a layer was not measured, and need not be: all its filters are pinned."""
+def _is_missing(trace: Trace, layer: Layer, statistics: Statistics) -> bool:
+    """Whether a layer was not measured, because that cannot be or, with all its filters pinned, need not be."""
     measured_at_all = any(value.name == layer.site.value for value in statistics.values)
-    return not measured_at_all and bool(trace.groups.is_pinned(layer.slots).all())
+    idle = bool(trace.groups.is_pinned(layer.slots).all()) or not has_rows_of_samples(trace.graph, layer.site)
+    return not measured_at_all and idle
 
 
 def _moments(layer: Layer, entry: MeasuredStatistic, statistics: Statistics) -> Moments:

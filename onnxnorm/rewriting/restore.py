@@ -9,6 +9,7 @@ was rounded twice, and its relative error is at most `eps`, twice half a unit in
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,7 +134,7 @@ def _fits(constant: Constant, factor: Factor) -> bool:
         shape = np.broadcast_shapes(constant.shape, factor.times.shape, factor.over.shape)
     except ValueError:
         return False
-    return shape == constant.shape or constant.size == 1
+    return shape == constant.shape or (constant.size == 1 and math.prod(shape) == 1)
 
 
 def _without_clones(model: Model, clones: Mapping[str, str]) -> tuple[onnx.ModelProto, dict[int, TensorData]]:

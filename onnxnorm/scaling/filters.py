@@ -18,12 +18,13 @@ import numpy as np
 import onnx
 
 from onnxnorm.model.graph import Graph, Node
+from onnxnorm.model.inputs import fixed_batch
 from onnxnorm.scaling.composites import rejoined
 from onnxnorm.scaling.laws import LAWS, Role
 from onnxnorm.scaling.slots import Ids, at_rank
 from onnxnorm.scaling.walk import Trace
 
-__all__ = ["FilterKind", "Layer", "Measure", "Site", "find_layers", "slots_at", "why_no_layers"]
+__all__ = ["FilterKind", "Layer", "Measure", "Site", "find_layers", "has_rows_of_samples", "slots_at", "why_no_layers"]
 
 FilterKind = Literal["conv", "all"]
 Measure = Literal["mean", "mean_abs"]
@@ -31,6 +32,7 @@ Measure = Literal["mean", "mean_abs"]
 _CONVOLUTIONS = {"Conv", "ConvTranspose"}
 _DENSE = {"Gemm", "MatMul"}
 _WITH_CONSTANT = {"Add", "Sub", "Sum", "Mul", "Div"}
+_READS_SHAPES = {"Shape", "Size"}
 _STRAIGHT_ON = {"BatchNormalization", "Identity", "Dropout", "Cast"}
 
 
@@ -62,6 +64,7 @@ class Layer:
         channels: number of filters.
         site: where they are measured.
         slots: the slot of each filter at that site, shape `(channels,)`.
+        computed: whether the weights are not constant.
     """
 
     node: str
@@ -70,6 +73,7 @@ class Layer:
     channels: int
     site: Site
     slots: Ids = field(repr=False)
+    computed: bool = False
 
 
 def find_layers(trace: Trace, kind: FilterKind = "conv") -> tuple[Layer, ...]:
@@ -95,9 +99,21 @@ def find_layers(trace: Trace, kind: FilterKind = "conv") -> tuple[Layer, ...]:
         for site in (*sites, Site(own, axis, "mean_abs")):
             slots = None if site is None else slots_at(trace.ids, graph, site, channels)
             if site is not None and slots is not None:
-                layers.append(Layer(node.label, node.op, own, channels, site, slots))
+                computed = not any(name in graph.constants for name in node.inputs[:2])
+                layers.append(Layer(node.label, node.op, own, channels, site, slots, computed))
                 break
     return tuple(layers)
+
+
+def has_rows_of_samples(graph: Graph, site: Site) -> bool:
+    """Whether the batch axis of a site holds samples, as far as is known."""
+    shape, fixed = graph.shapes.get(site.value), fixed_batch(graph.inputs)
+    if shape is None:
+        return True
+    if fixed is not None:
+        return not shape[site.batch] % fixed
+    axes = graph.batched.get(site.value, ())  # none also where they are not known
+    return not axes or site.batch in axes
 
 
 def why_no_layers(proto: onnx.ModelProto, kind: FilterKind) -> str:
@@ -150,6 +166,14 @@ def _activated(
             if joined is not None and _has_channels(graph, joined, along, channels):
                 return Site(joined, along, "mean", batch)
             for node in consumers.get(name, []):
+                if node.op in _READS_SHAPES:
+                    continue
+                there_and_back = _reshaped_back(graph, consumers, node, name)
+                if there_and_back is not None:
+                    if there_and_back not in seen:
+                        reached.append((there_and_back, along, batch))
+                        seen.add(there_and_back)
+                    continue
                 role = _role(node, graph)
                 target = node.outputs[0] if node.outputs else ""
                 behind, batch_behind = (_axis_behind(node, graph, old) for old in (along, batch))
@@ -169,6 +193,26 @@ def _activated(
 def _has_channels(graph: Graph, value: str, axis: int, channels: int) -> bool:
     shape = graph.shapes.get(value, ())
     return len(shape) > axis and shape[axis] == channels
+
+
+def _reshaped_back(graph: Graph, consumers: dict[str, list[Node]], node: Node, value: str) -> str | None:
+    """The value in which a Reshape is undone, where only operators that keep the shape stand between the two.
+
+    An exporter writes a GroupNormalization like this: elements lie in the same order, so the channels are the same.
+    """
+    if node.op != "Reshape" or value not in graph.shapes:
+        return None
+    name, inner = node.outputs[0], graph.shapes.get(node.outputs[0])
+    while inner is not None and name not in graph.outputs:
+        behind = [reader for reader in consumers.get(name, []) if reader.op not in _READS_SHAPES]
+        if len(behind) != 1 or not behind[0].outputs:
+            return None
+        name = behind[0].outputs[0]
+        if behind[0].op == "Reshape":
+            return name if graph.shapes.get(name) == graph.shapes[value] else None
+        if _role(behind[0], graph) != "transparent" or graph.shapes.get(name) != inner:
+            return None
+    return None
 
 
 def _own_output(graph: Graph, consumers: dict[str, list[Node]], value: str, axis: int) -> Site:

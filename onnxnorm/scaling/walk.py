@@ -16,12 +16,12 @@ import onnx
 from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.graph import Graph, Node, Reader
-from onnxnorm.model.shapes import check_legal
+from onnxnorm.model.shapes import check_fitting, check_legal
 from onnxnorm.scaling.groups import Groups, solve
 from onnxnorm.scaling.laws import LAWS, Operand, Outcome, Refusal, Visit, barrier_at
 from onnxnorm.scaling.levels import Level
 from onnxnorm.scaling.operators import load_all
-from onnxnorm.scaling.slots import Barrier, Edit, Ids, Slots, at_rank, squeezed
+from onnxnorm.scaling.slots import ZERO, Barrier, Edit, Ids, Slots, at_rank, squeezed
 from onnxnorm.scaling.stored import Origins
 
 __all__ = ["Outputs", "Trace", "trace"]
@@ -104,8 +104,9 @@ class Walk:
     def _visit_legal(self, node: Node) -> None:
         try:
             self._visit(node)
-        except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
-            check_legal(node, self.graph)  # if the node is legal, the law is at fault
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+            check_legal(node, self.graph)
+            check_fitting(node, self.graph, e)  # if the node is legal, the law is at fault
             raise
 
     def _visit(self, node: Node) -> None:
@@ -121,7 +122,7 @@ class Walk:
         elif not node.domain and node.opset not in _OPSETS:
             outcome = Refusal(f"the laws hold for opsets {_OPSETS[0]} to {_OPSETS[-1]}, and this is opset {node.opset}")
         elif self._is_empty(node):
-            outcome = Refusal("it reads or writes a tensor without elements")
+            outcome = self._emptied(visit)
         elif entry is None:
             outcome = Refusal(f"{node.op} has no law, so its input and output keep their scales")
         else:
@@ -140,6 +141,18 @@ class Walk:
     def _is_empty(self, node: Node) -> bool:
         values = (name for name in (*node.inputs, *node.outputs) if name not in self.graph.constants)
         return any(0 in self.graph.shapes.get(name, ()) for name in values)
+
+    def _emptied(self, visit: Visit) -> Outcome:
+        """What has no elements constrains nothing, if it has none for inputs of any size."""
+        node = visit.node
+        shapes = [self.graph.shapes.get(name, ()) for name in node.outputs]
+        if any(None in spec.shape[1:] for spec in self.graph.inputs):
+            return Refusal("it reads or writes a tensor without elements, for this size of the input")
+        if all(0 in shape for shape in shapes):
+            return [np.full((1,) * len(shape), ZERO, np.int64) for shape in shapes]
+        if node.op == "Concat":
+            return LAWS["Concat"].apply(visit)
+        return Refusal("it reads a tensor without elements")
 
     def _refuse(self, visit: Visit, reason: str) -> None:
         node = visit.node
@@ -216,6 +229,7 @@ class Walk:
         touched = {(edit.constant.name, edit.reader) for edit in self.edits}
         edited = {edit.constant.name: edit.constant for edit in self.edits}
         unchanged = [Edit(edited[name], Reader(node.index, -1)) for name, node in self._captured() if name in edited]
+        unchanged += [Edit(constant, Reader(-1, -1)) for constant in edited.values() if constant.kept]
         for name, constant in edited.items():
             for reader in self.graph.readers.get(name, ()):
                 reads_values = self.by_index[reader.node].op not in _READS_NO_VALUES

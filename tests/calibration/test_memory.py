@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+import tracemalloc
+from threading import Barrier, Event, Lock, Thread
 from typing import Any
 
 import numpy as np
 import pytest
 
 import onnxnorm
-from onnxnorm.calibration import step
+from onnxnorm.calibration import ranges, step
+from onnxnorm.calibration.options import CalibrationOptions
+from onnxnorm.calibration.ranges import ranges_of
 from onnxnorm.data.batches import Batch
 from onnxnorm.errors import MemoryShortageError, MemoryWarning
 from onnxnorm.model.boundary import lacks_memory
-from onnxnorm.runtime import Session
+from onnxnorm.model.files import Model
+from onnxnorm.runtime import Runtime, Session
 from tests.helpers.calibrations import close, net
 from tests.helpers.commands import DEMO, IMAGES, run
 from tests.helpers.graphs import rand
@@ -76,7 +82,7 @@ def test_where_not_even_one_sample_fits(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_ranges_of_inputs_need_less_memory_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = Batch({"x": rand(9, 3, 4, 4)}, 9, tuple("abcdefghi"), tuple(range(9)))
-    whole, usual = step.ranges_of(batch)["x"], np.asarray
+    whole, usual = ranges_of(batch)["x"], np.asarray
 
     def few(array: Any, dtype: Any) -> Any:
         if len(array) > 4:
@@ -84,8 +90,89 @@ def test_ranges_of_inputs_need_less_memory_in_halves(monkeypatch: pytest.MonkeyP
         return usual(array, dtype)
 
     monkeypatch.setattr(np, "asarray", few)
-    halved = step.ranges_of(batch)["x"]
+    halved = ranges_of(batch)["x"]
     assert (halved.low, halved.high) == (whole.low, whole.high)
+
+
+def test_the_range_of_one_sample_is_found_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = Batch({"x": rand(1, 3, 200, 300)}, 1, ("a",), (0,))
+    whole = ranges_of(batch)["x"]
+    monkeypatch.setattr(np, "asarray", no_memory)
+    parts = ranges_of(batch)["x"]
+    assert (parts.low, parts.high) == (whole.low, whole.high)
+    np.testing.assert_allclose((parts.mean, parts.std), (whole.mean, whole.std), rtol=1e-12)
+
+
+def test_the_range_of_a_large_array_takes_little_memory() -> None:
+    batch = Batch({"x": np.ones((1, 3, 2400, 2400), np.float32)}, 1, ("a",), (0,))
+    tracemalloc.start()
+    found = ranges_of(batch)["x"]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (found.mean, found.std, found.low, found.high) == (1, 0, 1, 1)
+    assert peak < 1 << 23
+
+
+def test_the_range_is_found_once_no_run_is_going_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that a run takes beside it is free again after that run."""
+    proto, data = net(), rand(3, 3, 12, 12)
+    model = Model.open(proto)
+    probe = step.prepare(model, {"x": (1, 3, 12, 12)}, CalibrationOptions(), Runtime("cpu", 1))
+    batch, usual = Batch({"x": data}, 3, ("a", "b", "c"), (0, 1, 2)), ranges.ranges_of
+    begun, ended = Event(), list[bool]()
+
+    def run() -> None:
+        with probe.room.run():
+            begun.set()
+            time.sleep(0.2)
+            ended.append(True)
+
+    def found(given: Batch) -> Any:
+        if not ended:
+            raise MemoryError
+        return usual(given)
+
+    monkeypatch.setattr(step, "ranges_of", found)
+    thread = Thread(target=run)
+    thread.start()
+    begun.wait(30)
+    assert probe.ranges(batch) == usual(batch)
+    thread.join()
+
+
+def no_memory(*_: Any, **__: Any) -> Any:
+    raise MemoryError
+
+
+def test_once_memory_was_short_there_is_one_run_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs fail beside each other, and each of them passes alone."""
+    usual, running, begun = Session.run, [0], [0]
+    lock, both = Lock(), Barrier(2, timeout=30)
+
+    def run_alone(self: Session, feeds: Any) -> Any:
+        with lock:
+            running[0] += 1
+            begun[0] += 1
+            first = begun[0] <= 2
+        try:
+            if first:
+                both.wait()  # until the two of them run
+                raise MemoryShortageError("no memory")
+            time.sleep(0.005)
+            if running[0] > 1:
+                raise MemoryShortageError("no memory for two")
+            return usual(self, feeds)
+        finally:
+            with lock:
+                running[0] -= 1
+
+    data, proto = rand(8, 3, 160, 160), net()
+    words: dict[str, Any] = {"provider": "cpu", "threads": 2, "batch_size": 8}
+    whole = onnxnorm.calibrate(proto, data, **{**words, "threads": 1})
+    monkeypatch.setattr(Session, "run", run_alone)
+    with pytest.warns(MemoryWarning):
+        close(onnxnorm.calibrate(proto, data, **words), whole)
+    assert begun[0] > 4
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits and their numbers are those of Linux")

@@ -64,6 +64,37 @@ def test_a_full_standard_output() -> None:
 
 
 @posix
+@pytest.mark.parametrize("quiet", [[], ["-q"], ["--verbose"]])
+def test_a_full_standard_error(quiet: list[str], tmp_path: Path) -> None:
+    """Messages are lost; results, files and exit codes are as ever."""
+    out = tmp_path / "s.safetensors"
+    commands: list[tuple[list[Any], int]] = [
+        (["plan", DEMO], 0),
+        (["plan", tmp_path / "missing.onnx"], 1),
+        (["plan", "--no-such-option"], 2),
+        (["calibrate", DEMO, IMAGES, "--preset", "unit", "-o", out], 0),
+    ]
+    for words, code in commands:
+        with Path("/dev/full").open("wb") as full:
+            process = started(*words, *quiet, stdout=subprocess.PIPE, stderr=full)
+            printed, _ = process.communicate(timeout=120)
+        assert process.returncode == code, words
+        assert bool(printed) is (code == 0), words
+    assert out.exists()
+
+
+@posix
+def test_a_standard_error_that_nobody_reads() -> None:
+    process = started("plan", DEMO, "-v", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    process.stderr.close()
+    assert process.stdout is not None
+    assert process.stdout.read()
+    process.stdout.close()
+    assert process.wait(timeout=60) == 0
+
+
+@posix
 def test_a_reader_that_leaves() -> None:
     process = started("plan", DEMO, "--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None

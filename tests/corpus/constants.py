@@ -164,7 +164,7 @@ def weight_is_input_in_ir3() -> onnx.ModelProto:
     return model
 
 
-@case(4, 0, 4, pinned="a", free="b", reason="also a graph output", legal=False)
+@case(8, 0, 0, free="a b", clones=True, legal=False)
 def weight_is_output() -> onnx.ModelProto:
     """A weight that is visible from outside."""
     net = Net()
@@ -173,7 +173,7 @@ def weight_is_output() -> onnx.ModelProto:
     return net.model("y", w)
 
 
-@case(4, 0, 1, pinned="a", free="b", reason="not a constant")
+@case(4, 0, 1, pinned="a", free="b", reason="have to cancel out")
 def weight_is_computed() -> onnx.ModelProto:
     """A weight that is cut out of the input."""
     net = Net()

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import onnxnorm
 from onnxnorm.data.arrays.npy import open_npz
+from onnxnorm.data.images import preprocessing
 from onnxnorm.data.images.decoding import ImageError, eight_bit, quiet_pillow, read_image, webp_size
 from onnxnorm.errors import DataError
+from tests.helpers.graphs import model, rand
 
 
 def lossless_webp(width: int, height: int) -> bytes:
@@ -51,6 +54,20 @@ def test_an_image_is_refused_before_it_is_decoded(suffix: str, tmp_path: Path, m
         read_image(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1200)
     assert read_image(path).size == (40, 30)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_an_image_that_is_not_resized_may_have_fewer_pixels(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / f"a.{suffix}")
+    proto = model("a = Conv(x, w) z = Relu(a)", {"x": ("N", 3, None, None)}, {"w": rand(2, 3, 1, 1)})
+    monkeypatch.setattr(preprocessing, "MOST_UNRESIZED", 1199)
+    with pytest.raises(DataError, match=r"more than 1,199 pixels; scale it down first"):
+        onnxnorm.calibrate(proto, tmp_path, preset="raw", resize="none")
+    assert onnxnorm.calibrate(proto, tmp_path, preset="raw", size=(8, 8)).images == 1
+    monkeypatch.setattr(preprocessing, "MOST_UNRESIZED", 1200)
+    assert onnxnorm.calibrate(proto, tmp_path, preset="raw", resize="none").images == 1
 
 
 def test_sixteen_bits_are_scaled_in_bands() -> None:

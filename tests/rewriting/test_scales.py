@@ -114,6 +114,17 @@ def test_slot_zero_is_zero_for_any_scale() -> None:
     assert chosen(CHAIN, [4.0, 4.0], [4.0, 4.0]).of_slot[0] == 1.0
 
 
+def test_a_filter_that_is_added_to_the_input_keeps_scale_1() -> None:
+    scales = chosen("a = Conv(x, w1)   r = Relu(a)   c = Add(r, x)   z = Conv(c, w3)", [2.0, 4.0, 8.0])
+    assert scales.layers[0].scale.tolist() == [1.0, 1.0, 1.0]
+    assert scales.layers[0].pinned.all()
+
+
+def test_relative_errors_are_those_of_live_filters() -> None:
+    scales = chosen(CHAIN, [4.0, NAN, 0.0, 0.5], [1.0, 2.0, 3.0, 4.0])
+    np.testing.assert_allclose(scales.layers[0].relative_errors, [0.1, 0.1])
+
+
 @pytest.mark.parametrize("target", [0.0, -1.0, NAN, float("inf")])
 def test_a_target_that_is_not_positive_is_refused(target: float) -> None:
     with pytest.raises(onnxnorm.OptionError, match="the target must be a positive number"):

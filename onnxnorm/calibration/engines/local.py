@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from onnxnorm.calibration.job import Job
-from onnxnorm.calibration.step import DeviceBatch, Increment, prepare, ranges_of, sample_of
+from onnxnorm.calibration.ranges import Range
+from onnxnorm.calibration.step import DeviceBatch, Increment, prepare, sample_of
 from onnxnorm.data.batches import Batch
 from onnxnorm.data.files.listing import Executor, LocalExecutor
 from onnxnorm.model.graph import input_specs
@@ -31,7 +32,7 @@ class LocalEngine:
 
     def measure(self, job: Job) -> Generator[Increment, None, None]:
         """Yield an increment after every batch."""
-        reported = images = 0
+        reported = 0
         options = job.options
         fixed = fixed_batch(input_specs(job.model))
         concurrency = job.options.runtime.concurrency(job.batch_size, fixed, job.dataset.sample_bytes)
@@ -39,7 +40,7 @@ class LocalEngine:
             closing(job.dataset.batches(concurrency.size, options.limit, options.threads, job.selection)) as batches,
             closing(_steps(job, concurrency, fixed, batches)) as steps,
         ):
-            for batch, totals in steps:
+            for batch, totals, ranges in steps:
                 skipped = tuple(job.dataset.skipped_after(reported))
                 reported += len(skipped)
                 yield Increment(
@@ -48,9 +49,8 @@ class LocalEngine:
                     indices=(*batch.indices, *(item.index for item in skipped)),
                     skipped=skipped,
                     shapes=sample_of(batch, fixed),
-                    ranges=ranges_of(batch) if images < _SAMPLED else {},
+                    ranges=ranges,
                 )
-                images += batch.count
         skipped = tuple(job.dataset.skipped_after(reported))
         if skipped:
             yield Increment({}, 0, tuple(item.index for item in skipped), skipped)
@@ -58,8 +58,11 @@ class LocalEngine:
 
 def _steps(
     job: Job, concurrency: RunConcurrency, fixed: int | None, batches: Generator[Batch, None, None]
-) -> Generator[tuple[Batch, Totals], None, None]:
-    """Measure batches, several at a time, and yield them in order; the next batch is copied to a device ahead."""
+) -> Generator[tuple[Batch, Totals, Mapping[str, Range]], None, None]:
+    """Measure batches, several at a time, and yield them in order; the next batch is copied to a device ahead.
+
+    The ranges of inputs are found for the first samples only.
+    """
     first = next(batches, None)
     if first is None:
         return
@@ -73,5 +76,8 @@ def _steps(
         return batch.batch, probe.measure_within_memory(batch)
 
     steps = map_ahead(measure, placed, threads=concurrency.runs, ahead=2 * concurrency.runs)
+    images = 0
     with closing(placed), closing(steps):
-        yield from steps
+        for batch, totals in steps:
+            yield batch, totals, probe.ranges(batch) if images < _SAMPLED else {}
+            images += batch.count

@@ -51,7 +51,6 @@ _USUAL = ("JPEG", "PNG", "WEBP")
 _SIXTEEN_BIT = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 # Formats for which Pillow uses the 32-bit mode, although pixels are 0..65535.
 _SIXTEEN_IN_THIRTY_TWO = frozenset({"PNG", "PPM"})
-_HAS_ALPHA_OR_PALETTE = frozenset({"P", "PA"})
 # Formats that can be decoded at a fraction of their size; their EXIF data comes before the pixels.
 _REDUCIBLE = frozenset({"JPEG", "MPO"})
 
@@ -63,6 +62,7 @@ Size = tuple[int, int]
 """(width, height) in pixels, in Pillow's order."""
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) in pixels."""
+_Turned = tuple["DecodedImage", Image.Transpose | None]
 Least = Callable[[Size], Size | None]
 """Maps the full size of an upright image to the least size at which it may be decoded; None for the full size."""
 
@@ -145,17 +145,18 @@ def read_image(path: AnyPath) -> Image.Image:
     return read_decoded(path).image
 
 
-def read_decoded(path: AnyPath, least: Least | None = None) -> DecodedImage:
+def read_decoded(path: AnyPath, least: Least | None = None, most: int | None = None) -> DecodedImage:
     """Return the image, upright, in mode `RGB` or `L`, perhaps reduced. Only JPEGs are ever reduced.
 
     Args:
         path: the file.
         least: returns the least size of the result for the full size of the image; None for the full size.
+        most: the most pixels that an image may have; None for those that decoding allows.
 
     Raises:
         ImageError: if the image cannot be used.
     """
-    decoded, turn = _decoded(path, least)
+    decoded, turn = _decoded(path, least, most)
     if min(decoded.image.size) < 1:
         raise ImageError(path, "it has no pixels")
     try:
@@ -175,7 +176,7 @@ def eight_bit(image: Image.Image) -> Image.Image:
         raise ValueError(f"pixels of mode {image.mode} have no defined black and white; convert it to 8-bit RGB first")
     if image.mode in {"1", "LA", "La"}:
         return image.convert("L")
-    if image.mode in _HAS_ALPHA_OR_PALETTE and "transparency" in image.info:
+    if image.mode in {"P", "PA"} and "transparency" in image.info:
         image = image.copy()
         del image.info["transparency"]
     return image.convert("RGB")
@@ -185,8 +186,7 @@ def eight_bit(image: Image.Image) -> Image.Image:
 def quiet_pillow() -> Iterator[None]:
     """Silence Pillow's warnings about damaged metadata and large images, in every thread.
 
-    `warnings.catch_warnings` does not work here: it restores a snapshot, and would undo changes that other threads made
-    in the meantime. Instead one entry is added to the filters, and the same entry is removed.
+    `warnings.catch_warnings` would restore a snapshot, and undo what other threads changed meanwhile.
     """
     entry = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
     cast("list[Any]", warnings.filters).insert(0, entry)
@@ -205,7 +205,7 @@ def _image_formats() -> tuple[str, ...]:
     return tuple(dict.fromkeys(kinds))
 
 
-def _decoded(path: AnyPath, least: Least | None) -> tuple[DecodedImage, Image.Transpose | None]:
+def _decoded(path: AnyPath, least: Least | None, most: int | None) -> _Turned:
     """Return the decoded first frame, and how to turn it upright; the file is closed again.
 
     Pillow is given an open file, not a name: it may memory-map a file that it opens by name, and it garbles a mapped
@@ -215,7 +215,7 @@ def _decoded(path: AnyPath, least: Least | None) -> tuple[DecodedImage, Image.Tr
         with path.open() if isinstance(path, RemoteFile) else open_regular(path) as file:
             _check_pixels(path, webp_size(file.read(32)), _WEBP_PIXELS)  # before Pillow, which decodes it on opening
             file.seek(0)
-            return _opened(path, file, least)
+            return _opened(path, file, least, most)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -227,8 +227,9 @@ def _decoded(path: AnyPath, least: Least | None) -> tuple[DecodedImage, Image.Tr
         raise ImageError(path, _one_line(error)) from error
 
 
-def _opened(path: AnyPath, file: IO[bytes], least: Least | None) -> tuple[DecodedImage, Image.Transpose | None]:
+def _opened(path: AnyPath, file: IO[bytes], least: Least | None, most: int | None) -> _Turned:
     with Image.open(file, formats=_image_formats()) as image:
+        _check_pixels(path, image.size, most)
         if image.format in _REDUCIBLE:
             turn = _turn(image)
             return _reduced(image, turn, least), turn

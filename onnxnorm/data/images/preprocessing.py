@@ -19,7 +19,7 @@ from onnxnorm.data.images.decoding import DecodedImage, Size, eight_bit
 from onnxnorm.data.images.resizing import Resize, resized, scaled_size
 from onnxnorm.errors import OptionError, StatisticsError
 
-__all__ = ["DRAFT_GAP", "IMAGE_DTYPES", "Channels", "Layout", "Preprocessing", "channel_count"]
+__all__ = ["DRAFT_GAP", "IMAGE_DTYPES", "MOST_UNRESIZED", "Channels", "Layout", "Preprocessing", "channel_count"]
 
 Channels = Literal["rgb", "bgr", "gray"]
 Layout = Literal["nchw", "nhwc"]
@@ -27,6 +27,9 @@ Layout = Literal["nchw", "nhwc"]
 DRAFT_GAP = 3
 """The usual `Preprocessing.draft`. Source: Pillow documentation, `Image.resize`, `reducing_gap`: with a gap of 3 the
 result is in most cases indistinguishable from scaling in one step."""
+
+MOST_UNRESIZED = 1 << 25
+"""The most pixels of an image that is not resized: in float32, in colour, 400 MB; and networks take far more for it."""
 
 IMAGE_DTYPES: tuple[np.dtype[Any], ...] = (
     np.dtype(np.float32),
@@ -120,6 +123,11 @@ class Preprocessing:
         """Return the least size at which an image of the size `full` may be decoded; None for its full size."""
         scaled = scaled_size(full, self.size, self.resize)
         return None if scaled is None or not self.draft else (self.draft * scaled[0], self.draft * scaled[1])
+
+    @property
+    def most(self) -> int | None:
+        """The most pixels that an image may have; None if it is resized, so that they are not all in the sample."""
+        return MOST_UNRESIZED if self.size is None or self.resize == "none" else None
 
     @property
     def sample_bytes(self) -> int | None:

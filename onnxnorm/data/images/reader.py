@@ -80,7 +80,7 @@ class ImageReader:
         index = position if self.numbers is None else int(self.numbers[position])
         name = printable(file.path)
         try:
-            sample = self.preprocessing(read_decoded(file.path, self.preprocessing.least))
+            sample = self.preprocessing(read_decoded(file.path, self.preprocessing.least, self.preprocessing.most))
         except ImageError as error:
             return Skipped(name, error.reason, index)
         return Batch({self.input_name: sample[None]}, 1, (name,), (index,))

@@ -12,6 +12,7 @@ _FAMILIES = (
     "reductions",
     "joins",
     "products",
+    "recurrence",
     "movement",
     "barriers",
 )

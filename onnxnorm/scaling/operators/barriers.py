@@ -33,7 +33,6 @@ refuses(
 )
 refuses("it multiplies a value by a function of another", "SwiGLU")
 refuses("it multiplies and adds along axes that its equation names", "Einsum")
-refuses("it runs gates that are not positively homogeneous", "GRU", "LSTM", "RNN")
 refuses("it takes a softmax of products of its inputs", "Attention")
 refuses("it follows a recurrence over time", "LinearAttention", "CausalConvWithState")
 refuses("it mixes the halves of its input by angles", "RotaryEmbedding")

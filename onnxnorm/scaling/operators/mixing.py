@@ -4,6 +4,9 @@ Output scales are free. For a weight `W[o, i]` and a bias `b[o]`::
 
     W'[o, i] = W[o, i] * s_out[o] / s_in[i]        b'[o] = b[o] * s_out[o]
 
+A weight that is computed from activations has scales of its own, and one that may not change has scale 1: then the
+output has the product of the scales of the weight and of the input.
+
 Scales of the input may vary along its channel axis only; along other axes they are tied. Convolutions read
 `(N, C_in, *spatial)` and write `(N, C_out, *spatial)`; their bias has shape `(C_out,)`. Gemm multiplies `(M, K)` by
 `(K, N)`, and MatMul `(..., M, K)` by `(..., K, N)`.
@@ -17,10 +20,11 @@ from __future__ import annotations
 import numpy as np
 
 from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
-from onnxnorm.scaling.operators.products import contracted
+from onnxnorm.scaling.operators.products import contracted, kept_reason
 from onnxnorm.scaling.slots import Ids, at_rank
 
 _NOT_CONSTANT = "its weight is not a constant"
+_MOST_PAIRS = 1 << 18  # of channels that a computed weight connects
 
 
 @law("Conv", role="mixing")
@@ -41,20 +45,33 @@ def deform_conv(visit: Visit) -> Outcome:
 
 def _convolved(visit: Visit, bias: Operand | None) -> Outcome:
     weight = visit.operand(1)
-    if weight is None or weight.constant is None:
-        return Refusal(_NOT_CONSTANT)
+    if weight is None or weight.shape is None:
+        return Refusal("the shape of its weight is not known")
     group = visit.node.attribute("group", 1)
-    filters, per_group, *kernel = weight.constant.shape
+    filters, per_group, *kernel = weight.shape
     if group < 1 or filters % group:
         return Refusal(f"its {filters} filters cannot be divided into {group} groups")
-    source = _channels(visit, per_group * group, len(weight.constant.shape))
+    source = _channels(visit, per_group * group, len(weight.shape))
     if isinstance(source, Refusal):
         return source
     out = visit.fresh(filters)
     ones = [1] * len(kernel)
     over = source.reshape(group, per_group).repeat(filters // group, axis=0)
-    visit.edit(weight, times=out.reshape(filters, 1, *ones), over=over.reshape(filters, per_group, *ones))
+    if visit.editable(weight):
+        visit.edit(weight, times=out.reshape(filters, 1, *ones), over=over.reshape(filters, per_group, *ones))
+    else:
+        _convolved_as_is(visit, weight, out, over)
     return _biased(visit, bias, out) or out.reshape(1, filters, *ones)
+
+
+def _convolved_as_is(visit: Visit, weight: Operand, out: Ids, over: Ids) -> None:
+    """A weight that is computed, or that may not change: `s_out[o] = s_weight[o, i] * s_in[i]` for every i."""
+    ids = visit.merge_but(at_rank(weight.ids, len(weight.shape or ())), [0, 1])
+    ids = np.broadcast_to(ids.reshape(ids.shape[:2]), over.shape) if weight.constant is None else weight.ids.reshape(-1)
+    if over.size > _MOST_PAIRS or weight.constant is not None:
+        over, ids = visit.merge(over, 1), visit.merge(ids, 1) if weight.constant is None else ids
+    visit.keep(weight)
+    visit.relate([(-1, out[:, None]), (1, ids), (1, over)], kept_reason(weight))
 
 
 @law("ConvTranspose", role="mixing")
@@ -65,6 +82,8 @@ def conv_transpose(visit: Visit) -> Outcome:
         return Refusal(_NOT_CONSTANT)
     group = visit.node.attribute("group", 1)
     channels, per_group, *kernel = weight.constant.shape
+    if group < 1 or channels % group:
+        return Refusal(f"its {channels} input channels cannot be divided into {group} groups")
     source = _channels(visit, channels, len(weight.constant.shape))
     if isinstance(source, Refusal):
         return source
@@ -82,17 +101,20 @@ def gemm(visit: Visit) -> Outcome:
     assert a is not None
     assert b is not None
     inner_a, inner_b = (0 if visit.node.attribute("transA", 0) else 1), (1 if visit.node.attribute("transB", 0) else 0)
-    if b.constant is not None:
+    if b.constant is not None and visit.editable(b):
         out = _multiplied(visit, a, inner_a, b, inner_b)
         ids = out if isinstance(out, Refusal) else out.reshape(1, -1)
-    elif a.constant is not None:
+    elif a.constant is not None and visit.editable(a):
         out = _multiplied(visit, b, inner_b, a, inner_a)
         ids = out if isinstance(out, Refusal) else out.reshape(-1, 1)
     elif a.shape is None or b.shape is None:
         return Refusal("the shapes of what it multiplies are not known")
     else:
-        left, right = (at_rank(a.ids, 2), at_rank(b.ids, 2))
-        ids = contracted(visit, left if inner_a else left.T, right.T if inner_b else right)
+        left, right = (at_rank(operand.ids, 2) for operand in (a, b))
+        visit.keep(a)
+        visit.keep(b)
+        reason = kept_reason(a, b)
+        ids = contracted(visit, left if inner_a else left.T, right.T if inner_b else right, reason)
     return ids if isinstance(ids, Refusal) else _biased(visit, visit.operand(2), ids) or ids
 
 
@@ -102,14 +124,23 @@ def matmul(visit: Visit) -> Outcome:
     a, b = visit.operand(0), visit.operand(1)
     assert a is not None
     assert b is not None
-    if b.constant is not None and len(b.constant.shape) >= 2 and a.rank >= 1:
-        return _multiplied(visit, a, a.ids.ndim - 1 if a.shape is None else a.rank - 1, b, len(b.constant.shape) - 2)
-    if a.constant is not None and len(a.constant.shape) >= 2 and b.shape is not None and b.rank >= 2:
+    if _is_matrix(visit, b) and a.rank >= 1:
+        assert b.constant is not None
+        return _multiplied(visit, a, a.rank - 1, b, len(b.constant.shape) - 2)
+    if _is_matrix(visit, a) and b.shape is not None and b.rank >= 2:
+        assert a.constant is not None
         out = _multiplied(visit, b, b.rank - 2, a, len(a.constant.shape) - 1)
         return out if isinstance(out, Refusal) else out.reshape(-1, 1)
-    if a.constant is None and b.constant is None and a.rank >= 2 and b.rank >= 2 and None not in (a.shape, b.shape):
-        return contracted(visit, at_rank(a.ids, a.rank), at_rank(b.ids, b.rank))
+    if a.rank >= 2 and b.rank >= 2 and None not in (a.shape, b.shape):
+        visit.keep(a)
+        visit.keep(b)
+        return contracted(visit, at_rank(a.ids, a.rank), at_rank(b.ids, b.rank), kept_reason(a, b))
     return Refusal("it multiplies by a vector, so its output has no channels")
+
+
+def _is_matrix(visit: Visit, operand: Operand) -> bool:
+    """Whether an operand is a constant matrix, or a stack of these, that may be changed."""
+    return operand.constant is not None and visit.editable(operand) and len(operand.constant.shape) >= 2
 
 
 def _multiplied(visit: Visit, source: Operand, axis: int, weight: Operand, inner: int) -> Ids | Refusal:

@@ -23,12 +23,13 @@ import numpy as np
 from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
 from onnxnorm.scaling.slots import ZERO, Ids, at_rank
 
-__all__ = ["contracted"]
+__all__ = ["contracted", "kept_reason"]
 
 _UNALIGNED = "the shapes of what it multiplies are not known"
 _CANCELS = "it multiplies or divides values whose scales have to cancel out"
 
 _MOST_PRODUCTS = 1 << 18  # of two activations that are multiplied as matrices
+_MOST_TOLD = 1 << 12  # scales of a constant that is multiplied by a value of one scale
 _ROOTS = 12  # the largest denominator of an exponent
 
 
@@ -113,8 +114,9 @@ def _by_constant(visit: Visit, source: Operand, operand: Operand, *, divides: bo
     ids, shape = at_rank(source.ids, rank), (1,) * (rank - len(constant.shape)) + constant.shape
     varies = [axis for axis in range(rank) if ids.shape[axis] > 1]
     told = [axis for axis in varies if shape[axis] > 1]
-    if not varies and sum(size > 1 for size in shape) == 1:
-        told = [axis for axis in range(rank) if shape[axis] > 1]
+    if not varies:
+        sizes = np.cumprod(shape)
+        told = [axis for axis in range(rank) if shape[axis] > 1 and sizes[axis] <= _MOST_TOLD]
     factor = visit.fresh(*(shape[axis] if axis in told else 1 for axis in range(rank)))
     if set(varies) <= set(told):
         out = np.where(np.broadcast_to(ids, factor.shape) == ZERO, ZERO, factor)
@@ -143,12 +145,18 @@ def _dividing_constant(visit: Visit, dividend: Operand, divisor: Operand) -> Ids
     return _by_constant(visit, replace(divisor, ids=visit.power(visit.solid(divisor.ids), -1, _CANCELS)), dividend)
 
 
-def contracted(visit: Visit, a: Ids, b: Ids) -> Ids:
+def contracted(visit: Visit, a: Ids, b: Ids, reason: str) -> Ids:
     """Slots of `A @ B` for two activations with slots `(..., M, K)` and `(..., K, N)`: those of all k must agree."""
     k = max(a.shape[-1], b.shape[-2])
     rows = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     if np.prod(rows) * a.shape[-2] * k * b.shape[-1] > _MOST_PRODUCTS:
         a, b = visit.merge(a, a.ndim - 1), visit.merge(b, b.ndim - 2)
     out = visit.fresh(*rows, a.shape[-2], b.shape[-1])
-    visit.relate([(-1, out[..., :, None, :]), (1, a[..., :, :, None]), (1, b[..., None, :, :])], _CANCELS)
+    visit.relate([(-1, out[..., :, None, :]), (1, a[..., :, :, None]), (1, b[..., None, :, :])], reason)
     return out
+
+
+def kept_reason(*operands: Operand) -> str:
+    """Why scales around a product have to cancel: a constant that may not change, if there is one."""
+    fixed = [operand.constant for operand in operands if operand.constant is not None]
+    return f"constant {fixed[0].name!r} {fixed[0].fixed}" if fixed else _CANCELS

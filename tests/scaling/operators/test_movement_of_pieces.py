@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers.graphs import between, feeds, rand
+from tests.helpers.graphs import between, feeds, model, rand
 from tests.helpers.law_checks import holds, refused
 from tests.helpers.scales_check import check_scales
 
@@ -157,9 +157,18 @@ def test_compress() -> None:
     refused(proto, UNKNOWN, feed=feeds(proto) | {"c": constants["c"]}, whole=True)
 
 
-def test_empty_tensors_pin() -> None:
+def test_empty_tensors_constrain_nothing() -> None:
     proto = between("e = Slice(a, i, j, k) \n b = Concat<axis=1>(e, a)", constants={"i": [0], "j": [0], "k": [1]})
-    refused(proto, "a tensor without elements")
+    holds(proto, {"a": 4, "b": 4})
+    body = "e = Slice(a, i, j, k) \n r = Relu(e) \n b = Concat<axis=1>(r, a, e, a)"
+    holds(between(body, constants={"i": [4], "j": [9], "k": [1]}), {"a": 4, "b": 4})
+
+
+def test_what_may_have_elements_for_another_size_pins() -> None:
+    body = "a = Conv(x, w) \n e = Slice(a, i, j, k) \n c = Concat<axis=2>(e, a) \n z = Relu(c)"
+    constants = {"w": rand(4, 3, 1, 1), "i": [6], "j": [9], "k": [2]}
+    proto = model(body, {"x": ("n", 3, "h", 6)}, constants)
+    refused(proto, "for this size of the input", feed={"x": rand(2, 3, 6, 6)})
 
 
 def test_gather_from_a_vector_with_a_scalar_index() -> None:

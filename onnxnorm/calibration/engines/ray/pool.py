@@ -138,7 +138,8 @@ class Pool:
             if call.tried + 1 >= TRIES:
                 raise DataError(
                     f"{TRIES} workers were lost on the samples {chunk.indices[0]} to {chunk.indices[-1]} "
-                    f"({_last_line(error)}); give them more memory, or a smaller --batch-size"
+                    f"({_last_line(error)}); give them more memory, or a smaller --batch-size; or files became shorter "
+                    "while they were read"
                 ) from error
             self.pending.lost.append((chunk, call.tried + 1))
             return None

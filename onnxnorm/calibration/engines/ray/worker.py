@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import onnx
 
 from onnxnorm.calibration.options import CalibrationOptions
-from onnxnorm.calibration.step import Increment, ProbeSession, Range, prepare, ranges_of, sample_of
+from onnxnorm.calibration.ranges import Range, ranges_of
+from onnxnorm.calibration.step import Increment, ProbeSession, prepare, sample_of
 from onnxnorm.data.batches import Batch, Skipped, regroup
 from onnxnorm.data.readers import Reader
 from onnxnorm.data.selection import Indices

@@ -218,6 +218,18 @@ def test_errors_of_workers_are_those_of_the_local_engine(cluster: Any, work: Pat
         run(work, workers=2)
 
 
+def test_an_array_that_becomes_shorter_while_workers_read_it(cluster: Any, work: Path) -> None:
+    folder = work / "changing"
+    folder.mkdir()
+    np.save(folder / "z.npy", rand(3000, 3, 8, 8))
+
+    def change(_: object) -> None:
+        os.truncate(folder / "z.npy", 4000)
+
+    with pytest.raises(DataError, match=r"z\.npy|became shorter while they were read"):
+        run(work, data=folder, engine="ray", workers=2, progress=change)
+
+
 def test_file_uris_are_read_by_workers(cluster: Any, work: Path) -> None:
     pytest.importorskip("fsspec", reason="fsspec is not installed (extra ray)")
     only = sorted(path for path in (work / "data").iterdir() if path.suffix == ".png")

@@ -1,0 +1,1 @@
+"""Mutation testing: whether a test fails if the code is wrong."""
