@@ -111,6 +111,7 @@ def extract_features(model: Model, layers: str | Sequence[str], options: Feature
         changes.append(fold_preprocessing(done, options.fold_preprocessing))
     if options.padding is not None:
         changes.append(reflect_padding(done))
+        done = cut(done, list(dict.fromkeys(selected.values())))  # without the zeros that Pads added
     if options.pool is not None:
         changes.append(average_pools(done))
     entries = {"version": VERSION, "source": model.digest(), "layers": json.dumps(selected), **wanted}
