@@ -29,6 +29,10 @@ domain, deprecated ones included. Laws hold for opsets 7 to {opset}. At other op
 A **law** says how scales pass an operator: which channels may be scaled freely, which must share a scale (are *tied*),
 and how the operator's constants follow. It may still refuse a node by its values; what it refuses is said below. At a
 **barrier**, inputs and outputs keep scale 1. `onnxnorm plan MODEL` names each barrier that costs filters.
+
+The laws are those of the level `constants`; what they say of attributes holds from `--allow attributes` on. With
+`--allow nodes`, scales are taken out in front of a barrier, or wherever filters would be tied, and put in behind it, so
+that no operator keeps a filter from its scale ([levels.md](levels.md)).
 """
 
 FAMILIES = {
@@ -39,6 +43,7 @@ FAMILIES = {
     "reductions": "Reducing",
     "joins": "Joining",
     "products": "Multiplying",
+    "recurrence": "Recurrence",
     "movement": "Moving data",
     "barriers": "Reading shapes",
 }
