@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxnorm.model.boundary import model_errors
 from onnxnorm.model.constants import Constant
 
 __all__ = ["Entry", "arrays_of", "as_stored", "zeros"]
@@ -39,7 +40,8 @@ class Entry:
 
     def values(self) -> Array:
         """The values, in row-major order."""
-        return np.ascontiguousarray(self.read()).reshape(self.shape)
+        with model_errors(f"constant {self.constant!r}"):
+            return np.ascontiguousarray(self.read()).reshape(self.shape)
 
 
 def arrays_of(entries: Iterable[Entry]) -> Iterator[tuple[Entry, Array]]:

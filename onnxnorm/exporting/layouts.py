@@ -26,8 +26,10 @@ from numpy.typing import NDArray
 from onnxnorm.errors import ModelError, OptionError
 from onnxnorm.exporting.entries import Entry, as_stored, zeros
 from onnxnorm.exporting.options import LayoutName
+from onnxnorm.model.boundary import model_errors
 from onnxnorm.model.constants import Constant, stored_constants
 from onnxnorm.model.files import Model
+from onnxnorm.model.graph import Node
 from onnxnorm.model.mapped_data import MappedData
 from onnxnorm.vgg import Dense, NoVgg, Vgg, read_vgg
 
@@ -44,6 +46,7 @@ class Laid:
     notes: tuple[str, ...] = ()
 
 
+@model_errors("the graph")
 def lay_out(model: Model, layout: LayoutName) -> Laid:
     """Lay the constants of a model out.
 
@@ -125,7 +128,7 @@ def _adain(vgg: Vgg) -> Laid:
     channels = vgg.layers[0].weight.shape[1]
     if channels != 3:
         raise OptionError(f"--layout adain: the network reads three channels, this model {channels}")
-    notes = [note for note in _to_do(vgg) if "borders" not in note]
+    notes = [note for note in _to_do(vgg, rounds_up=True) if "borders" not in note]
     if vgg.front is None:
         dtype = vgg.layers[0].weight.dtype
         one = Entry("0.weight", (3, 3, 1, 1), dtype, None, lambda: np.eye(3).reshape(3, 3, 1, 1).astype(dtype))
@@ -216,11 +219,28 @@ def _check_no_front(vgg: Vgg, layout: str) -> None:
         )
 
 
-def _to_do(vgg: Vgg) -> Iterator[str]:
-    """What the network that loads the file must do as this model does."""
+def _to_do(vgg: Vgg, rounds_up: bool = False) -> Iterator[str]:
+    """What the network that loads the file must do as this model does; `rounds_up`: its pools round sizes up."""
+    if vgg.before is not None:
+        yield (
+            f"{vgg.before.op} node {vgg.before.label!r} in front of the first convolution is not in the file: feed the "
+            "network that loads the file what that node gives"
+        )
     kinds = {layer.padding for layer in vgg.layers}
     if kinds != {"zero"}:
         how = " and ".join(sorted(kinds))
         yield f"this model pads its borders by {how}: the network that loads the file must do so too"
     if any(pool.op == "AveragePool" for pool in vgg.pools):
         yield "this model has average pooling: the network that loads the file must have it too"
+    up = {_rounds_up(pool) for pool in vgg.pools}
+    if rounds_up and False in up:
+        yield (
+            "AdaIN's pools round odd sizes up, and this model's do not: feed images whose sides are multiples of "
+            f"{2 ** len(vgg.pools)}"
+        )
+    elif not rounds_up and True in up:
+        yield "this model's pools round odd sizes up (ceil_mode): the network that loads the file must do so too"
+
+
+def _rounds_up(pool: Node) -> bool:
+    return bool(pool.attribute("ceil_mode", 0)) or pool.attribute("auto_pad", "NOTSET") == "SAME_UPPER"

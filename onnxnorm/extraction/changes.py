@@ -21,13 +21,14 @@ from onnxnorm.model.graph import Node, all_names, input_specs
 from onnxnorm.model.inputs import InputSpec
 from onnxnorm.model.shapes import read_graph, sample_shapes
 from onnxnorm.model.tensors import is_float
-from onnxnorm.vgg import Chain, same_padding
+from onnxnorm.vgg import Chain, adds_zeros, pads_itself, pads_of, same_padding
 
 __all__ = ["average_pools", "fold_preprocessing", "reflect_padding"]
 
 Array = NDArray[np.generic]
 
 _TO_NCHW = [0, 3, 1, 2]
+_ARITHMETIC = {"Add", "Sub", "Mul", "Div"}
 _POOLING = {"auto_pad", "ceil_mode", "kernel_shape", "pads", "strides"}
 
 
@@ -60,15 +61,18 @@ def average_pools(model: Model) -> str:
 
 
 def reflect_padding(model: Model) -> str:
-    """Put a Pad in reflect mode in front of every 3x3 convolution that pads with zeros, instead of these.
+    """Reflect what every 3x3 convolution padded with zeros, by a Pad in front of it.
+
+    A Pad of zeros that stands there already becomes one in reflect mode; zeros that are the convolution's own give way
+    to a new Pad.
 
     Raises:
         OptionError: if there is none, if others pad with zeros too, or if a value is too small to be reflected.
     """
     chain = Chain.of(model)
-    padded = [node for node in chain.nodes if _is_3x3(chain, node) and same_padding(chain, node) == "zero"]
-    padded = [node for node in padded if _own_padding(node)]
-    others = [node for node in chain.nodes if node.op == "Conv" and _own_padding(node) and node not in padded]
+    zeros = [node for node in chain.nodes if node.op == "Conv" and _reads_zeros(chain, node)]
+    padded = [node for node in zeros if _is_3x3(chain, node) and same_padding(chain, node) == "zero"]
+    others = [node for node in zeros if node not in padded]
     if others:
         raise OptionError(
             f"--padding reflect: convolution {others[0].label!r} pads with zeros but is not 3x3 with one pixel on each "
@@ -78,8 +82,10 @@ def reflect_padding(model: Model) -> str:
         raise OptionError(
             "--padding reflect: no 3x3 convolution before the chosen layers pads with zeros; leave the option out"
         )
-    _check_sizes(model, padded)
-    _insert_pads(model.proto, padded)
+    _check_sizes(model, chain, padded)
+    for pad in _pads_in_front(model, chain, padded):
+        _make_reflecting(model.proto.graph.node[pad.index])
+    _insert_pads(model.proto, [node for node in padded if pads_itself(node)])
     return f"{len(padded)} convolutions read reflected borders instead of zeros"
 
 
@@ -88,15 +94,41 @@ def _is_3x3(chain: Chain, node: Node) -> bool:
     return weight is not None and len(weight.shape) == 4 and weight.shape[2:] == (3, 3)
 
 
-def _own_padding(node: Node) -> bool:
-    return node.attribute("auto_pad", "NOTSET").startswith("SAME") or any(node.attribute("pads", [0]))
+def _reads_zeros(chain: Chain, node: Node) -> bool:
+    """Whether zeros are put around what a convolution reads, by itself or by a Pad in front of it."""
+    before = chain.producers.get(node.inputs[0])
+    if pads_itself(node) or before is None or before.op != "Pad":
+        return pads_itself(node)
+    return adds_zeros(chain, before) and any(pads_of(chain, before) or [1])
 
 
-def _check_sizes(model: Model, padded: Sequence[Node]) -> None:
+def _pads_in_front(model: Model, chain: Chain, padded: Sequence[Node]) -> list[Node]:
+    """The Pads that these convolutions read. Raises OptionError if another node reads one, too."""
+    indices = {node.index for node in padded}
+    pads = {node.inputs[0]: chain.producers[node.inputs[0]] for node in padded if not pads_itself(node)}
+    elsewhere = {value.name for value in model.proto.graph.output}.union(*(node.captured() for node in chain.nodes))
+    for value, pad in pads.items():
+        if value in elsewhere or {place.node for place in chain.readers[value]} - indices:
+            raise OptionError(
+                f"--padding reflect: what Pad {pad.label!r} gives is read elsewhere too, where zeros may be meant; "
+                "choose other layers, or leave the option out"
+            )
+    return list(pads.values())
+
+
+def _make_reflecting(pad: onnx.NodeProto) -> None:
+    kept = [attribute for attribute in pad.attribute if attribute.name not in {"mode", "value"}]
+    del pad.attribute[:]
+    pad.attribute.extend([*kept, helper.make_attribute("mode", "reflect")])
+    del pad.input[2:]
+
+
+def _check_sizes(model: Model, chain: Chain, padded: Sequence[Node]) -> None:
     """Raise OptionError if a value that is padded has fewer than two rows or columns, or if its strides differ."""
     shapes = read_graph(model, sample_shapes(input_specs(model))).shapes
     for node in padded:
-        shape = shapes.get(node.inputs[0])
+        value = node.inputs[0] if pads_itself(node) else chain.producers[node.inputs[0]].inputs[0]
+        shape = shapes.get(value)
         if shape is not None and min(shape[2:]) < 2:
             raise OptionError(
                 f"--padding reflect: the input of convolution {node.label!r} is {shape[2]}x{shape[3]} pixels, and a "
@@ -203,9 +235,12 @@ def _check_nothing_in_front(model: Model, value: str) -> None:
     chain = Chain.of(model)
     for node in chain.readers_at(value):
         weight = chain.constant(node, 1) if node.op == "Conv" else None
-        if weight is not None and weight.shape == (3, 3, 1, 1):
+        what = "a 1x1 convolution" if weight is not None and weight.shape == (3, 3, 1, 1) else None
+        if node.op in _ARITHMETIC and any(chain.constant(node, position) for position in range(2)):
+            what = f"{node.op} of a constant"
+        if what is not None:
             raise OptionError(
-                f"--fold-preprocessing: the network begins with a 1x1 convolution already ({node.label!r}), so a "
+                f"--fold-preprocessing: the network begins with {what} already ({node.label!r}), so a "
                 "preprocessing seems to be in it; leave the option out"
             )
 

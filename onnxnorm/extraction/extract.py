@@ -25,6 +25,7 @@ from onnxnorm.extraction.changes import average_pools, fold_preprocessing, refle
 from onnxnorm.extraction.cutting import cut
 from onnxnorm.extraction.names import select_values, split_layers
 from onnxnorm.extraction.options import FeatureOptions
+from onnxnorm.model.boundary import model_errors
 from onnxnorm.model.files import Model
 from onnxnorm.model.tensors import tensor_size
 from onnxnorm.rewriting.record import FEATURES, read_entries, write_entries
@@ -82,6 +83,7 @@ class Features:
         return "\n".join(lines + ([f"written to {self.path}"] if self.path else []))
 
 
+@model_errors("the graph")
 def extract_features(model: Model, layers: str | Sequence[str], options: FeatureOptions) -> Features:
     """Cut a model to chosen layers, and change it as the options say. The model itself stays as it is.
 
@@ -109,6 +111,7 @@ def extract_features(model: Model, layers: str | Sequence[str], options: Feature
         changes.append(fold_preprocessing(done, options.fold_preprocessing))
     if options.padding is not None:
         changes.append(reflect_padding(done))
+        done = cut(done, list(dict.fromkeys(selected.values())))  # without the zeros that Pads added
     if options.pool is not None:
         changes.append(average_pools(done))
     entries = {"version": VERSION, "source": model.digest(), "layers": json.dumps(selected), **wanted}

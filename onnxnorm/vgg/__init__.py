@@ -10,8 +10,20 @@ block, `relu3_1` its Relu, `pool3` the pool behind that block; `fc6`, `relu6`, `
 layers.
 """
 
-from onnxnorm.vgg.chain import Chain, Padding, same_padding
+from onnxnorm.vgg.chain import Chain, Padding, adds_zeros, pads_itself, pads_of, same_padding
 from onnxnorm.vgg.reading import read_vgg
 from onnxnorm.vgg.structure import Dense, Layer, NoVgg, Vgg
 
-__all__ = ["Chain", "Dense", "Layer", "NoVgg", "Padding", "Vgg", "read_vgg", "same_padding"]
+__all__ = [
+    "Chain",
+    "Dense",
+    "Layer",
+    "NoVgg",
+    "Padding",
+    "Vgg",
+    "adds_zeros",
+    "pads_itself",
+    "pads_of",
+    "read_vgg",
+    "same_padding",
+]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from onnxnorm.model.boundary import model_errors
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Node
-from onnxnorm.vgg.chain import Chain, same_padding
+from onnxnorm.vgg.chain import Chain, border_of, pads_itself, same_padding
 from onnxnorm.vgg.structure import Dense, Layer, NoVgg, Vgg
 
 __all__ = ["read_vgg"]
@@ -24,10 +25,12 @@ _TAIL = {
 }
 _DENSE = 3
 _TO_NHWC = [0, 2, 3, 1]
+_TO_NCHW = [0, 3, 1, 2]
 
 
+@model_errors("the graph")
 def read_vgg(model: Model) -> Vgg | NoVgg:
-    """Recognize a VGG, or say why the model is none."""
+    """Recognize a VGG, or say why the model is none. Raises ModelError if the graph is not legal."""
     return _Reading(Chain.of(model)).run()
 
 
@@ -47,12 +50,15 @@ class _Reading:
         front = None
         weight = chain.constant(first, 1)
         node: Node | None = first
-        if weight is not None and weight.shape == (3, 3, 1, 1):
+        if weight is not None and weight.shape == (3, 3, 1, 1) and _is_plain(first) and not pads_itself(first):
             front = (weight, chain.constant(first, 2))
             node = chain.following(first.outputs[0])
         value = ""
         while node is not None:
             if node.op == "Pad":
+                padded = chain.following(node.outputs[0])
+                if padded is not None and padded.op != "Conv":
+                    break
                 value = node.outputs[0]
             elif node.op == "Conv":
                 if problem := self._convolution(node):
@@ -64,17 +70,22 @@ class _Reading:
             else:
                 break
             node = chain.following(value)
-        return self._ended(front, value, node)
+        return self._ended(first, front, value, node)
 
-    def _ended(self, front: tuple[Constant, Constant | None] | None, value: str, node: Node | None) -> Vgg | NoVgg:
+    def _ended(
+        self, first: Node, front: tuple[Constant, Constant | None] | None, value: str, node: Node | None
+    ) -> Vgg | NoVgg:
         if not self.layers:
             return NoVgg("it does not begin with a 3x3 convolution")
         if node is None and len(self.chain.readers_at(value)) > 1:
             return NoVgg(f"several nodes read {value!r}")
         if node is not None and node.op not in _TAIL:
             return NoVgg(f"{node.op} node {node.label!r} follows its convolutions")
+        if node is not None and _leads_to_convolution(self.chain, node):
+            return NoVgg(f"{node.op} node {node.label!r} stands between its convolutions")
         channels_last, dense = _dense_layers(self.chain, value)
-        return Vgg(front, tuple(self.layers), tuple(self.pools), dense, channels_last)
+        before = _in_front(self.chain, first)
+        return Vgg(front, tuple(self.layers), tuple(self.pools), dense, channels_last, before)
 
     def _convolution(self, node: Node) -> str:
         """Add a convolution and its Relu; why it is none of a VGG, or nothing."""
@@ -83,13 +94,14 @@ class _Reading:
         what = f"convolution {node.label!r}"
         if weight is None or (len(node.inputs) > 2 and node.inputs[2] and bias is None):
             return f"the weights or bias of {what} are computed"
+        if bias is not None and bias.shape != weight.shape[:1]:
+            return f"the bias of {what} does not fit its weights"
         if len(weight.shape) != 4 or weight.shape[2:] != (3, 3):
             return f"{what} is not 3x3"
         if not self.layers and weight.shape[1] not in {1, 3}:
             return f"{what}, the first, does not read an image"
         padding = same_padding(chain, node)
-        plain = all(step == 1 for name in ("strides", "dilations") for step in node.attribute(name, [1]))
-        if not plain or node.attribute("group", 1) != 1 or padding is None:
+        if not _is_plain(node) or node.attribute("group", 1) != 1 or padding is None:
             return f"{what} has a stride, dilation, group or padding that a VGG has not"
         index = 1 + sum(layer.block == block for layer in self.layers)
         after = chain.following(node.outputs[0])
@@ -105,7 +117,36 @@ class _Reading:
     def _is_pool(self, node: Node) -> bool:
         kernel, strides = (list(node.attribute(name, [])) for name in ("kernel_shape", "strides"))
         fits = node.op in {"MaxPool", "AveragePool"} and kernel == [2, 2] and strides == [2, 2]
+        fits = fits and node.attribute("auto_pad", "NOTSET") != "SAME_LOWER" and not any(node.attribute("pads", []))
+        fits = fits and {*node.attribute("dilations", [1])} == {1}
         return fits and bool(self.layers) and self.layers[-1].block == len(self.pools) + 1
+
+
+def _is_plain(node: Node) -> bool:
+    """Whether a convolution has neither strides nor dilations."""
+    return all(step == 1 for name in ("strides", "dilations") for step in node.attribute(name, [1]))
+
+
+def _leads_to_convolution(chain: Chain, node: Node | None) -> bool:
+    while node is not None and node.op in _TAIL:
+        node = chain.following(node.outputs[0])
+    return node is not None and node.op == "Conv"
+
+
+def _in_front(chain: Chain, first: Node) -> Node | None:
+    """The node whose output the first convolution reads; None if that is the image as it was fed.
+
+    The border of that convolution is part of it, and the order of the axes and the element type may change before.
+    """
+    node = chain.producers.get(first.inputs[0])
+    if node is not None and node.op == "Pad" and not pads_itself(first) and border_of(chain, node) is not None:
+        node = chain.producers.get(node.inputs[0])
+    while node is not None:
+        same = node.op in {"Identity", "Dropout", "Cast"}
+        if not same and not (node.op == "Transpose" and list(node.attribute("perm", [])) == _TO_NCHW):
+            return node
+        node = chain.producers.get(node.inputs[0])
+    return None
 
 
 def _dense_layers(chain: Chain, value: str) -> tuple[bool, tuple[Dense, ...]]:

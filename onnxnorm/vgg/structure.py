@@ -65,6 +65,7 @@ class Vgg:
         pools: the pools; that of block b has index b - 1.
         dense: the three dense layers; empty if other nodes follow the chain, or none.
         channels_last: whether the dense layers read the pixels in NHWC order.
+        before: the node in front of the first convolution, which prepares the image; None if there is none.
     """
 
     front: tuple[Constant, Constant | None] | None
@@ -72,6 +73,7 @@ class Vgg:
     pools: tuple[Node, ...]
     dense: tuple[Dense, ...] = ()
     channels_last: bool = False
+    before: Node | None = None
 
     @property
     def values(self) -> dict[str, str]:

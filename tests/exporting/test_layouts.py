@@ -6,6 +6,7 @@ torchvision and Keras themselves are used too where they are installed.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -306,6 +307,50 @@ def test_what_the_network_must_do_is_said(tmp_path: Path) -> None:
         notes = onnxnorm.export(changed, tmp_path / "v.npz", layout=layout).notes
         assert any("average pooling" in note for note in notes)
         assert any("pads its borders by reflect" in note for note in notes) == (layout != "adain")
+
+
+def notes(proto: onnx.ModelProto, layout: Any, path: Path) -> str:
+    return "\n".join(onnxnorm.export(proto, path / "v.npz", layout=layout).notes)
+
+
+@pytest.mark.parametrize("change", [{"ceil_mode": 1}, {"auto_pad": "SAME_UPPER"}])
+def test_how_pools_round_is_said(tmp_path: Path, change: dict[str, Any]) -> None:
+    down = onnxnorm.features(vgg(), "pool2", padding="reflect").model
+    up = onnx.ModelProto()
+    up.CopyFrom(down)
+    for node in up.graph.node:
+        if node.op_type == "MaxPool":
+            node.attribute.extend(helper.make_attribute(name, value) for name, value in change.items())
+    assert "pools round odd sizes up (ceil_mode): the network that loads" in notes(up, "torchvision", tmp_path)
+    assert "odd sizes" not in notes(down, "torchvision", tmp_path)
+    assert "feed images whose sides are multiples of 4" in notes(down, "adain", tmp_path)
+    assert "odd sizes" not in notes(up, "adain", tmp_path)
+
+
+def test_what_stands_in_front_is_said(tmp_path: Path) -> None:
+    body = "s = Sub(x, m) a = Conv<pads=[1,1,1,1]>(s, w) z = Relu(a)"
+    proto = model(body, {"x": (1, 3, 8, 8)}, {"w": rand(4, 3, 3, 3), "m": rand(3, 1, 1)})
+    for layout in ("torchvision", "caffe", "keras"):
+        assert "Sub node 's' in front of the first convolution is not in the file" in notes(proto, layout, tmp_path)
+
+
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_the_network_of_adain_and_back(tmp_path: Path, dynamo: bool) -> None:
+    """Exported by PyTorch, of which the older way computes how much is reflected by nodes."""
+    torch = pytest.importorskip("torch", reason=TORCH)
+    if dynamo:
+        pytest.importorskip("onnxscript", reason="needs onnxscript, of the extra torch")
+    network = adain_network((2, 1)).eval()
+    names: dict[str, Any] = {} if dynamo else {"dynamic_axes": {"x": {2: "h", 3: "w"}}, "input_names": ["x"]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(network, (torch.rand(1, 3, 32, 32),), tmp_path / "a.onnx", dynamo=dynamo, **names)
+    assert onnxnorm.features(tmp_path / "a.onnx", "relu1_2,relu2_1").layers.keys() == {"relu1_2", "relu2_1"}
+    done = onnxnorm.export(tmp_path / "a.onnx", tmp_path / "v.pth", layout="adain")
+    assert not done.notes
+    state = torch.load(tmp_path / "v.pth", weights_only=True)
+    assert list(state) == list(network.state_dict())
+    assert all(torch.equal(state[name], value) for name, value in network.state_dict().items())
 
 
 def test_a_missing_bias_is_zeros(tmp_path: Path) -> None:

@@ -17,6 +17,12 @@ from tests.helpers.vggs import VGG16, photo, run, vgg, with_outputs
 
 LAYERS = "relu1_1,relu2_1,relu3_1"
 VALUES = ["r0_out", "r2_out", "r4_out"]
+PADS = {
+    "one": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+    "two": np.array([0, 0, 2, 2, 0, 0, 2, 2]),
+    "nought": np.array(0, np.float32),
+    "seven": np.array(7, np.float32),
+}
 FOLDED = [name for name in PRESETS if name != "unit"]
 
 
@@ -119,13 +125,35 @@ def test_convolutions_that_read_one_value_share_a_border() -> None:
     [
         ("z = Conv(x, w)", "no 3x3 convolution before the chosen layers pads with zeros"),
         ("z = Conv<pads=[2,2,2,2]>(x, u)", "'z' pads with zeros but is not 3x3"),
+        ("p = Pad(x, two) z = Conv(p, u)", "'z' pads with zeros but is not 3x3"),
+        ("p = Pad(x, one) z = Conv<pads=[1,1,1,1]>(p, w)", "'z' pads with zeros but is not 3x3"),
+        ("p = Pad(x, one, seven) z = Conv(p, w)", "no 3x3 convolution before the chosen layers pads with zeros"),
+        ("p = Pad(x, one) a = Conv(p, w) b = ReduceMean(p) z = Add(a, b)", "what Pad 'p' gives is read elsewhere"),
         ("z = Conv<pads=[1,1,0,0]>(x, w)", "'z' pads with zeros but is not 3x3 with one pixel on each side"),
         ('z = Conv<auto_pad="SAME_UPPER", strides=[2,2]>(x, w)', "has strides and no fixed padding"),
     ],
 )
 def test_borders_that_stay(body: str, reason: str) -> None:
-    proto = model(body, constants={"w": rand(4, 3, 3, 3), "u": rand(4, 3, 5, 5)})
+    proto = model(body, constants={"w": rand(4, 3, 3, 3), "u": rand(4, 3, 5, 5), **PADS})
     assert reason in message(proto, "z", padding="reflect")
+
+
+@pytest.mark.parametrize("zeros", ["p = Pad(x, one)", "p = Pad(x, one, nought)"])
+def test_pads_of_zeros_are_reflected_too(zeros: str) -> None:
+    """Some exporters write the border as a Pad of its own; the zeros that it read are gone."""
+    constants = {"w": rand(4, 3, 3, 3), "v": rand(4, 4, 3, 3), **PADS}
+    apart = model(f"{zeros} a = Conv(p, w) z = Conv<pads=[1,1,1,1]>(a, v)", constants=constants)
+    plain = model("a = Conv<pads=[1,1,1,1]>(x, w) z = Conv<pads=[1,1,1,1]>(a, v)", constants=constants)
+    changed = checked(apart, "z", padding="reflect")
+    images = rand(2, 3, 8, 8)
+    np.testing.assert_array_equal(run(changed, images)["z"], run(checked(plain, "z", padding="reflect"), images)["z"])
+    assert [node.op_type for node in changed.graph.node] == ["Pad", "Conv", "Pad", "Conv"]
+    assert {tensor.name for tensor in changed.graph.initializer} == {"w", "v", "one", "onnxnorm_pads"}
+
+
+def test_a_pad_that_is_an_output_stays() -> None:
+    proto = model("p = Pad(x, one) z = Conv(p, w)", constants={"w": rand(4, 3, 3, 3), **PADS})
+    assert "what Pad 'p' gives is read elsewhere" in message(proto, "p,z", padding="reflect")
 
 
 def test_one_pixel_cannot_be_reflected() -> None:
@@ -206,6 +234,15 @@ def test_preprocessing_that_does_not_fit(
 def test_preprocessing_is_folded_once() -> None:
     folded = onnxnorm.features(vgg(), LAYERS, fold_preprocessing="caffe").model
     assert "begins with a 1x1 convolution already" in message(folded, LAYERS, fold_preprocessing="tf")
+
+
+@pytest.mark.parametrize("body", ["a = Sub(x, mean)", "a = Mul(scale, x)"])
+def test_preprocessing_that_is_there_as_arithmetic(body: str) -> None:
+    constants = {"w": rand(4, 3, 3, 3), "mean": rand(3, 1, 1), "scale": rand(1)}
+    proto = model(f"{body} z = Conv<pads=[1,1,1,1]>(a, w)", {"x": (1, 3, 8, 8)}, constants)
+    assert "of a constant already ('a'), so a preprocessing seems to be in it" in message(
+        proto, "z", fold_preprocessing="caffe"
+    )
 
 
 def test_unit_changes_nothing_and_is_no_choice() -> None:

@@ -17,6 +17,15 @@ from tests.helpers.vggs import VGG16, VGG19, vgg
 
 C1 = {"w": rand(4, 3, 3, 3), "b": rand(4, seed=1), "v": rand(4, 4, 3, 3, seed=2)}
 SAME = "pads=[1,1,1,1]"
+FIRST = f"a = Conv<{SAME}>(x, w, b) r = Relu(a)"
+HALF = "kernel_shape=[2,2], strides=[2,2]"
+PADS = {
+    "one": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+    "two": np.array([0, 0, 2, 2, 0, 0, 2, 2]),
+    "uneven": np.array([1, 1, 0, 0]),
+    "axes": np.array([2, 3]),
+    "seven": np.array(7, np.float32),
+}
 
 
 def read(proto: onnx.ModelProto) -> Vgg:
@@ -68,10 +77,25 @@ def test_the_demo_is_one_whose_names_agree() -> None:
         (f"a = Conv<{SAME}>(x, w, b) r = Relu(a) s = Relu(r) z = Add(r, s)", "follows"),
         (f"k = Abs(w) a = Conv<{SAME}>(x, k, b) z = Relu(a)", "computed"),
         ("a = Conv<pads=[2,2,2,2]>(x, u) z = Relu(a)", "not 3x3"),
+        (f"p = Pad(x, one) a = Conv<{SAME}>(p, w, b) z = Relu(a)", "'a' has a stride, dilation, group or padding"),
+        ("p = Pad(x, one, seven) a = Conv(p, w, b) z = Relu(a)", "'a' has a stride, dilation, group or padding"),
+        ("p = Pad(x, two) a = Conv(p, w, b) z = Relu(a)", "'a' has a stride, dilation, group or padding"),
+        ("p = Pad(x, uneven, , axes) a = Conv(p, w, b) z = Relu(a)", "'a' has a stride, dilation, group or padding"),
+        (f"{FIRST} p = Pad(r, two) q = Pad(p, one) c = Conv(q, v) z = Relu(c)", "Pad node 'p' follows"),
+        (f"{FIRST} p = Pad(r, one) z = MaxPool<{HALF}>(p)", "Pad node 'p' follows"),
+        (f"{FIRST} z = MaxPool<{HALF}, pads=[1,1,1,1]>(r)", "MaxPool node 'z' follows"),
+        (f'{FIRST} z = MaxPool<{HALF}, auto_pad="SAME_LOWER">(r)', "MaxPool node 'z' follows"),
+        (f"{FIRST} z = MaxPool<{HALF}, dilations=[2,2]>(r)", "MaxPool node 'z' follows"),
+        (
+            f"{FIRST} p = AveragePool<{HALF}, pads=[1,1,1,1]>(r) c = Conv<{SAME}>(p, v) z = Relu(c)",
+            "AveragePool node 'p' stands between its convolutions",
+        ),
+        (f"f = Conv<strides=[2,2]>(x, i) a = Conv<{SAME}>(f, w, b) z = Relu(a)", "convolution 'f' is not 3x3"),
+        (f"f = Conv<{SAME}>(x, i) a = Conv<{SAME}>(f, w, b) z = Relu(a)", "convolution 'f' is not 3x3"),
     ],
 )
 def test_what_is_no_vgg(body: str, reason: str) -> None:
-    found = read_vgg(Model.open(model(body, constants={**C1, "u": rand(4, 3, 5, 5)})))
+    found = read_vgg(Model.open(model(body, constants={**C1, **PADS, "u": rand(4, 3, 5, 5), "i": rand(3, 3, 1, 1)})))
     assert isinstance(found, NoVgg)
     assert reason in found.reason
 
@@ -80,6 +104,52 @@ def test_a_first_layer_that_reads_no_image() -> None:
     found = read_vgg(Model.open(model("a = Conv<pads=[1,1,1,1]>(x, v) z = Relu(a)", {"x": (1, 4, 8, 8)}, C1)))
     assert isinstance(found, NoVgg)
     assert "does not read an image" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("body", "padding"),
+    [
+        ("p = Pad(x, one)", "zero"),
+        ("p = Pad(x, one, nought)", "zero"),
+        ('p = Pad<mode="reflect">(x, one)', "reflect"),
+        ('p = Pad<mode="edge">(x, one)', "edge"),
+        ("i = Identity(one) p = Pad(x, i)", "zero"),
+        # PyTorch's older exporter has no number there, but nodes that compute it.
+        (
+            "o = ConstantOfShape<value = int64[1] {1}>(few) n = Mul(o, none) c = Concat<axis=0>(n, o, n, o) "
+            'd = Cast<to=7>(c) p = Pad<mode="reflect">(x, d)',
+            "reflect",
+        ),
+    ],
+)
+def test_borders(body: str, padding: str) -> None:
+    more = {"nought": np.array(0, np.float32), "few": np.array([2]), "none": np.array([0])}
+    found = read(model(f"{body} a = Conv(p, w, b) z = Relu(a)", constants={**C1, **PADS, **more}))
+    assert [layer.padding for layer in found.layers] == [padding]
+    assert found.before is None
+
+
+def test_pads_that_the_image_decides_are_no_border() -> None:
+    body = "s = Size(x) o = Mul(one, s) p = Pad(x, o) a = Conv(p, w, b) z = Relu(a)"
+    found = read_vgg(Model.open(model(body, constants={**C1, **PADS})))
+    assert isinstance(found, NoVgg)
+    assert "padding" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("body", "before"),
+    [
+        ("h = Sub(x, k)", "h"),
+        ("g = Cast<to=1>(x) h = Identity(g)", None),
+        ("h = Pad(x, two)", "h"),
+    ],
+)
+def test_what_stands_in_front(body: str, before: str | None) -> None:
+    proto = model(f"{body} a = Conv<{SAME}>(h, w, b) z = Relu(a)", constants={**C1, "k": rand(1), **PADS})
+    if before == "h" and "Pad" in body:
+        proto = model(f'{body} p = Pad<mode="reflect">(h, one) a = Conv(p, w, b) z = Relu(a)', constants={**C1, **PADS})
+    found = read(proto)
+    assert (found.before and found.before.label) == before
 
 
 def batch_norm(proto: onnx.ModelProto) -> None:
