@@ -19,8 +19,9 @@ from onnxnorm.atomic import files_written
 from onnxnorm.cli import calibrate, merge, normalize, plan, report, restore, rewrite, verify
 from onnxnorm.cli.details import DETAILS, details
 from onnxnorm.cli.escaping import escaped
-from onnxnorm.cli.flags import Version, with_flags
+from onnxnorm.cli.flags import Version, origins, with_flags
 from onnxnorm.cli.stopping import INTERRUPTED
+from onnxnorm.cli.variables import Command, Group
 from onnxnorm.errors import OnnxnormError
 
 __all__ = ["app", "run"]
@@ -29,13 +30,14 @@ app = typer.Typer(
     name="onnxnorm",
     help="Rescale a convolutional network so that every filter's mean activation is 1 and its output stays the same.",
     no_args_is_help=True,
+    cls=Group,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "ONNXNORM"},
 )
 for command in (calibrate, merge, plan, rewrite, verify, normalize, restore, report):
     # Blank lines, for typer makes one line of each paragraph of an epilog.
     examples = "\n\n".join(["Examples:", *command.EXAMPLES])
-    app.command(command.NAME, epilog=examples)(with_flags(getattr(command, command.NAME)))
+    app.command(command.NAME, cls=Command, epilog=examples)(with_flags(getattr(command, command.NAME)))
 
 
 @app.callback()
@@ -142,5 +144,6 @@ def _misused(error: Any) -> tuple[int, str]:
     if type(error).__name__ == "NoArgsIsHelpError":
         return 2, text
     context = getattr(error, "ctx", None)
+    text += origins(context, text) if context else ""
     code = 1 if type(error) is typer.BadParameter else 2
     return code, f"error: {text}; see {context.command_path if context else 'onnxnorm'} --help"

@@ -23,7 +23,7 @@ from onnxnorm.errors import OptionError
 from onnxnorm.options import Flag, Options, choices_of, flags_of
 from onnxnorm.version import VERSION
 
-__all__ = ["Version", "with_flags"]
+__all__ = ["Version", "origins", "with_flags"]
 
 
 def with_flags(command: Callable[..., None]) -> Callable[..., None]:
@@ -57,7 +57,7 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
                 given[name] = group(**{key: value for key, value in values.items() if value is not None})
             command(**given)
         except OptionError as error:
-            raise OptionError(f"{error}{_origins(ctx, str(error))}") from error
+            raise OptionError(f"{error}{origins(ctx, str(error))}") from error
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -83,15 +83,13 @@ def _parameter(group: type[Options], item: Field[Any], flag: Flag) -> inspect.Pa
 
 
 def _declare(command: str, parameters: list[inspect.Parameter]) -> None:
-    """Note which options files may set, and keep those that only the command line sets from the environment."""
+    """Note which options files may set."""
     settable: dict[str, Settable] = {}
     for parameter in parameters:
         hint, info = get_args(parameter.annotation)[:2]
         if not isinstance(info, typer.models.OptionInfo):
             continue
-        info.show_envvar = False  # the name follows from the option's; a line for each would hide the help
-        info.allow_from_autoenv = parameter.name not in COMMAND_LINE_ONLY
-        if info.allow_from_autoenv:
+        if parameter.name not in COMMAND_LINE_ONLY:
             settable[parameter.name] = Settable(_without_none(hint), info.min)
     SETTABLE[command] = settable
 
@@ -105,18 +103,18 @@ def _configure(ctx: typer.Context, config: Path | None) -> Path | None:
     return config
 
 
-def _origins(ctx: typer.Context, message: str) -> str:
+def origins(ctx: typer.Context, message: str) -> str:
     """Where the options that a message names come from, if that is not the command line."""
     settings: dict[str, Setting] = ctx.obj or {}
-    origins = []
+    found = []
     for flag in dict.fromkeys(re.findall(r"--([a-z0-9-]+)", message)):
         name = flag.replace("-", "_")
         source = getattr(ctx.get_parameter_source(name), "name", "")
         if source == "DEFAULT_MAP" and name in settings:
-            origins.append(f"--{flag} comes from {settings[name].where}")
+            found.append(f"--{flag} comes from {settings[name].where}")
         elif source == "ENVIRONMENT":
-            origins.append(f"--{flag} comes from the variable {ctx.auto_envvar_prefix}_{name.upper()}")
-    return f" ({'; '.join(origins)})" if origins else ""
+            found.append(f"--{flag} comes from the variable {ctx.auto_envvar_prefix}_{name.upper()}")
+    return f" ({'; '.join(found)})" if found else ""
 
 
 def _print_version(requested: bool) -> None:
@@ -126,15 +124,7 @@ def _print_version(requested: bool) -> None:
 
 
 Version = Annotated[
-    bool,
-    typer.Option(
-        "--version",
-        callback=_print_version,
-        is_eager=True,
-        help="Print the version and exit.",
-        allow_from_autoenv=False,
-        show_envvar=False,
-    ),
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
 ]
 Config = Annotated[
     Path | None,

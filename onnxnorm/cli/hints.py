@@ -48,9 +48,7 @@ def _words(wanted: Preprocessing, spec: InputSpec) -> list[str]:
     for name in _ORDER:
         made = _made(spec, chosen)
         value = getattr(wanted, name)
-        if made is not None and getattr(made, name) != value:
-            chosen[name] = value
-        elif made is None and name == "layout":  # the model does not tell it
+        if name == "layout" if made is None else getattr(made, name) != value:  # some models do not tell their layout
             chosen[name] = value
     made = _made(spec, chosen)
     if made is None or any(getattr(made, name) != getattr(wanted, name) for name in _ORDER):

@@ -16,9 +16,7 @@ from onnxnorm.cli.terminal import OutputOptions, Terminal
 __all__ = ["EXAMPLES", "NAME", "merge"]
 
 NAME = "merge"
-EXAMPLES = (
-    "onnxnorm merge shard0.safetensors shard1.safetensors -o model.stats.safetensors",
-)
+EXAMPLES = ("onnxnorm merge shard0.safetensors shard1.safetensors -o model.stats.safetensors",)
 
 
 def merge(

@@ -15,9 +15,7 @@ from onnxnorm.rewriting import Restored
 __all__ = ["EXAMPLES", "NAME", "restore"]
 
 NAME = "restore"
-EXAMPLES = (
-    "onnxnorm restore model-normalized.onnx -o original.onnx",
-)
+EXAMPLES = ("onnxnorm restore model-normalized.onnx -o original.onnx",)
 
 
 def restore(

@@ -43,8 +43,8 @@ def rewrite(
     if chosen is None and images:
         Model.open(model)  # a model that is not there is told first
         raise Missing(
-            f"--statistic {options.statistic} is measured on images, and there is no {stats_name(model)} here or beside "
-            "MODEL: make it with onnxnorm calibrate, or give --stats"
+            f"--statistic {options.statistic} is measured on images, and there is no {stats_name(model)} here or "
+            "beside MODEL: make it with onnxnorm calibrate, or give --stats"
         )
     if chosen is not None and stats is None:
         terminal.say(f"statistics: {chosen}")

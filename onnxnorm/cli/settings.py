@@ -49,6 +49,8 @@ class Settable:
         words, kinds = _KINDS[kind]
         if not isinstance(value, kinds) or isinstance(value, bool) is not (kind is bool):
             return words
+        if not isinstance(value, (int, float)):
+            return ""
         return f"at least {self.least:g}" if self.least is not None and value < self.least else ""
 
     def value(self, value: Any) -> Any:
@@ -147,6 +149,8 @@ class _Table:
             name, where = key.replace("-", "_"), f"{self.path}: {self.prefix}{key}"
             if name in COMMAND_LINE_ONLY:
                 raise OptionError(f"{where} cannot be set in a file; give --{name.replace('_', '-')} where it is meant")
+            if key in tables:
+                raise OptionError(f"{where} is {_shown(value)}, expected a table of the options of that command")
             if name not in options:
                 known = [*(option.replace("_", "-") for option in options), *tables]
                 raise OptionError(f"{where} is not an option{_near(key, known)}")

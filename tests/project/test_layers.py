@@ -32,7 +32,7 @@ LEVELS = (
     {"scaling", "runtime"},
     {"model"},
     {"threads"},
-    {"atomic", "options"},
+    {"atomic", "display", "options"},
     {"errors", "version"},
 )
 HEAVY = {"PIL", "google", "ml_dtypes", "numpy", "onnx", "onnx_graphsurgeon", "onnxruntime", "rich", "safetensors"}
