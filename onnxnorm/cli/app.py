@@ -19,7 +19,7 @@ from onnxnorm.atomic import files_written
 from onnxnorm.cli import calibrate, merge, normalize, plan, report, restore, rewrite, verify
 from onnxnorm.cli.details import DETAILS, details
 from onnxnorm.cli.escaping import escaped
-from onnxnorm.cli.flags import Version, origins, with_flags
+from onnxnorm.cli.flags import Version, declare_settable, origins, with_flags
 from onnxnorm.cli.stopping import INTERRUPTED
 from onnxnorm.cli.variables import Command, Group
 from onnxnorm.errors import OnnxnormError
@@ -37,7 +37,9 @@ app = typer.Typer(
 for command in (calibrate, merge, plan, rewrite, verify, normalize, restore, report):
     # Blank lines, for typer makes one line of each paragraph of an epilog.
     examples = "\n\n".join(["Examples:", *command.EXAMPLES])
-    app.command(command.NAME, cls=Command, epilog=examples)(with_flags(getattr(command, command.NAME)))
+    flagged = with_flags(getattr(command, command.NAME))
+    declare_settable(command.NAME, flagged)
+    app.command(command.NAME, cls=Command, epilog=examples)(flagged)
 
 
 @app.callback()

@@ -23,7 +23,7 @@ from onnxnorm.errors import OptionError
 from onnxnorm.options import Flag, Options, choices_of, flags_of
 from onnxnorm.version import VERSION
 
-__all__ = ["Version", "origins", "with_flags"]
+__all__ = ["Version", "declare_settable", "origins", "with_flags"]
 
 
 def with_flags(command: Callable[..., None]) -> Callable[..., None]:
@@ -43,7 +43,6 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
             parameters.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
     for name, default, hint in (("config", None, Config), ("version", False, Version)):
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint))
-    _declare(command.__name__, parameters)
     parameters.append(inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
 
     @wraps(command)
@@ -82,16 +81,14 @@ def _parameter(group: type[Options], item: Field[Any], flag: Flag) -> inspect.Pa
     return inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
 
 
-def _declare(command: str, parameters: list[inspect.Parameter]) -> None:
-    """Note which options files may set."""
-    settable: dict[str, Settable] = {}
-    for parameter in parameters:
-        hint, info = get_args(parameter.annotation)[:2]
-        if not isinstance(info, typer.models.OptionInfo):
-            continue
-        if parameter.name not in COMMAND_LINE_ONLY:
-            settable[parameter.name] = Settable(_without_none(hint), info.min)
-    SETTABLE[command] = settable
+def declare_settable(name: str, command: Callable[..., None]) -> None:
+    """Note which options of a command, as `with_flags` returns it, may be set by files."""
+    SETTABLE[name] = {}
+    for parameter in inspect.signature(command).parameters.values():
+        hint, *infos = get_args(parameter.annotation) or (None,)
+        for info in infos:
+            if isinstance(info, typer.models.OptionInfo) and parameter.name not in COMMAND_LINE_ONLY:
+                SETTABLE[name][parameter.name] = Settable(_without_none(hint), info.min)
 
 
 def _configure(ctx: typer.Context, config: Path | None) -> Path | None:

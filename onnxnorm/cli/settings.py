@@ -149,7 +149,7 @@ class _Table:
             name, where = key.replace("-", "_"), f"{self.path}: {self.prefix}{key}"
             if name in COMMAND_LINE_ONLY:
                 raise OptionError(f"{where} cannot be set in a file; give --{name.replace('_', '-')} where it is meant")
-            if key in tables:
+            if key in tables and name not in options:
                 raise OptionError(f"{where} is {_shown(value)}, expected a table of the options of that command")
             if name not in options:
                 known = [*(option.replace("_", "-") for option in options), *tables]
@@ -164,7 +164,7 @@ class _Table:
 
 def _near(word: str, known: Any) -> str:
     close = difflib.get_close_matches(word, list(known), 1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(sorted(known))}"
+    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(sorted(set(known)))}"
 
 
 def _shown(value: Any) -> str:

@@ -71,10 +71,12 @@ def layers_plot(rewriting: Rewriting) -> Raw:
         check_extra()
     except OptionError:
         return Raw("")
+    from onnxnorm.report.page.plots import Drawing
     from onnxnorm.report.page.sections.means import means_plots
 
     target = rewriting.target if rewriting.strength == 1 else None
-    plots = "".join(means_plots(_PREFIX, rewriting.scales.layers, rewriting.statistic, target))
+    with Drawing.settings():
+        plots = "".join(means_plots(_PREFIX, rewriting.scales.layers, rewriting.statistic, target))
     # The ids of two plots in one notebook must differ, and be the same in every run.
     digest = hashlib.sha256(plots.encode()).hexdigest()[:8]
     return Raw(f'<div style="{_STYLE}">{plots.replace(_PREFIX, f"{_PREFIX}{digest}-")}</div>')
