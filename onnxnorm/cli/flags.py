@@ -32,15 +32,17 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
     It gets `--config` and `--version` too, and its options may come from files and from environment variables.
     """
     hints = get_type_hints(command, include_extras=True)
-    parameters: list[inspect.Parameter] = []
+    parameters: list[inspect.Parameter] = []  # the command's own first: files are what a reader of help looks for
+    flags: list[inspect.Parameter] = []
     groups: dict[str, type[Options]] = {}
     for parameter in inspect.signature(command).parameters.values():
         hint = hints[parameter.name]
         if inspect.isclass(hint) and issubclass(hint, Options):
             groups[parameter.name] = hint
-            parameters += [_parameter(hint, item, flag) for item, flag in flags_of(hint)]
+            flags += [_parameter(hint, item, flag) for item, flag in flags_of(hint)]
         else:
             parameters.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
+    parameters += flags
     for name, default, hint in (("config", None, Config), ("version", False, Version)):
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint))
     parameters.append(inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))

@@ -10,12 +10,17 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.statistics import Statistics
 
-__all__ = ["preprocessing_words", "suggested"]
+__all__ = ["preprocessing_words", "shell_line", "suggested"]
 
 
 def suggested(*words: object) -> str:
-    """A command as a line for the shell; a name that starts with a dash is not taken for an option."""
-    return "next: onnxnorm " + shlex.join(f"./{word}" if _is_dashed(word) else str(word) for word in words)
+    """What to do next: a command of onnxnorm."""
+    return f"next: {shell_line(*words)}"
+
+
+def shell_line(*words: object) -> str:
+    """A command as a line for the shell; a path that starts with a dash is not taken for an option."""
+    return "onnxnorm " + shlex.join(f"./{word}" if _is_dashed(word) else str(word) for word in words)
 
 
 def _is_dashed(word: object) -> bool:

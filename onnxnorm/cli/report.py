@@ -11,7 +11,7 @@ from onnxnorm import api
 from onnxnorm.api.options import ReportOptions
 from onnxnorm.cli.arguments import DefaultStats, ModelPath, OutPath
 from onnxnorm.cli.defaults import find_stats, naming, stats_name
-from onnxnorm.cli.hints import suggested
+from onnxnorm.cli.hints import shell_line, suggested
 from onnxnorm.cli.misuse import Missing
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.model.files import Model
@@ -57,7 +57,8 @@ def report(
     if chosen is None:
         Model.open(model)  # a model that is not there is told first
         raise Missing(
-            f"there is no {stats_name(model)} here or beside MODEL: make it with onnxnorm calibrate, or give --stats"
+            f"there is no {stats_name(model)} here or beside MODEL: "
+            f"make it with {shell_line('calibrate', model, 'PHOTOS')}, or give --stats"
         )
     terminal = Terminal(output_options)
     with terminal.status("reading, running and drawing"), naming(chosen, stats):

@@ -10,7 +10,7 @@ from onnxnorm import api
 from onnxnorm.api.options import RewriteOptions
 from onnxnorm.cli.arguments import DefaultStats, ModelOut, ModelPath
 from onnxnorm.cli.defaults import find_stats, model_target, naming, stats_name
-from onnxnorm.cli.hints import preprocessing_words, suggested
+from onnxnorm.cli.hints import preprocessing_words, shell_line, suggested
 from onnxnorm.cli.misuse import Missing
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.model.files import Model
@@ -44,7 +44,7 @@ def rewrite(
         Model.open(model)  # a model that is not there is told first
         raise Missing(
             f"--statistic {options.statistic} is measured on images, and there is no {stats_name(model)} here or "
-            "beside MODEL: make it with onnxnorm calibrate, or give --stats"
+            f"beside MODEL: make it with {shell_line('calibrate', model, 'PHOTOS')}, or give --stats"
         )
     if chosen is not None and stats is None:
         terminal.say(f"statistics: {chosen}")

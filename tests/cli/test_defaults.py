@@ -176,7 +176,7 @@ def test_no_statistics(desk: Path) -> None:
         ran = run(*words)
         assert ran.code == 2
         assert "there is no model.stats.safetensors here or beside MODEL" in ran.error
-        assert "make it with onnxnorm calibrate, or give --stats" in ran.error
+        assert "make it with onnxnorm calibrate model.onnx PHOTOS, or give --stats" in ran.error
         ran = run(words[0], "no.onnx", *words[2:])
         assert (ran.code, ran.error) == (1, "error: model no.onnx does not exist\n")
     STATS.write_bytes(b"broken")
