@@ -41,7 +41,7 @@ def with_flags(command: Callable[..., None]) -> Callable[..., None]:
             groups[parameter.name] = hint
             flags += [_parameter(hint, item, flag) for item, flag in flags_of(hint)]
         else:
-            parameters.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
+            parameters.append(parameter.replace(annotation=_annotated(hint), kind=inspect.Parameter.KEYWORD_ONLY))
     parameters += flags
     for name, default, hint in (("config", None, Config), ("version", False, Version)):
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint))
@@ -142,6 +142,12 @@ Config = Annotated[
 def _plain_type(group: type[Options], item: Field[Any]) -> Any:
     """The type of a field without None."""
     return _without_none(get_type_hints(group)[item.name])
+
+
+def _annotated(hint: Any) -> Any:
+    """A hint without the `Optional` around it that `get_type_hints` of Python 3.10 adds where the default is None."""
+    inner = _without_none(hint)
+    return inner if get_origin(inner) is Annotated else hint
 
 
 def _without_none(hint: Any) -> Any:

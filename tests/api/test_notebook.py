@@ -148,6 +148,7 @@ def test_html_is_built_from_text() -> None:
 
 
 def test_a_data_frame(statistics: onnxnorm.Statistics) -> None:
+    pytest.importorskip("pandas", reason="pandas is not installed (extra notebook)")
     frame = statistics.to_dataframe()
     columns = ["value", "measure", "channel", "images", "mean", "rms", "max", "p99.9"]
     assert list(frame.columns) == [*columns, "standard_error", "relative_error", "live"]

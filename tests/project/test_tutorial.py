@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import nbformat
 import pytest
+
+nbformat: Any = pytest.importorskip("nbformat", reason="nbformat is not installed (extra test)")
+for _name, _extra in (("nbclient", "test"), ("ipykernel", "test"), ("ipywidgets", "notebook"), ("pandas", "notebook")):
+    pytest.importorskip(_name, reason=f"{_name} is not installed (extra {_extra})")
+pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra report)")
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / "docs" / "tutorial.ipynb"
