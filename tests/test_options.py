@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Optional
 
 import pytest
 import typer
@@ -83,6 +83,22 @@ def test_a_field_is_a_flag() -> None:
     assert ran([*words, "--high", "3"]) == (expected, "x")
     for wrong in (["--colour", "blue"], ["--finish", "dull"], ["--coats", "0"], ["--height", "1"], ["--secret", "x"]):
         assert ran(["x", *wrong]) == 2, wrong
+
+
+def test_a_hint_that_python_made_optional() -> None:
+    """Python 3.10 does that to a parameter whose default is None, and its argument or flag would be lost."""
+    seen: list[Any] = []
+
+    def command(name: str, paint: Paint, words: Any = None) -> None:
+        seen.append((name, paint.coats, words))
+
+    inner = Annotated[list[str] | None, typer.Argument(metavar="WORDS")]
+    command.__annotations__ |= {"words": Optional[inner], "name": str, "paint": Paint}  # noqa: UP045 - as Python makes it
+    app = typer.Typer(add_completion=False)
+    app.command()(with_flags(command))
+    with suppress(SystemExit):
+        app(["x", "a", "b", "--coats", "2"], prog_name="paint")
+    assert seen == [("x", 2, ["a", "b"])]
 
 
 def test_a_field_is_in_the_signature_and_in_the_documentation() -> None:

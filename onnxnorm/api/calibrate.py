@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from onnxnorm.calibration.calibrate import Progress, calibrate_model
+from onnxnorm.api.progress import OnProgress, reporting
+from onnxnorm.calibration.calibrate import calibrate_model
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.data.dataset import Data
 from onnxnorm.model.files import Model, ModelLike
@@ -21,7 +21,7 @@ def calibrate(
     data: Data,
     *,
     options: CalibrationOptions | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: OnProgress = None,
     **keywords: Any,
 ) -> Statistics:
     """Measure the mean activation of every filter on images or arrays.
@@ -31,7 +31,7 @@ def calibrate(
         data: paths of images, folders, `.npy` or `.npz` files, or URIs; an array `(N, *sample)` in the model's own
             layout and dtype, or a dict of them by input name; or an iterable of those, each a batch.
         options: all options as one object, instead of keywords.
-        progress: called after every batch.
+        progress: called after every batch; True for a progress bar on standard error, or in the notebook.
         **keywords: options by name, below.
 
     Returns:
@@ -49,4 +49,5 @@ def calibrate(
         Gatys, Ecker, Bethge: Image Style Transfer Using Convolutional Neural Networks (CVPR 2016), section 2.
     """
     options = CalibrationOptions.of(options, keywords)
-    return calibrate_model(Model.open(model), data, options, progress=progress)
+    with reporting(progress) as watching:
+        return calibrate_model(Model.open(model), data, options, progress=watching)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from itertools import islice
 from typing import Any
 
 from onnxnorm.api.common import SAMPLES, batches_of, check_output
 from onnxnorm.api.options import NormalizeOptions
+from onnxnorm.api.progress import OnProgress, reporting
 from onnxnorm.api.rewrite import Rewritten, verify_and_write
-from onnxnorm.calibration.calibrate import Progress, calibrate_model
+from onnxnorm.calibration.calibrate import calibrate_model
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.data.dataset import Data, open_data
 from onnxnorm.model.files import Model, ModelLike
@@ -30,7 +31,7 @@ def normalize(
     output: str | os.PathLike[str] | None = None,
     *,
     options: NormalizeOptions | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: OnProgress = None,
     **keywords: Any,
 ) -> Rewritten:
     """Calibrate, rewrite and verify (on some of the data and on random inputs) in one call.
@@ -40,7 +41,7 @@ def normalize(
         data: as for `calibrate`.
         output: the file to write; None to write none.
         options: all options as one object, instead of keywords.
-        progress: called after every batch.
+        progress: called after every batch; True for a progress bar on standard error, or in the notebook.
         **keywords: options by name, below.
 
     Returns:
@@ -58,7 +59,9 @@ def normalize(
     specs, kept = input_specs(opened), list[Any]()
     dataset = open_data(_keeping(data, kept) if isinstance(data, Iterator) else data, specs, options)
     measure = (options.statistic,) if options.statistic in measurable() else ()
-    statistics = calibrate_model(opened, dataset, options.part(CalibrationOptions, measure=measure), progress=progress)
+    measuring = options.part(CalibrationOptions, measure=measure)
+    with reporting(progress) as watching:
+        statistics = calibrate_model(opened, dataset, measuring, progress=watching)
     rewriting = rewrite_model(opened, statistics, options)
     if not options.verify:
         return verify_and_write(opened, statistics, rewriting, output, [], options)

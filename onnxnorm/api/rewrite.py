@@ -13,10 +13,12 @@ import onnx
 
 from onnxnorm.api.common import Feeds, StatisticsLike, check_output, load_statistics, sample_shapes_of
 from onnxnorm.api.options import RewriteOptions
+from onnxnorm.display import Shown, html_block
 from onnxnorm.errors import VerificationError
 from onnxnorm.model.files import Model, ModelLike
 from onnxnorm.model.graph import input_specs
 from onnxnorm.options import documented
+from onnxnorm.report.notebook import layers_plot, layers_table
 from onnxnorm.rewriting import Rewriting, rewrite_model, sidecar_placed
 from onnxnorm.rewriting.reach import Reach, reach_of
 from onnxnorm.scaling import Plan
@@ -27,8 +29,8 @@ from onnxnorm.verification.inputs import random_feeds
 __all__ = ["Rewritten", "rewrite", "verify_and_write"]
 
 
-@dataclass(frozen=True)
-class Rewritten:
+@dataclass(frozen=True, repr=False)
+class Rewritten(Shown):
     """The outcome of `rewrite` and `normalize`.
 
     Attributes:
@@ -65,6 +67,11 @@ class Rewritten:
         ]
         lines += [str(self.verification)] if self.verification else ["not verified"]
         return "\n".join(lines + ([f"written to {self.path}"] if self.path else []))
+
+    def _repr_html_(self) -> str:
+        """Every filter before and after as a plot (with the extra `report`), the layers as a table, and the verdict."""
+        table = layers_table(self.rewriting.scales.layers, self.rewriting.statistic)
+        return html_block(*str(self).splitlines(), layers_plot(self.rewriting), table)
 
 
 @documented(RewriteOptions)

@@ -7,22 +7,21 @@ the names of commands and options are part of the interface, so they must stay.
 from __future__ import annotations
 
 import io
-import logging
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import typer
 
 from onnxnorm.atomic import files_written
 from onnxnorm.cli import calibrate, export, features, merge, normalize, plan, report, restore, rewrite, verify
+from onnxnorm.cli.details import DETAILS, details
 from onnxnorm.cli.escaping import escaped
-from onnxnorm.cli.flags import Version, with_flags
+from onnxnorm.cli.flags import Version, declare_settable, origins, with_flags
 from onnxnorm.cli.stopping import INTERRUPTED
+from onnxnorm.cli.variables import Command, Group
 from onnxnorm.errors import OnnxnormError
 
 __all__ = ["app", "run"]
@@ -31,12 +30,16 @@ app = typer.Typer(
     name="onnxnorm",
     help="Rescale a convolutional network so that every filter's mean activation is 1 and its output stays the same.",
     no_args_is_help=True,
-    add_completion=False,
+    cls=Group,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "ONNXNORM"},
 )
 for command in (calibrate, merge, plan, rewrite, verify, normalize, restore, report, features, export):
-    app.command(command.NAME)(with_flags(getattr(command, command.NAME)))
+    # Blank lines, for typer makes one line of each paragraph of an epilog.
+    examples = "\n\n".join(["Examples:", *command.EXAMPLES])
+    flagged = with_flags(getattr(command, command.NAME))
+    declare_settable(command.NAME, flagged)
+    app.command(command.NAME, cls=Command, epilog=examples)(flagged)
 
 
 @app.callback()
@@ -51,13 +54,13 @@ def run() -> int:
     files_written.clear()
     verbose = any(word == "--verbose" or (word[:1] == "-" != word[1:2] and "v" in word) for word in sys.argv[1:])
     try:
-        with warnings.catch_warnings(), _details(verbose):
+        with warnings.catch_warnings(), details(verbose):
             warnings.showwarning = _note
             code = app(prog_name="onnxnorm", standalone_mode=False) or 0
         message = _stopped() if code == INTERRUPTED else ""
     except Exception as error:  # noqa: BLE001 - every error, bugs too, becomes a message of a line or two
         code, message = (INTERRUPTED, _stopped()) if isinstance(error, typer.Abort) else _told(error)
-        if verbose:
+        if verbose or DETAILS.shown:
             sys.stderr.write(escaped("".join(traceback.format_exception(error))))
     except KeyboardInterrupt:
         code, message = INTERRUPTED, _stopped()
@@ -120,30 +123,6 @@ def _flushed(code: int, message: str) -> tuple[int, str]:
     return code, message
 
 
-@contextmanager
-def _details(verbose: bool) -> Iterator[None]:
-    """Show the package's log on standard error if `verbose` is set, each line with the seconds since the start."""
-    log, handler = logging.getLogger("onnxnorm"), logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Seconds("%(seconds)8.2f s  %(message)s"))
-    level = log.level
-    if verbose:
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-
-
-class _Seconds(logging.Formatter):
-    """Adds the seconds since `logging` was imported, which happens at the start."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        record.seconds = record.relativeCreated / 1000
-        return escaped(super().format(record))
-
-
 def _note(message: Warning | str, *_: Any, **__: Any) -> None:
     """Show a warning as one line, without the position in the code that Python adds."""
     sys.stderr.write(escaped(f"note: {message}") + "\n")
@@ -182,5 +161,6 @@ def _misused(error: Any) -> tuple[int, str]:
     if type(error).__name__ == "NoArgsIsHelpError":
         return 2, text
     context = getattr(error, "ctx", None)
+    text += origins(context, text) if context else ""
     code = 1 if type(error) is typer.BadParameter else 2
     return code, f"error: {text}; see {context.command_path if context else 'onnxnorm'} --help"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["DataPaths", "ModelPath", "OptionalData", "OptionalStats", "OutPath", "StatsPath"]
+__all__ = ["DataPaths", "DefaultStats", "ModelOut", "ModelPath", "OptionalData", "OutPath", "StatsOut"]
 
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX model.")]
 DataPaths = Annotated[
@@ -19,15 +19,33 @@ OptionalData = Annotated[
     typer.Argument(metavar="[DATA...]", help="What to feed; without it, seeded random inputs.", show_default=False),
 ]
 OutPath = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Where to write.", show_default=False)]
-StatsPath = Annotated[
-    Path, typer.Option("--stats", metavar="STATS", help="Statistics from onnxnorm calibrate.", show_default=False)
+StatsOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="STATS",
+        help="Where to write. Default: MODEL.stats.safetensors in the current folder.",
+        show_default=False,
+    ),
 ]
-OptionalStats = Annotated[
+ModelOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="OUT",
+        help="Where to write. Default: MODEL-normalized.onnx in the current folder.",
+        show_default=False,
+    ),
+]
+DefaultStats = Annotated[
     Path | None,
     typer.Option(
         "--stats",
         metavar="STATS",
-        help="Statistics from onnxnorm calibrate; --statistic weights and bn need none.",
+        help="Statistics from onnxnorm calibrate. Default: MODEL.stats.safetensors in the current folder, else in "
+        "that of MODEL.",
         show_default=False,
     ),
 ]

@@ -1,4 +1,4 @@
-"""`onnxnorm calibrate MODEL DATA... -o STATS`."""
+"""`onnxnorm calibrate MODEL DATA... [-o STATS]`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from onnxnorm.api.common import check_output
 from onnxnorm.atomic import check_target
 from onnxnorm.calibration.calibrate import Interrupted
 from onnxnorm.calibration.options import CalibrationOptions
-from onnxnorm.cli.arguments import DataPaths, ModelPath, OutPath
+from onnxnorm.cli.arguments import DataPaths, ModelPath, StatsOut
+from onnxnorm.cli.defaults import find_stats, stats_target
+from onnxnorm.cli.hints import suggested
 from onnxnorm.cli.precision import WORST_SHOWN, Clock, forecast_text, tell_stop
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.model.files import Model
@@ -19,18 +21,28 @@ from onnxnorm.statistics import Moments, Statistics
 from onnxnorm.statistics.measures import measured
 from onnxnorm.statistics.precision import RelativeErrors, forecast
 
-__all__ = ["NAME", "calibrate", "tell_statistics"]
+__all__ = ["EXAMPLES", "NAME", "calibrate", "tell_statistics"]
 
 NAME = "calibrate"
+EXAMPLES = (
+    "onnxnorm calibrate model.onnx photos/ --preset caffe",
+    "onnxnorm calibrate model.onnx photos/ --tolerance 0.05 --measure rms",
+    "onnxnorm calibrate model.onnx inputs.npy -o arrays.safetensors",
+)
 _SKIPPED_SHOWN = 5
 _INTERRUPTED = 130
 
 
 def calibrate(
-    model: ModelPath, data: DataPaths, output: OutPath, options: CalibrationOptions, output_options: OutputOptions
+    model: ModelPath,
+    data: DataPaths,
+    options: CalibrationOptions,
+    output_options: OutputOptions,
+    output: StatsOut = None,
 ) -> None:
     """Measure the mean activation of every filter on images, and write it to STATS."""
     terminal = Terminal(output_options)
+    output = stats_target(output, model)
     check_output(output, Model.open(model), *data)
     checkpoint = output.with_name(output.name + ".partial")
     check_target(checkpoint)
@@ -51,7 +63,8 @@ def calibrate(
     tell_statistics(terminal, statistics, clock.seconds(statistics.images))
     if options.rule is not None:
         tell_stop(terminal, statistics, options.rule)
-    terminal.say(f"next: onnxnorm rewrite {model} --stats {output} -o {_suggested(model)}")
+    terminal.show(f"written to {output}")
+    terminal.say(suggested("rewrite", model, *_stats_words(output, model)))
     terminal.show_json(summary(statistics) | {"output": str(output)})
 
 
@@ -123,5 +136,7 @@ def _of_histogram(moments: Moments) -> dict[str, float]:
     return {entry.name: float(entry.read(moments)[0].mean()) for entry in entries}
 
 
-def _suggested(model: Path) -> Path:
-    return Path(f"{model.stem}-normalized.onnx")
+def _stats_words(output: Path, model: Path) -> list[object]:
+    """What names these statistics to a command that reads them; nothing if it finds them by itself."""
+    found = find_stats(None, model)
+    return [] if found is not None and found.resolve() == output.resolve() else ["--stats", output]

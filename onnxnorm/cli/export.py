@@ -12,9 +12,14 @@ from onnxnorm.cli.arguments import ModelPath
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.exporting import ExportOptions
 
-__all__ = ["NAME", "export"]
+__all__ = ["EXAMPLES", "NAME", "export"]
 
 NAME = "export"
+EXAMPLES = (
+    "onnxnorm export normalized.onnx -o normalized.safetensors",
+    "onnxnorm export vgg16-normalized.onnx --layout torchvision -o vgg16_normalized.pth",
+    "onnxnorm export vgg19-normalized.onnx --layout keras -o vgg19_norm_weights.h5",
+)
 
 
 def export(
@@ -35,13 +40,7 @@ def export(
     """Write the constants of a model for another framework.
 
     A .h5 file needs the extra h5, a .pth file the extra torch.
-
-    \b
-    Examples:
-      onnxnorm export normalized.onnx -o normalized.safetensors
-      onnxnorm export vgg16-normalized.onnx --layout torchvision -o vgg16_normalized.pth
-      onnxnorm export vgg19-normalized.onnx --layout keras -o vgg19_norm_weights.h5
-    """  # noqa: D301 - \b keeps the lines of the examples
+    """
     terminal = Terminal(output_options)
     with terminal.status("exporting"):
         done = api.export(model, output, options=options)

@@ -13,9 +13,14 @@ from onnxnorm.cli.arguments import ModelPath, OutPath
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.extraction import FeatureOptions
 
-__all__ = ["NAME", "features"]
+__all__ = ["EXAMPLES", "NAME", "features"]
 
 NAME = "features"
+EXAMPLES = (
+    "onnxnorm features vgg16.onnx --layers relu1_1,relu2_1,relu3_1 -o features.onnx",
+    "onnxnorm features vgg16.onnx --layers relu4_2 --pool average -o gatys.onnx",
+    "onnxnorm features vgg19.onnx --layers relu4_1 --padding reflect --fold-preprocessing caffe -o adain.onnx",
+)
 
 
 def features(
@@ -35,13 +40,7 @@ def features(
     """Make chosen activations the outputs of a model, and cut the rest away.
 
     The changes are recorded in OUT. They alter what filters measure, so they come before the calibration.
-
-    \b
-    Examples:
-      onnxnorm features vgg16.onnx --layers relu1_1,relu2_1,relu3_1 -o features.onnx
-      onnxnorm features vgg16.onnx --layers relu4_2 --pool average -o gatys.onnx
-      onnxnorm features vgg19.onnx --layers relu4_1 --padding reflect --fold-preprocessing caffe -o adain.onnx
-    """  # noqa: D301 - \b keeps the lines of the examples
+    """
     terminal = Terminal(output_options)
     with terminal.status("cutting"):
         done = api.features(model, layers, output, options=options)

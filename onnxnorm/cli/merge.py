@@ -13,9 +13,10 @@ from onnxnorm.cli.arguments import OutPath
 from onnxnorm.cli.calibrate import summary, tell_statistics
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 
-__all__ = ["NAME", "merge"]
+__all__ = ["EXAMPLES", "NAME", "merge"]
 
 NAME = "merge"
+EXAMPLES = ("onnxnorm merge shard0.safetensors shard1.safetensors -o model.stats.safetensors",)
 
 
 def merge(

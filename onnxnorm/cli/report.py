@@ -1,4 +1,4 @@
-"""`onnxnorm report MODEL [REWRITTEN [DATA...]] --stats STATS -o PAGE`."""
+"""`onnxnorm report MODEL [REWRITTEN [DATA...]] [--stats STATS] -o PAGE`."""
 
 from __future__ import annotations
 
@@ -9,18 +9,24 @@ import typer
 
 from onnxnorm import api
 from onnxnorm.api.options import ReportOptions
-from onnxnorm.cli.arguments import ModelPath, OutPath, StatsPath
-from onnxnorm.cli.rewrite import Missing
+from onnxnorm.cli.arguments import DefaultStats, ModelPath, OutPath
+from onnxnorm.cli.defaults import find_stats, naming, stats_name
+from onnxnorm.cli.hints import shell_line, suggested
+from onnxnorm.cli.misuse import Missing
 from onnxnorm.cli.terminal import OutputOptions, Terminal
+from onnxnorm.model.files import Model
 
-__all__ = ["NAME", "report"]
+__all__ = ["EXAMPLES", "NAME", "report"]
 
 NAME = "report"
+EXAMPLES = (
+    "onnxnorm report model.onnx -o before.html",
+    "onnxnorm report model.onnx model-normalized.onnx photos/ --fp16 -o report.html",
+)
 
 
 def report(
     model: ModelPath,
-    stats: StatsPath,
     output: OutPath,
     options: ReportOptions,
     output_options: OutputOptions,
@@ -40,20 +46,28 @@ def report(
             show_default=False,
         ),
     ] = None,
+    stats: DefaultStats = None,
 ) -> None:
     """Write a page, one HTML file, with plots and tables. Exit code 3 if REWRITTEN is not the same function."""
     if options.fp16 and rewritten is None:
         raise Missing("--fp16 shows two models side by side: give REWRITTEN too")
     if (options.fp16 or data) and not options.verify:
         raise Missing("--fp16 and DATA are for running the models: leave out --no-verify")
+    chosen = find_stats(stats, model)
+    if chosen is None:
+        Model.open(model)  # a model that is not there is told first
+        raise Missing(
+            f"there is no {stats_name(model)} here or beside MODEL: "
+            f"make it with {shell_line('calibrate', model, 'PHOTOS')}, or give --stats"
+        )
     terminal = Terminal(output_options)
-    with terminal.status("reading, running and drawing"):
-        done = api.write_report(model, stats, output, rewritten=rewritten, data=data or None, options=options)
+    with terminal.status("reading, running and drawing"), naming(chosen, stats):
+        done = api.write_report(model, chosen, output, rewritten=rewritten, data=data or None, options=options)
     if rewritten is not None:
         terminal.show(f"verdict: {done.verification or 'not verified'}")
     terminal.show(f"written to {done.path}")
     if rewritten is None:
-        terminal.say(f"next: onnxnorm rewrite {model} --stats {stats} -o {model.stem}-normalized.onnx")
+        terminal.say(suggested("rewrite", model, *(["--stats", stats] if stats else [])))
     verification = done.verification.to_json() if done.verification else None
     terminal.show_json({"output": str(done.path), "verification": verification})
     if done.verification and not done.verification.same:

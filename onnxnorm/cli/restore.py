@@ -12,9 +12,10 @@ from onnxnorm.cli.arguments import OutPath
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.rewriting import Restored
 
-__all__ = ["NAME", "restore"]
+__all__ = ["EXAMPLES", "NAME", "restore"]
 
 NAME = "restore"
+EXAMPLES = ("onnxnorm restore model-normalized.onnx -o original.onnx",)
 
 
 def restore(

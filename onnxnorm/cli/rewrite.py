@@ -1,47 +1,58 @@
-"""`onnxnorm rewrite MODEL [--stats STATS] -o OUT`."""
+"""`onnxnorm rewrite MODEL [--stats STATS] [-o OUT]`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import typer
 
 from onnxnorm import api
 from onnxnorm.api.options import RewriteOptions
-from onnxnorm.cli.arguments import ModelPath, OptionalStats, OutPath
+from onnxnorm.cli.arguments import DefaultStats, ModelOut, ModelPath
+from onnxnorm.cli.defaults import find_stats, model_target, naming, stats_name
+from onnxnorm.cli.hints import preprocessing_words, shell_line, suggested
+from onnxnorm.cli.misuse import Missing
 from onnxnorm.cli.terminal import OutputOptions, Terminal
+from onnxnorm.model.files import Model
 from onnxnorm.report.terminal.tables import dead_lines, layer_table
 from onnxnorm.rewriting import Rewriting, needs_images, sidecar_path
 
-__all__ = ["NAME", "rewrite", "summary", "tell_rewritten"]
+__all__ = ["EXAMPLES", "NAME", "rewrite", "summary", "tell_rewritten"]
 
 NAME = "rewrite"
+EXAMPLES = (
+    "onnxnorm rewrite model.onnx",
+    "onnxnorm rewrite model.onnx --power-of-two -o exact.onnx",
+    "onnxnorm rewrite model.onnx --statistic weights --strength 0.5",
+)
 _SHOWN = 5  # clones, and layers with limited scales
 _HALF = 0.5  # share of live filters at the target below which the obstacle is named
 
 
-class Missing(typer.BadParameter):
-    """An option that another one needs is missing. The command line is wrong and not a value, so the exit code is 2."""
-
-
 def rewrite(
     model: ModelPath,
-    output: OutPath,
     options: RewriteOptions,
     output_options: OutputOptions,
-    stats: OptionalStats = None,
+    output: ModelOut = None,
+    stats: DefaultStats = None,
 ) -> None:
     """Scale constants so that every filter's statistic, by default its mean, is the target; verify, then write."""
-    if stats is None and needs_images(options.statistic):
-        raise Missing(
-            f"--statistic {options.statistic} is measured on images: give --stats, which onnxnorm calibrate makes"
-        )
     terminal = Terminal(output_options)
-    with terminal.status("rewriting and verifying"):
-        done = api.rewrite(model, stats, output, options=options)
+    images = needs_images(options.statistic)
+    chosen = find_stats(stats, model) if images else stats
+    if chosen is None and images:
+        Model.open(model)  # a model that is not there is told first
+        raise Missing(
+            f"--statistic {options.statistic} is measured on images, and there is no {stats_name(model)} here or "
+            f"beside MODEL: make it with {shell_line('calibrate', model, 'PHOTOS')}, or give --stats"
+        )
+    if chosen is not None and stats is None:
+        terminal.say(f"statistics: {chosen}")
+    output = model_target(output, model, options.in_place)
+    with terminal.status("rewriting and verifying"), naming(chosen, stats):
+        done = api.rewrite(model, chosen, output, options=options)
     tell_rewritten(terminal, done)
-    terminal.say(f"next: onnxnorm verify {model} {output} OTHER-PHOTOS")
+    terminal.say(suggested("verify", model, output, "OTHER-PHOTOS", *preprocessing_words(done.statistics, output)))
     terminal.show_json(summary(done))
 
 

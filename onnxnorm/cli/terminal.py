@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from rich.console import RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-from rich.text import Text
 
+from onnxnorm.api.progress import measuring_bar
 from onnxnorm.calibration.calibrate import Progress
 from onnxnorm.cli.escaping import EscapingConsole
 from onnxnorm.options import Options, option
-from onnxnorm.statistics.precision import RelativeErrors
 
 __all__ = ["OutputOptions", "Terminal"]
-
-_REFRESH = 0.5
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.finished_speed or task.speed or 0:.1f} images/s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,33 +55,12 @@ class Terminal:
         if self.options.json:
             print(json.dumps(_plain(result), allow_nan=False))  # noqa: T201 - standard output is the interface
 
-    @contextmanager
-    def bar(self, title: str) -> Iterator[Callable[[Progress], None]]:
+    def bar(self, title: str) -> AbstractContextManager[Callable[[Progress], None]]:
         """Show a progress bar with images/s and time left; yields the callback that a calibration updates it by.
 
         Hidden with --quiet and where standard error is not a terminal.
         """
-        columns = (
-            TextColumn(title),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[errors]}"),
-        )
-        hidden = self.options.quiet or not self.err.is_terminal
-        with Bar(*columns, console=self.err, disable=hidden, speed_estimate_period=120) as bar:
-            task = bar.add_task(title, total=None, errors="")
-            shown = 0.0
-
-            def update(progress: Progress) -> None:
-                nonlocal shown
-                bar.update(task, completed=progress.done, total=progress.total)
-                if not hidden and time.monotonic() - shown >= _REFRESH:
-                    shown = time.monotonic()
-                    bar.update(task, errors=_errors(progress))
-
-            yield update
+        return measuring_bar(title, self.err, self.options.quiet)
 
     @contextmanager
     def status(self, title: str) -> Iterator[None]:
@@ -102,15 +70,6 @@ class Terminal:
             return
         with self.err.status(title):
             yield
-
-
-def _errors(progress: Progress) -> str:
-    """The precision that the means have so far."""
-    errors = RelativeErrors.of(progress.values)
-    if not errors.relative.size:
-        return ""
-    median, most, worst = (errors.quantile(share) for share in (0.5, 0.95, 1.0))
-    return f"error {median:.1%}, 95 %: {most:.1%}, worst {worst:.1%}"
 
 
 def _width(stream: Any) -> int | None:

@@ -13,9 +13,13 @@ from onnxnorm.cli.arguments import OptionalData
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.report.terminal.fp16 import fp16_tables
 
-__all__ = ["NAME", "verify"]
+__all__ = ["EXAMPLES", "NAME", "verify"]
 
 NAME = "verify"
+EXAMPLES = (
+    "onnxnorm verify model.onnx model-normalized.onnx",
+    "onnxnorm verify model.onnx model-normalized.onnx other-photos/ --preset caffe --fp16",
+)
 
 
 def verify(

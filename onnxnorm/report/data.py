@@ -9,8 +9,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxnorm.data.images.words import image_words
 from onnxnorm.errors import OptionError, StatisticsError
 from onnxnorm.model.files import Model
+from onnxnorm.model.graph import input_specs
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.rewriting import LayerScales, choose_scales, measure, needs_images
 from onnxnorm.rewriting.read_back import ReadBack, read_back
@@ -42,6 +44,7 @@ class ReportData:
         verification: the result of the verification; None if there is none.
         verified_on: what the verification ran on, for the text of the verdict.
         statistics_name: name of the statistics file.
+        image_words: the options of the command line that prepare images as they were measured.
     """
 
     name: str
@@ -56,6 +59,7 @@ class ReportData:
     verification: Verification | None = None
     verified_on: str = ""
     statistics_name: str = "STATS"
+    image_words: tuple[str, ...] = ()
 
     @cached_property
     def errors(self) -> RelativeErrors:
@@ -103,6 +107,7 @@ def report_data(
         verification=verification,
         verified_on=verified_on,
         statistics_name=statistics_name,
+        image_words=tuple(image_words(statistics.inputs.get("preprocessing"), input_specs(model))),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxnorm.display import Shown, html_block, html_table
 from onnxnorm.scaling.filters import Layer
 from onnxnorm.scaling.freedom import shared_groups
 from onnxnorm.scaling.levels import Level
@@ -16,6 +17,8 @@ from onnxnorm.scaling.slots import distinct
 from onnxnorm.scaling.walk import Trace
 
 __all__ = ["LevelPlan", "Plan", "PlannedBarrier", "PlannedGroup", "PlannedLayer", "make_plan", "tied_filters"]
+
+_MOST = 8  # barriers shown in a notebook
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,8 @@ class LevelPlan:
     elements_touched: float
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(Shown):
     """Summary of what a rewrite can do to a network.
 
     The counts satisfy `free + pinned + tied = filters`. Dead filters are known only with statistics; `dead` is else 0.
@@ -106,6 +109,27 @@ class Plan:
             f"{self.filters:,} filters in {len(self.layers)} layers: {self.free:,} free, {self.tied:,} tied, "
             f"{self.pinned:,} pinned{dead}"
         )
+
+    def _repr_html_(self) -> str:
+        """The layers, and the barriers that pin most filters, as tables."""
+        if self.nothing:
+            return html_block(self.nothing)
+        columns = ("layer", "operator", "measured at", ">filters", ">free", ">tied", ">pinned", "why pinned")
+        rows = [
+            (
+                layer.node,
+                layer.op,
+                f"abs({layer.value})" if layer.measure == "mean_abs" else layer.value,
+                *(f"{count:,}" if count else "" for count in (layer.filters, layer.free, layer.tied, layer.pinned)),
+                "; ".join(layer.reasons),
+            )
+            for layer in self.layers
+        ]
+        pinning = [
+            (item.node, item.op, item.value, f"{item.channels:,}", item.reason) for item in self.barriers[:_MOST]
+        ]
+        barriers = html_table(("what pins most: node", "operator", "value", ">filters", "reason"), pinning)
+        return html_block(str(self), html_table(columns, rows), *([barriers] if pinning else []))
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain data, in the format that `onnxnorm plan --json` prints."""

@@ -9,8 +9,9 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from onnxnorm.display import Shown, html_block
 from onnxnorm.errors import StatisticsError
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.statistics.file import Content, read_content
@@ -18,15 +19,20 @@ from onnxnorm.statistics.histograms import Histogram
 from onnxnorm.statistics.measures import MEANS, measured
 from onnxnorm.statistics.moments import Moments, Value
 from onnxnorm.statistics.provenance import Prints, joined_prints, joined_sources
+from onnxnorm.statistics.tables import data_frame, value_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["FORECAST_ERRORS", "Histogram", "Moments", "Statistics", "Value", "Weighting"]
 
 Weighting = Literal["position", "image"]
+_SHOWN = 5  # skipped images shown in a notebook
 FORECAST_ERRORS = "forecast_spreads"  # key in `inputs` of the standard errors of forecasts, which only a run can tell
 
 
-@dataclass(frozen=True)
-class Statistics:
+@dataclass(frozen=True, repr=False)
+class Statistics(Shown):
     """Moments of every measured value of one model over one set of images.
 
     Attributes:
@@ -58,6 +64,24 @@ class Statistics:
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
         skipped += "" if self.complete else " (incomplete: the run was interrupted)"
         return f"statistics of {channels:,} channels in {len(self.means)} values over {self.images:,} images{skipped}"
+
+    def _repr_html_(self) -> str:
+        """The measured values as a table, and what was skipped."""
+        skipped = [f"skipped {name}: {reason}" for name, reason in self.skipped[:_SHOWN]]
+        if len(self.skipped) > _SHOWN:
+            skipped.append(f"... and {len(self.skipped) - _SHOWN:,} more")
+        return html_block(str(self), value_table(self.values), *skipped)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a pandas DataFrame with a row per channel of every measured value.
+
+        Its columns: value, measure, channel, images; mean, max, and what else was measured; standard_error and
+        relative_error of the mean; live (whether the mean is large enough to divide by).
+
+        Raises:
+            OptionError: if pandas is not installed.
+        """
+        return data_frame(self.values)
 
     @property
     def means(self) -> dict[Value, Moments]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from onnxnorm.display import Shown, html_block, html_table
 from onnxnorm.verification.fp16 import Fp16
 
 __all__ = ["OutputVerdict", "Verification", "all_same"]
@@ -26,8 +27,8 @@ class OutputVerdict:
     tolerance: float
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(Shown):
     """The verdict on a rewritten model; the errors are those of its worst output in the comparison that decided.
 
     Attributes:
@@ -113,6 +114,31 @@ class Verification:
             hint = f"; by {also}, so it is the rounding or the range of {self.compared_in}: --power-of-two rounds "
             hint += "no constant, a smaller --target needs less range"
         return f"not the same function: output {name!r} differs by {errors}{channel}{hint}"
+
+    def _repr_html_(self) -> str:
+        """The verdict, and the errors of each output as a table."""
+        columns = (
+            "output",
+            "compared in",
+            "same",
+            ">largest error",
+            ">RMS error",
+            ">tolerance",
+            ">runtime's own noise",
+        )
+        rows = [
+            (
+                name,
+                kind,
+                "yes, the same bits" if output.bit_identical and output.same else "yes" if output.same else "no",
+                *(f"{item:.1e}" for item in (output.max_relative_error, output.relative_rms_error)),
+                *(f"{item:.1e}" for item in (output.tolerance, output.noise)),
+            )
+            for kind, outputs in self.comparisons.items()
+            for name, output in outputs.items()
+        ]
+        graph = "the same but for constants' values" if self.graph_identical else "not the same"
+        return html_block(str(self), html_table(columns, rows), f"graph: {graph}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as `verify --json` prints it."""

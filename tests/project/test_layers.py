@@ -33,7 +33,7 @@ LEVELS = (
     {"scaling", "runtime", "vgg"},
     {"model"},
     {"threads"},
-    {"atomic", "options"},
+    {"atomic", "display", "options"},
     {"errors", "version"},
 )
 HEAVY = {"PIL", "google", "ml_dtypes", "numpy", "onnx", "onnx_graphsurgeon", "onnxruntime", "rich", "safetensors"}

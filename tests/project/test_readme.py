@@ -28,7 +28,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_readme_has_commands() -> None:
-    assert [shlex.split(command)[1] for command in COMMANDS] == ["calibrate", "plan", "rewrite", "verify"]
+    assert [shlex.split(command)[1] for command in COMMANDS] == ["calibrate", "rewrite", "plan", "verify"]
     assert TARGETS == ["demo", "test"]
 
 
@@ -42,7 +42,8 @@ def test_the_commands_in_order(desk: Path) -> None:
             check=False,
         )
         assert ran.returncode == 0, (command, ran.stderr)
-    assert (desk / "normalized.onnx").is_file()
+    assert (desk / "model.stats.safetensors").is_file()
+    assert (desk / "model-normalized.onnx").is_file()
 
 
 def test_the_python(desk: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -110,18 +111,24 @@ def _about_fp16(report: ReportData) -> Iterator[str]:
 
 def next_steps(report: ReportData, errors: RelativeErrors) -> list[tuple[str, str]]:
     """Return what to do next, and the command for it; files are named without their folders."""
-    model, stem = shlex.quote(clean(report.name)), clean(report.name).removesuffix(".onnx")
-    out, stats = shlex.quote(f"{stem}-normalized.onnx"), shlex.quote(clean(report.statistics_name))
+    model, stats = clean(report.name), clean(report.statistics_name)
+    given = [] if stats == f"{Path(model).stem}.stats.safetensors" else ["--stats", stats]
+    rewrite = _command("rewrite", model, *given)
     if report.rewrite is None:
-        return [("Rewrite the model", f"onnxnorm rewrite {model} --stats {stats} -o {out}")]
-    other = shlex.quote(clean(report.rewritten_name or ""))
-    verification = report.verification
+        return [("Rewrite the model", rewrite)]
+    other, verification = clean(report.rewritten_name or ""), report.verification
     if verification is not None and not verification.same:
-        return [("Rewrite again", f"onnxnorm rewrite {model} --stats {stats} -o {out}")]
-    steps = [("Verify on photographs that were not measured", f"onnxnorm verify {model} {other} OTHER-PHOTOS")]
+        return [("Rewrite again", rewrite)]
+    verify = _command("verify", model, other, "OTHER-PHOTOS", *report.image_words)
+    steps = [("Verify on photographs that were not measured", verify)]
     if verification is None or verification.fp16 is None:
-        command = f"onnxnorm report {model} {other} PHOTOS --stats {stats} --fp16 -o report.html"
+        command = _command("report", model, other, "PHOTOS", *given, "--fp16", "-o", "report.html")
         steps.append(("See the headroom in float16 here", command))
     if errors.relative.size and np.quantile(errors.relative, 0.95) > _LOOSE:
-        steps.append(("Measure more images", f"onnxnorm calibrate {model} MORE-PHOTOS --tolerance 0.05 -o STATS"))
+        command = _command("calibrate", model, "MORE-PHOTOS", *report.image_words, "--tolerance", "0.05")
+        steps.append(("Measure more images", command))
     return steps
+
+
+def _command(*words: str) -> str:
+    return "onnxnorm " + shlex.join(words)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,27 +14,42 @@ from onnxnorm.report.page.layer_plots import Panel, Row, row_plots
 from onnxnorm.report.page.section import Section, template_text
 from onnxnorm.rewriting import LayerScales
 
-__all__ = ["SECTION"]
+__all__ = ["SECTION", "means_plots"]
 
 
 def _context(report: ReportData) -> Mapping[str, Any] | None:
     if not report.layers:
         return None
-    plots = [Markup(svg) for svg in _plots(report)]  # noqa: S704 - drawn by this package
-    return {"statistic": report.statistic, "planned": report.rewrite is None, "plots": plots}
-
-
-def _plots(report: ReportData) -> list[str]:
-    target = float(report.settings["target"])
+    planned = report.rewrite is None
     same = float(report.settings["strength"]) == 1 and report.settings["statistic"] == report.statistic
-    lines = ((target, f"target {target:g}"),) if same else ()
-    rows = [Row(layer.layer.node, _note(layer.dead, layer.pinned), _magnitudes(layer)) for layer in report.layers]
-    after = "after, as planned" if report.rewrite is None else "after"
+    target = float(report.settings["target"]) if same else None
+    plots = means_plots("means", report.layers, report.statistic, target, "after, as planned" if planned else "after")
+    marked = [Markup(svg) for svg in plots]  # noqa: S704 - drawn by this package
+    return {"statistic": report.statistic, "planned": planned, "plots": marked}
+
+
+def means_plots(
+    prefix: str, layers: Sequence[LayerScales], statistic: str, target: float | None, after: str = "after"
+) -> list[str]:
+    """Draw the statistic of every filter before and after, in pieces.
+
+    Args:
+        prefix: start of the ids of the SVG elements.
+        layers: the layers of filters.
+        statistic: name of the statistic.
+        target: what it was brought to; None if there is no such number.
+        after: word for what the statistic is after the rewrite.
+
+    Returns:
+        SVG elements, one for each piece.
+    """
+    lines = () if target is None else ((target, f"target {target:g}"),)
+    rows = [Row(layer.layer.node, _note(layer.dead, layer.pinned), _magnitudes(layer)) for layer in layers]
     panels = (
-        Panel(f"{report.statistic} before", "before", (), group="mean"),
-        Panel(f"{report.statistic} {after}", "after", lines, group="mean"),
+        Panel(f"{statistic} before", "before", (), group="mean"),
+        Panel(f"{statistic} {after}", "after", lines, group="mean"),
     )
-    return row_plots("means", f"The {report.statistic} activation of every filter, before and after", rows, panels)
+    return row_plots(prefix, f"The {statistic} activation of every filter, before and after", rows, panels)
 
 
 def _magnitudes(layer: LayerScales) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
