@@ -4,9 +4,9 @@ The opened model computes the same, number by number, since every added constant
 bound. Every value keeps its name where its filter is measured, but for graph outputs: their names belong to what is
 given out, so the value behind them is called `onnxnorm_NAME`.
 
-Only constants of one element get more, so each new constant holds one number, as often as there are channels; but for a
-computed constant, which is stored as it is. All new names begin with `onnxnorm_`. A node that changed (it reads, or
-writes, another name) is kept as it was in `Insertion.replaced`, so that `removed` can undo all this, byte by byte.
+Only constants of one element get more, so each new constant holds one number, as often as there are channels. All new
+names begin with `onnxnorm_`. A node that changed (it reads, or writes, another name) is kept as it was in
+`Insertion.replaced`, so that `removed` can undo all this, byte by byte.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Insertion:
 
     Attributes:
         nodes: names of the new nodes.
-        constants: the number that all elements of each new constant are before they are scaled; NaN if they differ.
+        constants: the number that all elements of each new constant are before they are scaled.
         renamed: new names of values that are graph outputs too, by their own.
         replaced: nodes as they were before, serialized, by their index.
         of: the opening that each new constant belongs to, by its name.
@@ -60,7 +60,7 @@ def insertion_to_json(insertion: Insertion) -> dict[str, Any]:
     """What has to be known to undo an insertion, as plain data."""
     return {
         "nodes": list(insertion.nodes),
-        "constants": {name: None if np.isnan(number) else number for name, number in insertion.constants.items()},
+        "constants": dict(insertion.constants),
         "renamed": dict(insertion.renamed),
         "replaced": {str(index): base64.b64encode(node).decode() for index, node in insertion.replaced.items()},
     }
@@ -73,7 +73,7 @@ def insertion_from_json(data: Mapping[str, Any]) -> Insertion:
         raise ValueError("a node has a negative index")
     return Insertion(
         tuple(map(str, data.get("nodes", ()))),
-        {str(name): np.nan if number is None else float(number) for name, number in data.get("constants", {}).items()},
+        {str(name): float(number) for name, number in data.get("constants", {}).items()},
         {str(name): str(new) for name, new in data.get("renamed", {}).items()},
         replaced,
     )
@@ -84,7 +84,7 @@ def inserted(model: Model, graph: Graph, openings: Sequence[Opening]) -> tuple[M
     if not openings:
         return model, NOTHING
     work = _Insertion(model, graph)
-    order = ("folded", "constant", "bounds", "behind", "output", "before")
+    order = ("computed", "constant", "bounds", "behind", "output", "before")
     for place in order:
         for opening in openings:
             if opening.place == place:
@@ -143,16 +143,18 @@ class _Insertion:
     def finished(self) -> tuple[Model, Insertion]:
         old = [node.SerializeToString() for node in self.proto.graph.node]
         del self.proto.graph.node[:]
+        self.proto.graph.node.extend(self.behind.get(-1, ()))
         for index, content in enumerate(old):
             self.proto.graph.node.append(onnx.NodeProto.FromString(content))
             self.proto.graph.node.extend(self.behind.get(index, ()))
         done = Insertion(tuple(self.nodes), self.numbers, self.renamed, self.before, self.of)
         return Model(self.proto, self.model.tensor_data, self.model.path), done
 
-    def open_folded(self, opening: Opening) -> None:
-        """What a node computes from constants becomes a constant that is stored."""
-        values = self.graph.constants[opening.value].values()
-        self._node(opening.node).input[opening.position] = self._constant("folded", values, opening)
+    def open_computed(self, opening: Opening) -> None:
+        """What a node computes from constants is multiplied before it is read."""
+        outer = self._fresh(opening.value)
+        self._node(opening.node).input[opening.position] = outer
+        self._add(self._written.get(opening.value, -1), "Mul", [opening.value, self._ones(opening)], outer)
 
     def open_constant(self, opening: Opening) -> None:
         """One element of a constant becomes as many as there are channels."""
@@ -237,7 +239,7 @@ class _Insertion:
         if self.proto.ir_version < 4:  # every initializer has to be listed as an input
             self.proto.graph.input.append(helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
         self.of[name] = opening
-        self.numbers[name] = np.nan if opening.place == "folded" else float(values.flat[0])
+        self.numbers[name] = float(values.flat[0])
         return name
 
     def _add(self, index: int, op: str, inputs: list[str], output: str) -> None:

@@ -35,7 +35,7 @@ __all__ = ["choose_openings", "cost_of"]
 Hashes = NDArray[np.uint64]
 
 _NODE = 20_000  # what one more node costs, in elements that are multiplied
-_SHARED = {"bounds", "constant", "folded"}
+_SHARED = {"bounds", "constant", "computed"}
 _HUB = 24  # edges that meet in a vertex which connects channels that have nothing else in common
 _ROUNDS = 4  # how far structure is compared
 
@@ -77,7 +77,7 @@ class _Parts:
         for opening, a, b in walk.pairs:
             left, right = _flat(a, b)
             if opening.place in _SHARED and right.size:
-                self.stars.append((opening, self.of[right if opening.place != "folded" else np.append(right, left)]))
+                self.stars.append((opening, self.of[right if opening.place != "computed" else np.append(right, left)]))
             elif right.size:
                 self.pairs.append((opening, self.of[left], self.of[right]))
 

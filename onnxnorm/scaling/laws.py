@@ -134,7 +134,7 @@ class Visit:
         constant = operand.constant
         if constant is None or constant.by_shape:
             return False
-        return self.origins.editable(constant) or (self.opened and constant.home == "computed")
+        return self.origins.editable(constant) or (self.opened and constant.home == "computed" and constant.index >= 0)
 
     def number(self, name: str, default: float) -> Operand | None:
         """An attribute that is a number, as a constant operand; None where attributes may not be changed."""

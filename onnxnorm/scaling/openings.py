@@ -13,7 +13,7 @@ place       what is added                                               elements
 `output`    a Mul between a value and the graph output of its name      those of the value
 `bounds`    a Min, and a Max, in place of the bounds of a Clip          those of the value
 `constant`  elements of a constant                                      none
-`folded`    a stored constant in place of a computed one                none
+`computed`  a Mul behind what nodes compute from constants               none: the runtime computes it once
 ==========  ==========================================================  ============================================
 """
 
@@ -34,7 +34,7 @@ from onnxnorm.scaling.walk import Outputs, Walk
 
 __all__ = ["OpenWalk", "Opening", "Place"]
 
-Place = Literal["behind", "before", "output", "bounds", "constant", "folded"]
+Place = Literal["behind", "before", "output", "bounds", "constant", "computed"]
 
 _MOST_FACTORS = 1 << 16  # elements of the constant of a bridge
 
@@ -45,7 +45,7 @@ class Opening:
 
     Attributes:
         place: what kind of place it is.
-        value: name of the value; for `constant` and `folded`, of the constant.
+        value: name of the value; for `constant` and `computed`, of the constant.
         node: index of the reader, or of the node that has the bounds or the constant; -1 for `behind` and `output`.
         position: which input of that node it is; -1 where that does not matter.
         shape: shape of the constant that would be added.
@@ -130,13 +130,15 @@ class OpenWalk(Walk):
         return self._read[key]
 
     def _commit(self, visit: Visit) -> None:
-        folds = [self._folds(edit) for edit in visit.edits]
-        folded = [edit for edit, fold in zip(visit.edits, folds, strict=True) if fold]
-        visit.edits = [edit for edit, fold in zip(visit.edits, folds, strict=True) if not fold]
+        out = [self._is_out_of_reach(edit) for edit in visit.edits]
+        distant = [edit for edit, far in zip(visit.edits, out, strict=True) if far]
+        visit.edits = [edit for edit, far in zip(visit.edits, out, strict=True) if not far]
         super()._commit(visit)
-        for edit in folded:
+        for edit in distant:
             constant = edit.constant
-            opening = Opening("folded", constant.name, edit.reader.node, edit.reader.input, constant.shape, 0)
+            parts = [at_rank(ids, len(constant.shape)) for ids in (edit.times, edit.over) if ids is not None]
+            shape = np.broadcast_shapes(*(ids.shape for ids in parts))
+            opening = Opening("computed", constant.name, edit.reader.node, edit.reader.input, shape, 0)
             one = self.slots.fresh(1)
             self.slots.pin(one, Barrier(visit.node.label, visit.node.op, constant.name, constant.fixed or ""))
             self.pairs.append((opening, one, edit.slots()))
@@ -157,9 +159,9 @@ class OpenWalk(Walk):
             if place == "bounds":
                 break
 
-    def _folds(self, edit: Edit) -> bool:
+    def _is_out_of_reach(self, edit: Edit) -> bool:
         """Whether an edit is of a computed constant that cannot be followed back to a stored one."""
         constant = edit.constant
-        if constant.home != "computed" or constant.by_shape or constant.dtype.kind == "O":
+        if constant.home != "computed" or constant.index < 0 or constant.by_shape or constant.dtype.kind == "O":
             return False
         return bool(edit.slots().size) and not self.origins.editable(constant)

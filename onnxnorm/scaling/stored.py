@@ -5,7 +5,7 @@ node, as long as nothing else reads what lies between:
 
 * nodes that keep every element and at most move it (Cast, Identity, Transpose, Reshape, ...): the slots move back with
   the elements;
-* a product, or a quotient, of one constant with another: the first of the shape of the result is edited;
+* a product, or a quotient, of one constant with another: a factor with an element for each scale is edited;
 * DequantizeLinear: its scale is edited, where there is one for each element of the axis along which slots vary. Slots
   that vary along other axes must share a scale.
 
@@ -45,7 +45,8 @@ class Origins:
 
     def editable(self, constant: Constant) -> bool:
         """Whether a constant is stored, and may be changed, or comes from one that may."""
-        edit = Edit(constant, Reader(-1, -1))
+        first = (*constant.shape[:2], *(1,) * len(constant.shape[2:]))  # where the channels of weights are
+        edit = Edit(constant, Reader(-1, -1), np.arange(int(np.prod(first))).reshape(first))
         return not self.stored_edit(edit)[0].constant.fixed
 
     def stored_edit(self, edit: Edit) -> tuple[Edit, list[Tie]]:
@@ -96,18 +97,28 @@ def _moving_back(node: Node, constant: Constant, source: Constant) -> Move | Non
 
 
 def _factor_position(edit: Edit, graph: Graph, node: Node) -> int | None:
-    """Which factor of a product is edited: one that has the shape of the result. Of a quotient, the dividend."""
+    """Which factor of a product is edited: one with an element for each scale. Of a quotient, the dividend."""
     positions = (0,) if node.op == "Div" else (0, 1)
-    factors = [graph.constants.get(node.inputs[position]) for position in positions]
-    fitting = (
-        k for k, factor in zip(positions, factors, strict=True) if factor and factor.shape == edit.constant.shape
-    )
-    return next(fitting, None)
+    factors = {position: graph.constants.get(node.inputs[position]) for position in positions}
+    fitting = [k for k, factor in factors.items() if factor is not None and _tells(factor, edit)]
+    return min(fitting, key=lambda k: getattr(factors[k], "home", "") == "computed", default=None)
+
+
+def _tells(factor: Constant, edit: Edit) -> bool:
+    """Whether a factor of an edit's constant has an element for each of the scales."""
+    rank = len(edit.constant.shape)
+    if len(factor.shape) > rank:
+        return False
+    shape = (1,) * (rank - len(factor.shape)) + factor.shape
+    parts = [at_rank(ids, rank) for ids in (edit.times, edit.over) if ids is not None]
+    varies = np.broadcast_shapes((1,) * rank, *(ids.shape for ids in parts))
+    return all(size > 1 or needed == 1 for size, needed in zip(shape, varies, strict=True))
 
 
 def _moved(edit: Edit, source: Constant, reader: Reader, back: Move) -> Edit:
     rank = len(edit.constant.shape)
     times, over = (None if ids is None else squeezed(back(at_rank(ids, rank))) for ids in (edit.times, edit.over))
+    times, over = (None if ids is None else at_rank(ids, len(source.shape)) for ids in (times, over))
     return replace(edit, constant=source, reader=reader, times=times, over=over)
 
 

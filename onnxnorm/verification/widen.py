@@ -85,7 +85,7 @@ def unrounded(original: Model, rewritten: Model, record: Record) -> dict[str, ND
     for name, factor in record.factors.items():
         source, result = before.get(record.clones.get(name, name)), after.get(name)
         added = record.insertion.constants.get(name)
-        if result is None or (source is None and (added is None or np.isnan(added))):
+        if result is None or (source is None and added is None):
             continue
         values = np.full(result.shape, added) if source is None else source.values()
         if source is not None and (source.shape != result.shape or source.dtype != result.dtype):
