@@ -17,6 +17,7 @@ from onnxnorm.model.shapes import read_graph
 from onnxnorm.rewriting.insertion import NOTHING, Insertion, inserted
 from onnxnorm.scaling import Layer, Trace, choose_openings, find_layers, trace
 from onnxnorm.scaling.filters import FilterKind, slots_at
+from onnxnorm.scaling.freedom import count_exact
 from onnxnorm.scaling.levels import Level
 from onnxnorm.scaling.openings import Opening
 from onnxnorm.scaling.walk import Outputs
@@ -58,7 +59,12 @@ def subject_of(graph: Graph, model: Model, shapes: Shapes, kind: FilterKind, out
     layers = find_layers(traced, kind)
     if level != "nodes":
         return Subject(model, traced, layers)
-    return opened(graph, model, shapes, layers, choose_openings(graph, layers, outputs), outputs)
+    subject = opened(graph, model, shapes, layers, choose_openings(graph, layers, outputs), outputs)
+    if count_exact(subject.trace, subject.layers) == sum(layer.channels for layer in layers):
+        return subject
+    openings = choose_openings(graph, layers, outputs, thorough=True)
+    other = opened(graph, model, shapes, layers, openings, outputs)
+    return max(subject, other, key=lambda one: count_exact(one.trace, one.layers))
 
 
 def opened(

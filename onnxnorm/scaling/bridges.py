@@ -10,7 +10,8 @@ Most channels look alike: parts of the graph that are not connected and have the
 element of a constant that meets many channels connects them all, so these are decided at the end, when it is known
 which of the channels depend on terminals.
 
-That all filters are exact in the end does not rest on this: the opened graph is walked again.
+That all filters are exact in the end does not rest on this: the opened graph is walked again, and where parts that look
+alike were not, every part is decided by itself.
 """
 
 from __future__ import annotations
@@ -40,19 +41,22 @@ _HUB = 24  # edges that meet in a vertex which connects channels that have nothi
 _ROUNDS = 4  # how far structure is compared
 
 
-def choose_openings(graph: Graph, layers: Sequence[Layer], outputs: Outputs = "keep") -> tuple[Opening, ...]:
+def choose_openings(
+    graph: Graph, layers: Sequence[Layer], outputs: Outputs = "keep", *, thorough: bool = False
+) -> tuple[Opening, ...]:
     """Choose where to open a graph so that every filter can have a scale of its own.
 
     Args:
         graph: the graph.
         layers: its layers of filters.
         outputs: "keep" for graph outputs that keep scale 1.
+        thorough: decide every part by itself, also those that look alike.
     """
     load_all()
     walk = OpenWalk(graph, layers)
     walk.walk(outputs)
     parts = _Parts(walk)
-    opened = parts.greedy()
+    opened = parts.greedy(thorough=thorough)
     return (*opened, *parts.shared(opened))
 
 
@@ -79,11 +83,11 @@ class _Parts:
             if opening.place in _SHARED and right.size:
                 self.stars.append((opening, self.of[right if opening.place != "computed" else np.append(right, left)]))
             elif right.size:
-                self.pairs.append((opening, self.of[left], self.of[right]))
+                self.pairs.append((opening, *np.unique(self.of[np.stack([left, right])], axis=1)))
 
-    def greedy(self) -> list[Opening]:
+    def greedy(self, *, thorough: bool) -> list[Opening]:
         """The openings other than those of shared constants."""
-        chosen = self._representatives()
+        chosen = np.ones(self.count, np.bool_) if thorough else self._representatives()
         system = System()
         system.rows.update((part, {}) for part in np.flatnonzero(self.pinned & chosen).tolist())
         terminals = set(np.flatnonzero(self.terminal & chosen & ~self.pinned).tolist())
