@@ -28,6 +28,7 @@ from onnxnorm.model.containers import subgraphs
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph, all_names
 from onnxnorm.scaling.openings import Opening
+from onnxnorm.scaling.operators.homogeneous import holds_for_any_scale
 
 __all__ = ["NOTHING", "PREFIX", "Insertion", "inserted", "insertion_from_json", "insertion_to_json", "removed"]
 
@@ -182,11 +183,11 @@ class _Insertion:
     def _taken_bound(self, node: onnx.NodeProto, position: int, name: str) -> NDArray[np.generic] | None:
         """A bound that is neither 0 nor infinite, which is taken away from its Clip."""
         for index, attribute in enumerate(node.attribute):
-            if attribute.name == name and attribute.f != 0 and np.abs(attribute.f) < np.finfo(np.float32).max:
+            if attribute.name == name and not holds_for_any_scale(np.asarray(attribute.f, np.float32)):
                 del node.attribute[index]
                 return np.asarray(attribute.f, np.float32)
         constant = self.graph.constants.get(node.input[position]) if len(node.input) > position else None
-        if constant is None or not constant.nonzero().any():
+        if constant is None or holds_for_any_scale(constant.values()):
             return None
         node.input[position] = ""
         while node.input[-1] == "":

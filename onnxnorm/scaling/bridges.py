@@ -76,10 +76,13 @@ class _Parts:
             if at is not None:
                 self.terminal[self.of[distinct(at)]] = True
         self.relations = [(self.of[relation.slots], relation.factors) for relation in slots.relations]
+        self.channel = np.full(self.count, self.count)  # the least place that a part has in the slots of an edge
         self.pairs: list[tuple[Opening, Ids, Ids]] = []
         self.stars: list[tuple[Opening, Ids]] = []
         for opening, a, b in walk.pairs:
             left, right = _flat(a, b)
+            for ends in (left, right):
+                np.minimum.at(self.channel, self.of[ends], np.arange(len(ends)))
             if opening.place in _SHARED and right.size:
                 self.stars.append((opening, self.of[right if opening.place != "computed" else np.append(right, left)]))
             elif right.size:
@@ -135,7 +138,7 @@ class _Parts:
         return found
 
     def _representatives(self) -> NDArray[np.bool_]:
-        """Marks two of all connected parts of the same structure, shape `(parts,)`.
+        """Marks two of all connected parts of the same structure, those of the first channels, shape `(parts,)`.
 
         Pins connect nothing. Vertices that many edges meet connect all channels, so they do not count as connections
         either; where two terminals meet in one of them, two like parts show it. All these are marked.
@@ -157,7 +160,9 @@ class _Parts:
         label = _components(self.count, [pairs[:, ~hub[pairs].any(axis=0)] for pairs in ties])
         total = np.zeros(int(label.max()) + 1, np.uint64)
         np.add.at(total, label, color)
-        order = np.argsort(total, kind="stable")
+        channel = np.full(len(total), self.count)
+        np.minimum.at(channel, label, self.channel)
+        order = np.lexsort((channel, total))
         third = np.zeros(len(total), np.bool_)
         third[2:] = total[order[2:]] == total[order[:-2]]
         chosen = np.ones(len(total), np.bool_)

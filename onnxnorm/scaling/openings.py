@@ -92,10 +92,11 @@ class OpenWalk(Walk):
         return known and name in self._written and name not in self.graph.constants
 
     def _apart(self, place: Place, name: str, ids: Ids, node: int, position: int) -> Ids:
-        """Slots for the other end of an edge."""
+        """Slots for the other end of an edge, as many different ones as there are on this end."""
         if ids.size > _MOST_FACTORS:
             return ids
-        own = np.where(ids == ZERO, ZERO, self.slots.fresh(*ids.shape))
+        known, places = np.unique(ids, return_inverse=True)
+        own = np.where(ids == ZERO, ZERO, self.slots.fresh(len(known))[places.reshape(ids.shape)])
         shape = self.graph.shapes[name]
         factors = (1,) * (len(shape) - ids.ndim) + ids.shape
         elements = int(np.prod(shape, dtype=np.int64))
@@ -110,7 +111,9 @@ class OpenWalk(Walk):
                 rank = len(self.graph.shapes[name])
                 axis, channels = self._sites[name]
                 shape = [channels if at == axis else 1 for at in range(rank)]
-                written = np.broadcast_to(at_rank(written, rank), shape)
+                each = self.slots.fresh(*shape)  # for the filters may have scales that the node's law does not tell apart
+                self.slots.tie(at_rank(written, rank), each)
+                written = np.where(at_rank(written, rank) == ZERO, ZERO, each)
             self.ids[name] = self._apart("behind", name, written, -1, -1)
 
     def _operand(self, node: Node, position: int, name: str) -> Operand | None:

@@ -19,6 +19,8 @@ from onnxnorm.model.tensors import FLOATS
 from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
 from onnxnorm.scaling.slots import Ids
 
+__all__ = ["holds_for_any_scale"]
+
 
 @law("Relu", "LeakyRelu", "Abs", role="nonlinearity")
 @law("Identity", "Neg", "Dropout", role="transparent")
@@ -117,7 +119,7 @@ def clip(visit: Visit) -> Outcome:
     given = [operand for operand in (visit.operand(1), visit.operand(2)) if operand is not None]
     if any(operand.constant is None for operand in given):
         return Refusal("its bounds are not constants")
-    bounding = [operand for operand in given if not _is_inert(operand)]
+    bounding = [operand for operand in given if not _bounds_nothing(operand)]
     if not bounding:
         return source.ids
     return _clipped(visit, visit.solid(source.ids), bounding)
@@ -125,7 +127,7 @@ def clip(visit: Visit) -> Outcome:
 
 def _clipped_by_attributes(visit: Visit, source: Operand) -> Outcome:
     bounds = {name: visit.node.attribute(name, None) for name in ("min", "max")}
-    bounding = [name for name, bound in bounds.items() if bound is not None and not _inert(np.asarray(bound, "f4"))]
+    bounding = [name for name, bound in bounds.items() if bound is not None and not holds_for_any_scale(np.asarray(bound, "f4"))]
     if not bounding:
         return source.ids
     if visit.level == "constants":
@@ -141,12 +143,12 @@ def _clipped(visit: Visit, ids: Ids, bounding: list[Operand]) -> Ids:
     return ids
 
 
-def _is_inert(bound: Operand) -> bool:
+def _bounds_nothing(bound: Operand) -> bool:
     constant = bound.constant
-    return constant is not None and not constant.by_shape and _inert(np.asarray(constant.values()))
+    return constant is not None and not constant.by_shape and holds_for_any_scale(np.asarray(constant.values()))
 
 
-def _inert(bound: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> bool:
+def holds_for_any_scale(bound: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> bool:
     """Whether a bound holds for a scaled value too: 0, and bounds that no number of the type exceeds."""
     value = abs(float(bound.reshape(-1)[0])) if bound.size else np.inf
     dtype = np.float32 if bound.dtype.kind in "biu" else bound.dtype
