@@ -11,7 +11,7 @@ from onnxnorm.model.files import Model, ModelLike
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.options import documented
 from onnxnorm.rewriting import count_dead, measure
-from onnxnorm.rewriting.opened import subject_of
+from onnxnorm.rewriting.opened import subjects_of
 from onnxnorm.rewriting.outlook import level_plans
 from onnxnorm.scaling import Plan, make_plan
 from onnxnorm.scaling.filters import why_no_layers
@@ -52,10 +52,10 @@ def plan(
     shapes = measured.shapes if measured else sample_shapes_of(opened, options.size)
     kind = options.filters or (measured.filters if measured else "conv")
     graph = read_graph(opened, shapes)
-    subject = subject_of(graph, opened, shapes, kind, options.outputs, options.allow)
-    traced, layers = subject.trace, subject.layers
+    subjects = subjects_of(graph, opened, shapes, kind, options.outputs)
+    traced, layers = subjects[options.allow].trace, subjects[options.allow].layers
     dead = count_dead(measure("mean", opened, traced, layers, measured)) if measured else 0
     planned = make_plan(traced, layers, dead)
     if not layers:
         return replace(planned, nothing=why_no_layers(opened.proto, kind))
-    return replace(planned, levels=level_plans(graph, opened, shapes, kind, options.outputs))
+    return replace(planned, levels=level_plans(graph, subjects))

@@ -22,7 +22,7 @@ from onnxnorm.scaling.levels import Level
 from onnxnorm.scaling.openings import Opening
 from onnxnorm.scaling.walk import Outputs
 
-__all__ = ["Subject", "found_again", "needed", "opened", "subject_of"]
+__all__ = ["Subject", "found_again", "needed", "opened", "subject_of", "subjects_of"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -59,6 +59,21 @@ def subject_of(graph: Graph, model: Model, shapes: Shapes, kind: FilterKind, out
     layers = find_layers(traced, kind)
     if level != "nodes":
         return Subject(model, traced, layers)
+    return _opened_where_needed(graph, model, shapes, layers, outputs)
+
+
+def subjects_of(graph: Graph, model: Model, shapes: Shapes, kind: FilterKind, outputs: Outputs) -> dict[Level, Subject]:
+    """The subject at each level, with what levels have in common done once; arguments as those of `subject_of`."""
+    constants = subject_of(graph, model, shapes, kind, outputs, "constants")
+    differs = constants.trace.wants_attributes
+    attributes = subject_of(graph, model, shapes, kind, outputs, "attributes") if differs else constants
+    nodes = _opened_where_needed(graph, model, shapes, attributes.layers, outputs)
+    return {"constants": constants, "attributes": attributes, "nodes": nodes}
+
+
+def _opened_where_needed(
+    graph: Graph, model: Model, shapes: Shapes, layers: Sequence[Layer], outputs: Outputs
+) -> Subject:
     subject = opened(graph, model, shapes, layers, choose_openings(graph, layers, outputs), outputs)
     if count_exact(subject.trace, subject.layers) == sum(layer.channels for layer in layers):
         return subject

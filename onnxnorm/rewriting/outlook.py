@@ -7,25 +7,25 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph
 from onnxnorm.model.tensors import FLOATS
-from onnxnorm.rewriting.opened import Subject, subject_of
+from onnxnorm.rewriting.opened import Subject
 from onnxnorm.scaling import Trace
-from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.scaling.freedom import count_exact
-from onnxnorm.scaling.levels import LEVELS, Level
-from onnxnorm.scaling.plan import LevelPlan, make_plan
-from onnxnorm.scaling.walk import Outputs
+from onnxnorm.scaling.levels import Level
+from onnxnorm.scaling.plan import LevelPlan, tied_filters
 
 __all__ = ["level_plans", "touched_share"]
 
 
-def level_plans(
-    graph: Graph, model: Model, shapes: Mapping[str, tuple[int, ...]], kind: FilterKind, outputs: Outputs
-) -> dict[Level, LevelPlan]:
-    """What each level would give, by its name; arguments as those of `subject_of`."""
-    return {level: _planned(graph, subject_of(graph, model, shapes, kind, outputs, level)) for level in LEVELS}
+def level_plans(graph: Graph, subjects: Mapping[Level, Subject]) -> dict[Level, LevelPlan]:
+    """What each level would give, by its name.
+
+    Args:
+        graph: the graph of the model as it is.
+        subjects: what a rewrite at each level works on, as `subjects_of` returns it.
+    """
+    return {level: _planned(graph, subject) for level, subject in subjects.items()}
 
 
 def touched_share(graph: Graph, subject: Subject) -> float:
@@ -37,12 +37,14 @@ def touched_share(graph: Graph, subject: Subject) -> float:
 
 
 def _planned(graph: Graph, subject: Subject) -> LevelPlan:
-    plan = make_plan(subject.trace, subject.layers)
+    groups, layers = subject.trace.groups, subject.layers
+    tied = sum(int(flags.sum()) for flags in tied_filters(subject.trace, layers))
+    pinned = sum(int(groups.is_pinned(layer.slots).sum()) for layer in layers)
     return LevelPlan(
-        free=plan.free,
-        tied=plan.tied,
-        pinned=plan.pinned,
-        exact=count_exact(subject.trace, subject.layers),
+        free=sum(layer.channels for layer in layers) - tied - pinned,
+        tied=tied,
+        pinned=pinned,
+        exact=count_exact(subject.trace, layers),
         attributes_changed=_following(subject.trace),
         nodes_added=len(subject.insertion.nodes),
         elements_touched=touched_share(graph, subject),

@@ -40,6 +40,7 @@ class Visit:
         origins: where computed constants come from.
         level: how much of the graph may change.
         shared: constants of which one element meets several slots, with one slot and those; only where `opened`.
+        wants_attributes: whether the outcome depends on whether attributes may change.
         opened: whether such slots are collected there instead of tied, since the constant could get more elements.
         scaleless: why outputs for which the law returns no slots keep scale 1.
     """
@@ -56,6 +57,7 @@ class Visit:
     edits: list[Edit] = field(default_factory=list)
     shared: list[tuple[Operand, Ids, Ids]] = field(default_factory=list)
     opened: bool = False
+    wants_attributes: bool = False
     scaleless: str = "it counts or points at elements, so it has no scale"
 
     def operand(self, position: int) -> Operand | None:
@@ -136,9 +138,14 @@ class Visit:
             return False
         return self.origins.editable(constant) or (self.opened and constant.home == "computed" and constant.index >= 0)
 
+    def may_change_attributes(self) -> bool:
+        """Whether numbers in attributes may follow scales; that the law wants to know is noted."""
+        self.wants_attributes = True
+        return self.level != "constants"
+
     def number(self, name: str, default: float) -> Operand | None:
         """An attribute that is a number, as a constant operand; None where attributes may not be changed."""
-        if self.level == "constants":
+        if not self.may_change_attributes():
             return None
         value = np.float32(self.node.attribute(name, default))
         title = f"{self.node.outputs[0]}:{name}"

@@ -111,7 +111,9 @@ class OpenWalk(Walk):
                 rank = len(self.graph.shapes[name])
                 axis, channels = self._sites[name]
                 shape = [channels if at == axis else 1 for at in range(rank)]
-                each = self.slots.fresh(*shape)  # for the filters may have scales that the node's law does not tell apart
+                each = self.slots.fresh(
+                    *shape
+                )  # for the filters may have scales that the node's law does not tell apart
                 self.slots.tie(at_rank(written, rank), each)
                 written = np.where(at_rank(written, rank) == ZERO, ZERO, each)
             self.ids[name] = self._apart("behind", name, written, -1, -1)

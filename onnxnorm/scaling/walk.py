@@ -44,12 +44,14 @@ class Trace:
         ids: the slots of every value, by its name; each array broadcasts against the value.
         edits: how constants depend on slots.
         groups: the groups of slots.
+        wants_attributes: whether it depends on whether attributes may change.
     """
 
     graph: Graph = field(repr=False)
     ids: Mapping[str, Ids] = field(repr=False)
     edits: tuple[Edit, ...] = field(repr=False)
     groups: Groups = field(repr=False)
+    wants_attributes: bool = False
 
 
 def trace(graph: Graph, outputs: Outputs = "keep", level: Level = "constants") -> Trace:
@@ -85,6 +87,7 @@ class Walk:
         self.slots = Slots()
         self.ids: dict[str, Ids] = {}
         self.edits: list[Edit] = []
+        self.wants_attributes = False
 
     def run(self, outputs: Outputs) -> Trace:
         self.visit_all()
@@ -92,7 +95,7 @@ class Walk:
         for name in self.graph.outputs:
             if outputs == "keep" and name in self.ids:
                 self.slots.pin(self.ids[name], Barrier(name, "output", name, "it is a graph output"))
-        return Trace(self.graph, self.ids, tuple(self.edits), solve(self.slots))
+        return Trace(self.graph, self.ids, tuple(self.edits), solve(self.slots), self.wants_attributes)
 
     def visit_all(self) -> None:
         """Visit every node, in order."""
@@ -127,6 +130,7 @@ class Walk:
             outcome = Refusal(f"{node.op} has no law, so its input and output keep their scales")
         else:
             outcome = entry.apply(visit)
+        self.wants_attributes |= visit.wants_attributes
         if isinstance(outcome, Refusal):
             self._refuse(visit, outcome.reason)
             return

@@ -127,10 +127,12 @@ def clip(visit: Visit) -> Outcome:
 
 def _clipped_by_attributes(visit: Visit, source: Operand) -> Outcome:
     bounds = {name: visit.node.attribute(name, None) for name in ("min", "max")}
-    bounding = [name for name, bound in bounds.items() if bound is not None and not holds_for_any_scale(np.asarray(bound, "f4"))]
+    bounding = [
+        name for name, bound in bounds.items() if bound is not None and not holds_for_any_scale(np.asarray(bound, "f4"))
+    ]
     if not bounding:
         return source.ids
-    if visit.level == "constants":
+    if not visit.may_change_attributes():
         return Refusal("its bounds are attributes")
     numbers = [visit.number(name, 0.0) for name in bounding]
     return _clipped(visit, visit.solid(source.ids), [number for number in numbers if number is not None])

@@ -35,7 +35,7 @@ def batch_normalization(visit: Visit) -> Outcome:
     if len(parameters) != 4:
         return Refusal("its parameters are not constants")
     training = visit.node.attribute("training_mode", 0) or any(visit.node.outputs[1:])
-    if training and not any(visit.node.outputs[1:]) and visit.level != "constants":
+    if training and not any(visit.node.outputs[1:]) and visit.may_change_attributes():
         visit.keep_rest(3)
         return _normalized(visit, per_channel=True)
     if training or not visit.node.attribute("spatial", 1):
