@@ -157,3 +157,36 @@ def test_the_cost_against_the_least() -> None:
     assert len(costs) >= 20
     assert sum(chosen == best for chosen, best in costs) >= 0.8 * len(costs)
     assert max(chosen / best for chosen, best in costs if best) <= 2
+
+
+def grouped_network(channels: int = 48) -> onnx.ModelProto:
+    """Residual blocks with a GroupNormalization that is written out: it ties all channels of a stream."""
+    body = """
+        c = Conv<pads=[1,1,1,1]>(x, w0) \n r = Reshape(c, groups) \n i = InstanceNormalization(r, ones, zeros)
+        s = Reshape(i, back) \n m = Mul(s, gamma) \n n = Add(m, beta) \n g = Sigmoid(n) \n a = Mul(n, g)
+        d = Conv<pads=[1,1,1,1]>(a, w1) \n t = Add(c, d) \n e = Conv<pads=[1,1,1,1]>(t, w2) \n z = Concat<axis=1>(e, c)
+    """
+    constants = {
+        "w0": rand(channels, 3, 3, 3), "w1": rand(channels, channels, 3, 3), "w2": rand(channels, channels, 3, 3),
+        "groups": [0, 4, -1], "back": [0, channels, 8, 8], "ones": np.ones(4, np.float32),
+        "zeros": np.zeros(4, np.float32), "gamma": rand(channels, 1, 1), "beta": rand(channels, 1, 1),
+    }  # fmt: skip
+    return model(body, {"x": ("n", 3, 8, 8)}, constants)
+
+
+def test_parts_that_look_alike_are_decided_alike() -> None:
+    """Deciding two of all parts that look alike costs what deciding each by itself does."""
+    networks = [grouped_network(), *(small_network(seed) for seed in range(40))]
+    networks += [case.build() for case in CASES.values() if case.runs and case.filters == "conv"]
+    for proto in networks:
+        original = Model.open(proto)
+        graph = read_graph(original, sample_shapes(input_specs(original), (16, 16)))
+        layers = find_layers(trace(graph), "conv")
+        few, all_parts = (choose_openings(graph, layers, thorough=thorough) for thorough in (False, True))
+        assert sum(map(cost_of, few)) == sum(map(cost_of, all_parts))
+
+
+def test_a_normalization_that_ties_a_stream() -> None:
+    proto = grouped_network()
+    exact, filters = exact_with(proto, openings_of(proto))
+    assert exact == filters
