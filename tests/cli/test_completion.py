@@ -46,7 +46,9 @@ def test_completion(line: str, expected: list[str], tmp_path: Path, monkeypatch:
     assert completed(line) == expected
 
 
-def test_the_script_is_shown() -> None:
+def test_the_script_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever shell the tests run in, or none."""
+    monkeypatch.setattr("shellingham.detect_shell", lambda: ("bash", "/bin/bash"))
     assert "--install-completion" in succeeded("--help").out
     assert "complete_bash" in succeeded("--show-completion", "bash").out
 
