@@ -43,6 +43,7 @@ class Restored:
         digest: SHA-256 digest of the restored model, in hexadecimal.
         bound: largest possible relative error of the changed constants; 0 if `exact`.
         changed: names of the constants that were scaled back.
+        nodes_removed: number of added nodes that were taken out again.
     """
 
     model: Model = field(repr=False)
@@ -52,9 +53,11 @@ class Restored:
     digest: str
     bound: float
     changed: tuple[str, ...]
+    nodes_removed: int = 0
 
     def __str__(self) -> str:
-        what = f"{len(self.changed)} constants scaled back, {len(self.rewrites)} rewrites undone"
+        nodes = f"{self.nodes_removed} added nodes taken out, " if self.nodes_removed else ""
+        what = f"{len(self.changed)} constants scaled back, {nodes}{len(self.rewrites)} rewrites undone"
         if self.same:
             return f"{what}: the original bit for bit (digest {self.digest[:12]})"
         return f"{what}: the original to rounding; every number is within {self.bound:.1e} of what it was, relatively"
@@ -94,7 +97,8 @@ def restore_model(model: Model, record: Path | None = None) -> Restored:
     exact = all(entries.get("power_of_two") == "true" for entries in levels)
     same = digest == levels[-1].get("original")
     changed = tuple(back)
-    return Restored(original, tuple(levels), exact, same, digest, 0.0 if exact else bound, changed)
+    nodes = sum(len(level.insertion.nodes) for level in records)
+    return Restored(original, tuple(levels), exact, same, digest, 0.0 if exact else bound, changed, nodes)
 
 
 def _levels(entries: Mapping[str, str]) -> Iterator[Mapping[str, str]]:

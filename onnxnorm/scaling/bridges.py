@@ -20,12 +20,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from onnxnorm.model.graph import Graph
 from onnxnorm.scaling.elimination import Number, System
 from onnxnorm.scaling.filters import Layer, slots_at
+from onnxnorm.scaling.groups import components
 from onnxnorm.scaling.openings import Opening, OpenWalk
 from onnxnorm.scaling.operators import load_all
 from onnxnorm.scaling.slots import ZERO, Ids, distinct
@@ -65,7 +64,7 @@ class _Parts:
 
     def __init__(self, walk: OpenWalk) -> None:
         slots = walk.slots
-        self.of = _components(slots.count, slots.ties)
+        self.of = components(slots.count, slots.ties)
         self.count = int(self.of.max()) + 1
         self.pinned = np.zeros(self.count, np.bool_)
         for ids, _ in slots.pins:
@@ -121,7 +120,7 @@ class _Parts:
         """The shared constants that need more elements, once these places are open."""
         gone = set(opened)
         ties = [np.stack([a, b]) for opening, a, b in self.pairs if opening not in gone]
-        label = _components(self.count, ties)
+        label = components(self.count, ties)
         anchored = np.zeros(int(label.max()) + 1, np.bool_)
         anchored[label[self.terminal | self.pinned]] = True
         for columns, _ in self.relations:
@@ -157,7 +156,7 @@ class _Parts:
         ends = np.concatenate([np.empty(0, np.int64), *(columns.reshape(-1) for _, columns in edges)])
         hub = (np.bincount(ends, minlength=self.count) > _HUB) | self.pinned
         ties = [columns[[0, row]] for _, columns in edges for row in range(1, len(columns))]
-        label = _components(self.count, [pairs[:, ~hub[pairs].any(axis=0)] for pairs in ties])
+        label = components(self.count, [pairs[:, ~hub[pairs].any(axis=0)] for pairs in ties])
         total = np.zeros(int(label.max()) + 1, np.uint64)
         np.add.at(total, label, color)
         channel = np.full(len(total), self.count)
@@ -209,9 +208,3 @@ def _mixed(values: Hashes) -> Hashes:
         z = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(z ^ (z >> np.uint64(31)), np.uint64)
-
-
-def _components(count: int, ties: Sequence[Ids]) -> NDArray[np.int64]:
-    pairs = np.concatenate([np.empty((2, 0), np.int64), *ties], axis=1)
-    graph = coo_array((np.ones(pairs.shape[1], np.int8), (pairs[0], pairs[1])), shape=(count, count))
-    return connected_components(graph, directed=False)[1].astype(np.int64)

@@ -16,6 +16,7 @@ all unknowns are integers (exponents of powers of two), then so are the logarith
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -28,7 +29,7 @@ from scipy.sparse.csgraph import connected_components
 from onnxnorm.scaling.elimination import Number, System
 from onnxnorm.scaling.slots import ZERO, Barrier, Ids, Relation, Slots
 
-__all__ = ["Groups", "solve"]
+__all__ = ["Groups", "components", "solve"]
 
 # A relation that would depend on more unknowns than this pins all of them, so that long chains of products stay cheap.
 _MOST_TERMS = 64
@@ -83,10 +84,10 @@ def solve(slots: Slots) -> Groups:
     ties, pins = list(slots.ties), list(slots.pins)
     relations = list(slots.relations)
     for _ in range(2):  # in most products a factor is pinned: a gate
-        of = _components(slots.count, ties)
+        of = components(slots.count, ties)
         pinned = _pinned(of, pins)
         relations = [rest for relation in relations for rest in _simplified(relation, of, pinned, ties, pins)]
-    of = _components(slots.count, ties)
+    of = components(slots.count, ties)
     pinned = _pinned(of, pins)
     if not relations:
         return Groups(of, pinned, tuple(slots.barriers), tuple(pins), *_basis({}, np.arange(len(pinned)), pinned))
@@ -189,8 +190,9 @@ def _basis(
     return basis, (own, multiples)
 
 
-def _components(count: int, ties: list[Ids]) -> NDArray[np.int64]:
-    pairs = np.concatenate(ties, axis=1) if ties else np.empty((2, 0), np.int64)
+def components(count: int, ties: Sequence[Ids]) -> NDArray[np.int64]:
+    """The group that each of `count` slots is in, shape `(count,)`; a tie is an array of pairs `(2, n)`."""
+    pairs = np.concatenate([np.empty((2, 0), np.int64), *ties], axis=1)
     graph = coo_array((np.ones(pairs.shape[1], np.int8), (pairs[0], pairs[1])), shape=(count, count))
     return connected_components(graph, directed=False)[1].astype(np.int64)
 

@@ -22,6 +22,7 @@ __all__ = ["Feeds", "Pair", "Scales", "SideBySide"]
 
 Feeds = Mapping[str, NDArray[Any]]
 Scales = Mapping[str, NDArray[np.float64]]
+_TIMED = 6  # runs of both, the first of which does not count
 Pair = tuple[Model | onnx.ModelProto, Model | onnx.ModelProto]
 
 
@@ -48,18 +49,30 @@ class SideBySide:
 
     def add(self, feed: Feeds) -> None:
         """Compare on a batch."""
-        if self._dtype == np.float32:
-            feed = {name: _widened(array) for name, array in feed.items()}
-        start = perf_counter()
-        expected = self._plain.run(feed)
-        between = perf_counter()
-        got = self._other.run(feed)
-        self._seconds.append((between - start, perf_counter() - between))
+        feed = self._as_computed(feed)
+        expected, got = self._timed(feed)
         noisy = self._unoptimized.run(feed)
         for name, array in expected.items():
             restored = _restored(got[name], self._scales.get(name))
             _add(self._pairs, name, compare(array, restored))
             _add(self._noises, name, compare(array, noisy[name]))
+
+    def time(self, feed: Feeds) -> None:
+        """Run both once more where few batches were timed, so that there is a ratio."""
+        while len(self._seconds) < _TIMED:
+            self._timed(self._as_computed(feed))
+
+    def _as_computed(self, feed: Feeds) -> Feeds:
+        return {name: _widened(array) for name, array in feed.items()} if self._dtype == np.float32 else feed
+
+    def _timed(self, feed: Feeds) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+        """The outputs of the original and of the rewritten model; how long both took is noted."""
+        start = perf_counter()
+        expected = self._plain.run(feed)
+        between = perf_counter()
+        got = self._other.run(feed)
+        self._seconds.append((between - start, perf_counter() - between))
+        return expected, got
 
     @property
     def time_ratio(self) -> float | None:

@@ -69,6 +69,8 @@ def verify_models(
     if not samples:
         raise DataError("there is nothing to verify on: the data holds no samples")
     difference = graph_difference(original, rewritten, record or _own_record(original, rewritten))
+    if not difference.identical:
+        runs[-1].time(feed)
     comparisons = {run.kind: run.verdicts(tolerance) for run in runs}
     decided = next((kind for kind, verdicts in comparisons.items() if not all_same(verdicts)), runs[0].kind)
     verdicts = comparisons[decided].values()
