@@ -8,7 +8,7 @@ no shape yet, inference is repeated for its node, with those constants known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import onnx
@@ -21,6 +21,7 @@ from onnxnorm.model.evaluation import Evaluator
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph, Node, input_specs, ordered_nodes, readers_of
 from onnxnorm.model.inputs import InputSpec
+from onnxnorm.model.sizes import Known, differences, other_sizes
 
 __all__ = ["check_fitting", "check_legal", "read_graph", "sample_shapes", "shorten_domain"]
 
@@ -58,13 +59,37 @@ def read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
 
 
 def _read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
-    nodes = ordered_nodes(model)
+    nodes, specs = ordered_nodes(model), input_specs(model)
+    stored = stored_constants(model)
+    base = _known(model, nodes, stored, shapes)
+    others = other_sizes(model, specs, nodes, base, lambda other: _known(model, nodes, stored, other))
+    differ = differences(base, others)
+    return Graph(
+        nodes=nodes,
+        inputs=specs,
+        outputs=tuple(value.name for value in model.proto.graph.output),
+        constants=base.constants,
+        shapes=base.shapes,
+        types=base.types,
+        readers=readers_of(nodes),
+        batched=differ.batched,
+        varying=differ.varying,
+        unsteady=differ.unsteady,
+        resized=differ.resized,
+        functions=frozenset(("" if f.domain == "ai.onnx" else f.domain, f.name) for f in model.proto.functions),
+        claimed=frozenset(base.claimed),
+    )
+
+
+def _known(
+    model: Model, nodes: Sequence[Node], stored: Mapping[str, Constant], shapes: Mapping[str, tuple[int, ...]]
+) -> Known:
+    """What is known for inputs of these shapes. Raises ModelError if the graph is not consistent for them."""
     known_shapes, types = _infer_whole(model, shapes)
     claimed_shapes, claimed_types = _claimed(model, shapes)
-    batched = _batched(model, shapes, claimed_shapes | known_shapes)
-    constants = stored_constants(model)
+    constants = dict(stored)
     evaluator = Evaluator(constants)
-    for constant in constants.values():
+    for constant in stored.values():
         known_shapes[constant.name] = constant.shape
         types[constant.name] = onnx.helper.np_dtype_to_tensor_dtype(constant.dtype)
     claimed: set[str] = set()
@@ -84,20 +109,7 @@ def _read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
                 known_shapes[name] = claimed_shapes[name]
                 claimed.add(name)
         constants.update(evaluator.computed(node, known_shapes, types, constants))
-    outputs = tuple(value.name for value in model.proto.graph.output)
-    own = frozenset(("" if f.domain == "ai.onnx" else f.domain, f.name) for f in model.proto.functions)
-    return Graph(
-        nodes=nodes,
-        inputs=input_specs(model),
-        outputs=outputs,
-        constants=constants,
-        shapes=known_shapes,
-        types=types,
-        readers=readers_of(nodes),
-        batched=batched,
-        functions=own,
-        claimed=frozenset(claimed),
-    )
+    return Known(known_shapes, types, constants, claimed)
 
 
 def _infer_whole(
@@ -150,26 +162,6 @@ def shorten_domain(proto: onnx.ModelProto) -> None:
                 node.domain = ""
             for attribute in node.attribute:
                 graphs.extend([*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])])
-
-
-def _batched(
-    model: Model, shapes: Mapping[str, tuple[int, ...]], before: Mapping[str, tuple[int, ...]]
-) -> dict[str, tuple[int, ...]]:
-    """The axes of each value whose size changes when a sample is added, as far as shape inference tells."""
-    more = {spec.name for spec in input_specs(model) if spec.shape and spec.shape[0] is None and shapes.get(spec.name)}
-    if not more:
-        return {}
-    grown = {name: (shape[0] + 1, *shape[1:]) if name in more else shape for name, shape in shapes.items()}
-    try:
-        after = _claimed(model, grown)[0] | _infer_whole(model, grown)[0]
-    except ModelError:
-        return {}  # it works for one sample only, although its batch axis is open
-    changed = {
-        name: tuple(axis for axis, (a, b) in enumerate(zip(shape, after[name], strict=False)) if a != b)
-        for name, shape in before.items()
-        if name in after
-    }
-    return {name: axes for name, axes in changed.items() if axes}
 
 
 def _note(

@@ -80,11 +80,12 @@ def _kept_axes(visit: Visit, source: Operand, shape: tuple[int, ...]) -> list[in
     if node.attribute("coordinate_transformation_mode", "") in {"tf_crop_and_resize", "tf_half_pixel_for_nn"}:
         return kept
     factors = node.attribute("scales")
-    given = visit.constant(1 if node.op == "Upsample" or node.opset < 11 else 2)
-    if given is not None and given.size:
-        factors = given.values().reshape(-1).tolist()
-    if factors is not None:
-        return kept + [axis for axis, factor in zip(worked, factors, strict=False) if factor == 1]
+    sizes = [] if factors is None else [factors]
+    given = visit.operand(1 if node.op == "Upsample" or node.opset < 11 else 2)
+    if given is not None and given.shape != (0,):
+        sizes = visit.numbers_by_size(given.position) or [[]]
+    if sizes:
+        return kept + [axis for axis, *by in zip(worked, *sizes, strict=False) if all(factor == 1 for factor in by)]
     if visit.operand(3) is not None and node.attribute("keep_aspect_ratio_policy", "stretch") == "stretch":
         return kept + [axis for axis in worked if shape[axis] == source.shape[axis]] if source.shape else kept
     return kept
@@ -112,12 +113,15 @@ def _padded_axes(visit: Visit, source: Operand) -> list[int] | None:
     """The axes that a Pad pads or crops, or None if they are not known."""
     if source.shape is None:
         return None
-    rank, constant, named = source.rank, visit.constant(1), visit.constant(3)
-    amounts = visit.node.attribute("pads") if constant is None else constant.values().reshape(-1).tolist()
-    if amounts is None or (visit.operand(3) is not None and named is None):
+    rank, attribute = source.rank, visit.node.attribute("pads")
+    sizes = visit.numbers_by_size(1) if attribute is None else [attribute]
+    named = visit.numbers(3) if visit.operand(3) is not None else list(range(rank))
+    if not sizes or named is None:
         return None
-    axes = list(range(rank)) if named is None else [axis % rank for axis in named.values().reshape(-1).tolist()]
-    return [axis for at, axis in enumerate(axes) if amounts[at] or amounts[len(axes) + at]]
+    axes = [axis % rank for axis in named]
+    return [
+        axis for at, axis in enumerate(axes) if any(amounts[at] or amounts[len(axes) + at] for amounts in sizes)
+    ]
 
 
 @law("CenterCropPad")

@@ -32,10 +32,9 @@ def _reduced(visit: Visit) -> Ids | Refusal:
         return Refusal("the shape of its input is not known")
     axes = visit.node.attribute("axes")
     if visit.operand(1) is not None:
-        constant = visit.constant(1)
-        if constant is None:
+        axes = visit.numbers(1)
+        if axes is None:
             return Refusal("its axes are not constant")
-        axes = constant.values().reshape(-1).tolist()
     if not axes and visit.node.attribute("noop_with_empty_axes", 0):
         return source.ids
     reduced = [axis % source.rank for axis in axes] if axes else list(range(source.rank))
@@ -50,9 +49,9 @@ def _reduced(visit: Visit) -> Ids | Refusal:
 @law("CumSum")
 def cumsum(visit: Visit) -> Outcome:
     """Scales are tied along the axis over which it sums."""
-    source, axis = visit.first(), visit.constant(1)
+    source, axis = visit.first(), visit.numbers(1)
     if source.uniform:
         return source.ids
     if source.shape is None or axis is None:
         return Refusal("its axis or the shape of its input is not known")
-    return visit.merge(source.ids, int(axis.values().reshape(-1)[0]) % source.rank)
+    return visit.merge(source.ids, int(axis[0]) % source.rank)
