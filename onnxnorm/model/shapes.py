@@ -16,6 +16,7 @@ from onnx import numpy_helper, shape_inference
 
 from onnxnorm.errors import ModelError
 from onnxnorm.model.boundary import COMPLAINTS, first_line, model_errors
+from onnxnorm.model.ceiled import settle_ceiled
 from onnxnorm.model.constants import Constant, stored_constants
 from onnxnorm.model.evaluation import Evaluator
 from onnxnorm.model.files import Model
@@ -125,13 +126,20 @@ def _infer_whole(
     for value in proto.graph.output:
         value.type.tensor_type.ClearField("shape")
     shorten_domain(proto)
+    inferred, types = _inferred_values(proto)
+    while settle_ceiled(proto, inferred):
+        inferred, types = _inferred_values(proto)
+    return inferred, types
+
+
+def _inferred_values(proto: onnx.ModelProto) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
     try:
-        proto = shape_inference.infer_shapes(proto, data_prop=True)
+        graph = shape_inference.infer_shapes(proto, data_prop=True).graph
     except shape_inference.InferenceError as error:
         raise ModelError(f"the graph is not consistent: {str(error).strip()}") from error
     inferred: dict[str, tuple[int, ...]] = {}
     types: dict[str, int] = {}
-    for value in (*proto.graph.input, *proto.graph.value_info, *proto.graph.output):
+    for value in (*graph.input, *graph.value_info, *graph.output):
         _note(value.name, value.type, inferred, types)
     return inferred, types
 

@@ -28,6 +28,12 @@ def homogeneous(visit: Visit) -> Outcome:
     return visit.first().ids
 
 
+@law("Trilu")
+def triangle(visit: Visit) -> Outcome:
+    """Scales pass: it puts zeros in place of some elements, which agree with any scale."""
+    return visit.first().ids
+
+
 @law("PRelu", role="nonlinearity")
 def prelu(visit: Visit) -> Outcome:
     """Scales pass for constant slopes of any shape; other slopes are refused."""

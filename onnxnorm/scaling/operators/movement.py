@@ -3,8 +3,8 @@
 The operator itself is run, by ONNX's reference implementation, on the slots instead of the values. They are first
 broadcast to the value's real shape along the axes that the operator works on, and reduced again afterwards. So Concat,
 channel shuffles, NHWC round trips and DepthToSpace need no index arithmetic here. Where the result can depend on sizes
-that the model leaves open, the same is done for some other sizes, and slots that end at one place are tied. Zeros that an operator inserts (Pad,
-Trilu) come out as slot `ZERO`, which stands for zeros. Inputs and outputs have any shape.
+that the model leaves open, the same is done for some other sizes, and slots that end at one place are tied. Zeros that an operator inserts (Pad)
+come out as slot `ZERO`, which stands for zeros. Inputs and outputs have any shape.
 
 Source: the specification of ONNX's operators of these names, https://onnx.ai/onnx/operators/.
 """
@@ -27,10 +27,19 @@ __all__ = ["moved", "moving_ids"]
 _MOST_ELEMENTS = 1 << 26  # moved as slots of 8 bytes each: half a gigabyte
 
 
-@law("Reshape", "Flatten", "DepthToSpace", "SpaceToDepth", "Tile", "Trilu", "GatherND", "GatherElements", "Compress")
+@law("Reshape", "Flatten", "DepthToSpace", "SpaceToDepth", "Tile", "GatherND", "GatherElements")
 def rearrange(visit: Visit) -> Outcome:
     """Scales move with the data. Refused if its destination depends on the graph's inputs."""
     return moved(visit)
+
+
+@law("Compress")
+def compress(visit: Visit) -> Outcome:
+    """Scales move with the data. Without an axis, its places depend on all sizes, so that one that is open ties all."""
+    axis, source = visit.node.attribute("axis"), visit.first()
+    if axis is None and visit.graph.varying.get(source.name):
+        return visit.merge_but(source.ids, []).reshape(-1)[:1]
+    return moved(visit, axes=None if axis is None else (axis,))
 
 
 @law("Transpose", role="transparent")
@@ -126,7 +135,7 @@ def moved(visit: Visit, data: Sequence[int] = (0,), axes: Sequence[int] | None =
             return Refusal(f"where it moves things is computed from the graph's inputs ({operand.name!r})")
     graph = visit.graph
     sizes = [Resized(graph.shapes, graph.constants)]
-    if axes is None or any(operand.constant is not None and operand.constant.by_shape for operand in others):
+    if axes is None or _depends_on_size(visit, sources, others, axes):
         sizes += graph.resized
     moves = []
     for size in sizes:
@@ -136,6 +145,13 @@ def moved(visit: Visit, data: Sequence[int] = (0,), axes: Sequence[int] | None =
         moves.append(move)
     outputs = zip(visit.node.outputs, zip(*moves, strict=True), strict=True)
     return [_agreed(visit, name, arrays) if name else one for name, arrays in outputs]
+
+
+def _depends_on_size(visit: Visit, sources: list[Operand], others: list[Operand], axes: Sequence[int]) -> bool:
+    """Whether a move along some axes can be another one for other sizes of the graph's inputs."""
+    worked = {(operand.name, axis % operand.rank) for operand in sources for axis in axes if operand.rank}
+    varying = any(axis in visit.graph.varying.get(name, ()) for name, axis in worked)
+    return varying or any(operand.constant is not None and operand.constant.by_shape for operand in others)
 
 
 def _moved_at(
@@ -151,7 +167,10 @@ def _moved_at(
     except Exception as error:  # noqa: BLE001 (the reference implementation may raise anything)
         kind = type(error.__cause__ or error).__name__
         return Refusal(f"ONNX's reference implementation does not run it for these shapes ({kind})")
-    return [np.asarray(next(results), np.int64) if name else np.empty(0, np.int64) for name in node.outputs]
+    arrays = [np.asarray(next(results), np.int64) if name else np.empty(0, np.int64) for name in node.outputs]
+    if any(array.size == 0 and 0 not in size.shapes.get(name, ()) for array, name in zip(arrays, node.outputs, strict=True) if name):
+        return Refusal("ONNX's reference implementation finds no elements there, but shape inference does")
+    return arrays
 
 
 def _agreed(visit: Visit, name: str, moves: Sequence[Ids]) -> Ids:

@@ -106,7 +106,16 @@ def pad(visit: Visit) -> Outcome:
     axes = _padded_axes(visit, source)
     if axes is not None and all(source.ids.shape[axis] == 1 for axis in axes):
         return source.ids
-    return moved(visit)
+    return _filled(visit, moved(visit))
+
+
+def _filled(visit: Visit, outcome: Outcome) -> Outcome:
+    """Slots without zeros along axes of open size, since for larger inputs there can be values in their places."""
+    varying = visit.graph.varying.get(visit.first().name, ())
+    if isinstance(outcome, Refusal) or not varying:
+        return outcome
+    (ids,) = outcome
+    return visit.merge_but(ids, [axis for axis in range(ids.ndim) if axis not in varying])
 
 
 def _padded_axes(visit: Visit, source: Operand) -> list[int] | None:
@@ -127,4 +136,4 @@ def _padded_axes(visit: Visit, source: Operand) -> list[int] | None:
 @law("CenterCropPad")
 def center_crop_pad(visit: Visit) -> Outcome:
     """Scales move with the data; padded zeros agree with any scale."""
-    return moved(visit)
+    return _filled(visit, moved(visit))
