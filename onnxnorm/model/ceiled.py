@@ -42,14 +42,15 @@ def _settled(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> boo
     kernel, axes = given["kernel_shape"], len(given["kernel_shape"])
     strides, dilations = (given.get(name) or [1] * axes for name in ("strides", "dilations"))
     pads = given.get("pads") if given.get("auto_pad", b"NOTSET") == b"NOTSET" else None
-    heads, tails = (pads or [0] * 2 * axes)[:axes], []
-    rounded_up = list(target[2:])
+    pads = pads or [0] * 2 * axes
+    heads, tails = pads[:axes], pads[axes:]
+    sizes = list(target[2:])
     for at, size in enumerate(source[2:]):
-        if (rounded_up[at] - 1) * strides[at] >= size + heads[at]:
-            rounded_up[at] -= 1
+        if (sizes[at] - 1) * strides[at] >= size + heads[at]:
+            sizes[at] -= 1
         window = (kernel[at] - 1) * dilations[at] + 1
-        tails.append((rounded_up[at] - 1) * strides[at] + window - size - heads[at])
-    if rounded_up == list(target[2:]):
+        tails[at] = max(tails[at], (sizes[at] - 1) * strides[at] + window - size - heads[at])
+    if sizes == list(target[2:]):
         return False
     kept = [a for a in node.attribute if a.name not in {"ceil_mode", "pads", "auto_pad"}]
     del node.attribute[:]

@@ -176,9 +176,7 @@ def _meeting(node: Node, read: Sequence[Shape]) -> Iterator[tuple[int, int]]:
         yield x[-1], w[max(-2, -len(w))]
     elif len(x) < 2:
         return
-    elif node.op in {"BatchNormalization", "InstanceNormalization"}:
-        yield x[1], w[0]
-    elif node.op == "ConvTranspose":
+    elif node.op in {"BatchNormalization", "InstanceNormalization"} or node.op == "ConvTranspose":
         yield x[1], w[0]
     elif node.op in {"Conv", "DeformConv"}:
         yield len(x), len(w)

@@ -90,7 +90,7 @@ class Visit:
         return [found.values().reshape(-1).tolist() for found in constants if found is not None]
 
     def numbers(self, position: int) -> list[Any] | None:
-        """A constant input as a list of numbers; None if it is left out, or depends on the size of the graph's inputs."""
+        """A constant input as a list of numbers; None if it is left out, or depends on the size of the inputs."""
         found = self.numbers_by_size(position)
         return found[0] if found and all(numbers == found[0] for numbers in found) else None
 

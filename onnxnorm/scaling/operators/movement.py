@@ -3,8 +3,8 @@
 The operator itself is run, by ONNX's reference implementation, on the slots instead of the values. They are first
 broadcast to the value's real shape along the axes that the operator works on, and reduced again afterwards. So Concat,
 channel shuffles, NHWC round trips and DepthToSpace need no index arithmetic here. Where the result can depend on sizes
-that the model leaves open, the same is done for some other sizes, and slots that end at one place are tied. Zeros that an operator inserts (Pad)
-come out as slot `ZERO`, which stands for zeros. Inputs and outputs have any shape.
+that the model leaves open, the same is done for some other sizes, and slots that end at one place are tied. Zeros that
+an operator inserts (Pad) come out as slot `ZERO`, which stands for zeros. Inputs and outputs have any shape.
 
 Source: the specification of ONNX's operators of these names, https://onnx.ai/onnx/operators/.
 """
@@ -154,9 +154,7 @@ def _depends_on_size(visit: Visit, sources: list[Operand], others: list[Operand]
     return varying or any(operand.constant is not None and operand.constant.by_shape for operand in others)
 
 
-def _moved_at(
-    node: Node, size: Resized, ids: dict[str, Ids], axes: Sequence[int] | None
-) -> list[Ids] | Refusal:
+def _moved_at(node: Node, size: Resized, ids: dict[str, Ids], axes: Sequence[int] | None) -> list[Ids] | Refusal:
     """Slots of the outputs, not reduced, for one size of the graph's inputs; of outputs that are left out too."""
     real: dict[str, NDArray[Any]] = {**_broadcast({name: size.shapes[name] for name in ids}, ids, axes)}
     if sum(array.size for array in real.values()) > _MOST_ELEMENTS:
@@ -168,7 +166,11 @@ def _moved_at(
         kind = type(error.__cause__ or error).__name__
         return Refusal(f"ONNX's reference implementation does not run it for these shapes ({kind})")
     arrays = [np.asarray(next(results), np.int64) if name else np.empty(0, np.int64) for name in node.outputs]
-    if any(array.size == 0 and 0 not in size.shapes.get(name, ()) for array, name in zip(arrays, node.outputs, strict=True) if name):
+    if any(
+        array.size == 0 and 0 not in size.shapes.get(name, ())
+        for array, name in zip(arrays, node.outputs, strict=True)
+        if name
+    ):
         return Refusal("ONNX's reference implementation finds no elements there, but shape inference does")
     return arrays
 

@@ -128,9 +128,7 @@ def _padded_axes(visit: Visit, source: Operand) -> list[int] | None:
     if not sizes or named is None:
         return None
     axes = [axis % rank for axis in named]
-    return [
-        axis for at, axis in enumerate(axes) if any(amounts[at] or amounts[len(axes) + at] for amounts in sizes)
-    ]
+    return [axis for at, axis in enumerate(axes) if any(amounts[at] or amounts[len(axes) + at] for amounts in sizes)]
 
 
 @law("CenterCropPad")

@@ -5,6 +5,6 @@ layer. What the operators see is known from a run, so that constants fit them.
 """
 
 from tests.helpers.draws.catalog import CATALOG, OPERATORS
-from tests.helpers.draws.draw import Draw, Drawn, Illegal, draw_graph
+from tests.helpers.draws.draw import Draw, Drawn, IllegalDrawError, draw_graph
 
-__all__ = ["CATALOG", "OPERATORS", "Draw", "Drawn", "Illegal", "draw_graph"]
+__all__ = ["CATALOG", "OPERATORS", "Draw", "Drawn", "IllegalDrawError", "draw_graph"]

@@ -12,7 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["Draw", "Drawn", "Illegal", "Step", "draw_graph", "run"]
+__all__ = ["Draw", "Drawn", "IllegalDrawError", "Step", "draw_graph", "run"]
 
 Array = NDArray[Any]
 Step = Callable[["Draw", str], str]
@@ -22,7 +22,7 @@ SIZES = {"n": 1, "h": 6, "w": 5}
 """The calibrated sizes of open dimensions, by their symbolic names."""
 
 
-class Illegal(Exception):
+class IllegalDrawError(Exception):
     """What was drawn is no legal graph, or the runtime does not have it."""
 
 
@@ -86,7 +86,7 @@ class Draw:
         return names
 
     def value(self, name: str) -> Array:
-        """A value for the calibrated sizes, from a run. Raises Illegal if the graph cannot be run."""
+        """A value for the calibrated sizes, from a run. Raises IllegalDrawError if the graph cannot be run."""
         if name in self.constants:
             return self.constants[name]
         if name not in self.known:
@@ -138,7 +138,7 @@ class Drawn:
 
 
 def run(proto: onnx.ModelProto, feed: Mapping[str, Array]) -> dict[str, Array]:
-    """All outputs of a model. Raises Illegal if the runtime does not run it."""
+    """All outputs of a model. Raises IllegalDrawError if the runtime does not run it."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -147,16 +147,17 @@ def run(proto: onnx.ModelProto, feed: Mapping[str, Array]) -> dict[str, Array]:
         session = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
         results = session.run(None, dict(feed))
     except Exception as error:
-        raise Illegal(str(error)) from error
+        raise IllegalDrawError(str(error)) from error
     return dict(zip([value.name for value in proto.graph.output], results, strict=True))
 
 
 def draw_graph(seed: int, catalog: Mapping[str, Step], only: str | None = None) -> Drawn:
-    """The graph of a seed; `only` names the operator in its middle. Raises Illegal if it is none."""
+    """The graph of a seed; `only` names the operator in its middle. Raises IllegalDrawError if it is none."""
     random = np.random.default_rng(seed)
     names = sorted(catalog)
     rank = int(random.choice([2, 3, 4, 4, 4, 4, 5]))
-    spatial = [["h", "w", 4][k] if random.random() < 0.8 else 4 for k in range(rank - 2)]
+    sides: tuple[int | str, ...] = ("h", "w", 4)
+    spatial = [side if random.random() < 0.8 else 4 for side in sides[: rank - 2]]
     draw = Draw(random, int(random.choice(OPSETS)), ("n" if random.random() < 0.9 else 2, 3, *spatial))
     value = draw.conv()
     if draw.chance(0.3):
@@ -168,9 +169,9 @@ def draw_graph(seed: int, catalog: Mapping[str, Step], only: str | None = None) 
         try:
             value = catalog[step](draw, value)
         except (IndexError, ValueError) as error:
-            raise Illegal(f"{step} does not fit {draw.shape(value)}") from error
+            raise IllegalDrawError(f"{step} does not fit {draw.shape(value)}") from error
         if draw.value(value).dtype != np.float32 or draw.value(value).size > 20_000:
-            raise Illegal("no small value of float32")
+            raise IllegalDrawError("no small value of float32")
     proto = draw.model(*_ended(draw, value))
     feeds = [draw.feed({})]
     for seed_of, sizes in enumerate(_other_sizes(draw), 1):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from tests.helpers.draws.draw import Draw, Illegal, Step
+from tests.helpers.draws.draw import Draw, IllegalDrawError, Step
 
 __all__ = ["ELEMENTS", "other"]
 
@@ -39,7 +39,7 @@ def plain(op: str, since: int = 7, **attributes: Any) -> Step:
 
     def step(d: Draw, x: str) -> str:
         if d.opset < since:
-            raise Illegal(f"{op} came with opset {since}")
+            raise IllegalDrawError(f"{op} came with opset {since}")
         return d.op(op, x, **{name: d.one(*values) for name, values in attributes.items()})
 
     return step
@@ -50,7 +50,7 @@ def join(op: str, since: int = 7) -> Step:
 
     def step(d: Draw, x: str) -> str:
         if d.opset < since:
-            raise Illegal(f"{op} came with opset {since}")
+            raise IllegalDrawError(f"{op} came with opset {since}")
         y = other(d, x)
         inputs = [x, y] if d.chance(0.6) else [y, x]
         return d.op(op, *inputs, *([other(d, x)] if op in {"Sum", "Mean", "Max", "Min"} and d.chance(0.2) else []))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.helpers.draws.draw import Draw, Illegal, Step
+from tests.helpers.draws.draw import Draw, IllegalDrawError, Step
 
 __all__ = ["LAYERS"]
 
@@ -34,7 +34,7 @@ def conv_transpose(d: Draw, x: str) -> str:
 def deform_conv(d: Draw, x: str) -> str:
     shape = d.shape(x)
     if len(shape) != 4 or d.opset < 19:
-        raise Illegal("only for images")
+        raise IllegalDrawError("only for images")
     offsets = d.op("Conv", x, d.const(np.zeros((2, shape[1], 1, 1))))
     return d.op("DeformConv", x, d.weights(3, shape[1], 1, 1), offsets, d.weights(3))
 
@@ -113,7 +113,7 @@ def recurrent(op: str) -> Step:
             x = d.op("Transpose", x, perm=d.one([2, 0, 1], [0, 2, 1], [0, 1, 2]))
         size = d.shape(x)[-1]
         y = d.op(op, x, d.weights(1, gates * 2, size), d.weights(1, gates * 2, 2), hidden_size=2)
-        return d.op("Squeeze", y, **({"axes": [1]} if d.opset < 13 else {})) if d.opset < 13 else y
+        return d.op("Squeeze", y, axes=[1]) if d.opset < 13 else d.op("Squeeze", y, d.ints(1))
 
     return step
 

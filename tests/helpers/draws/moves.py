@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.helpers.draws.draw import Draw, Illegal, Step
+from tests.helpers.draws.draw import Draw, IllegalDrawError, Step
 
 __all__ = ["MOVES", "sizes_of"]
 
@@ -47,7 +47,7 @@ def reshape_computed(d: Draw, x: str) -> str:
     """To a target that holds sizes of the value."""
     rank = len(d.shape(x))
     if rank < 2:
-        raise Illegal("no axes")
+        raise IllegalDrawError("no axes")
     first, last = sizes_of(d, x, 0), sizes_of(d, x, d.integer(1, rank - 1))
     rest = d.ints(*d.one([-1], [-1], [2, -1], [-1, 2]))
     parts = d.one([first, rest], [rest, last], [first, rest, last], [first, last, rest], [last, rest])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from tests.helpers.draws.draw import Draw, Illegal, Step
+from tests.helpers.draws.draw import Draw, IllegalDrawError, Step
 from tests.helpers.draws.moves import sizes_of
 
 __all__ = ["SPATIAL"]
@@ -17,7 +19,7 @@ def pool(op: str) -> Step:
         shape = d.shape(x)
         kernel = [d.integer(1, 3) for _ in shape[2:]]
         d.inexact |= op == "LpPool"
-        given: dict[str, object] = {"kernel_shape": kernel, "strides": [d.integer(1, 3) for _ in kernel]}
+        given: dict[str, Any] = {"kernel_shape": kernel, "strides": [d.integer(1, 3) for _ in kernel]}
         if d.chance(0.2):
             return d.op(op, x, **given, auto_pad=d.one("SAME_UPPER", "SAME_LOWER", "VALID"))
         given["pads"] = [d.integer(0, k - 1) for k in (*kernel, *kernel)]
@@ -51,11 +53,14 @@ def unpool(d: Draw, x: str) -> str:
 def resize(d: Draw, x: str) -> str:
     shape = d.shape(x)
     mode = d.one("nearest", "linear")
-    factors = [1.0, 1.0, *(d.one(1.0, 2.0, 1.5, 0.5) for _ in shape[2:])] if d.chance(0.8) else [d.one(1.0, 2.0) for _ in shape]
+    factors = [d.one(1.0, 2.0) for _ in shape]
+    if d.chance(0.8):
+        factors[:] = [1.0, 1.0, *(d.one(1.0, 2.0, 1.5, 0.5) for _ in shape[2:])]
     if d.opset < 11:
-        return d.op("Upsample" if d.opset < 10 else "Resize", x, d.const(np.maximum(factors, 1)), mode=mode) if (
-            d.opset >= 9
-        ) else d.op("Upsample", x, scales=[max(1.0, factor) for factor in factors], mode=mode)
+        factors = [max(1.0, factor) for factor in factors]
+        if d.opset < 9:
+            return d.op("Upsample", x, scales=factors, mode=mode)
+        return d.op("Upsample" if d.opset == 9 else "Resize", x, d.const(factors), mode=mode)
     how = d.one("asymmetric", "half_pixel", "align_corners", "pytorch_half_pixel")
     mode = d.one(mode, "cubic") if len(shape) == 4 else mode
     kind = d.one("scales", "scales", "sizes", "computed", "axes")
@@ -75,7 +80,7 @@ def resize(d: Draw, x: str) -> str:
 
 def upsample(d: Draw, x: str) -> str:
     if d.opset > 9:
-        raise Illegal("Upsample ended with opset 9")
+        raise IllegalDrawError("Upsample ended with opset 9")
     return resize(d, x)
 
 
@@ -89,14 +94,15 @@ def pad(d: Draw, x: str) -> str:
         return d.op("Pad", x, pads=pads, mode=mode, value=value)
     number = [d.const(value)] if mode == "constant" and d.chance(0.7) else []
     if d.chance(0.2):
-        rest = d.op("Div", sizes_of(d, x, *range(len(shape))), d.ints(*(100 if k < 2 else 3 for k in range(len(shape)))))
+        parts = d.ints(*(100 if axis < 2 else 3 for axis in range(len(shape))))
+        rest = d.op("Div", sizes_of(d, x, *range(len(shape))), parts)
         return d.op("Pad", x, d.op("Concat", rest, d.ints(*[0] * len(shape)), axis=0), *number, mode=mode)
     return d.op("Pad", x, d.ints(*pads), *number, mode=mode)
 
 
 def center(d: Draw, x: str) -> str:
     if d.opset < 18:
-        raise Illegal("CenterCropPad came with opset 18")
+        raise IllegalDrawError("CenterCropPad came with opset 18")
     shape = d.shape(x)
     axes = sorted({d.integer(0, len(shape) - 1) for _ in range(2)})
     return d.op("CenterCropPad", x, d.ints(*(max(1, shape[a] + d.integer(-2, 2)) for a in axes)), axes=axes)
@@ -104,7 +110,7 @@ def center(d: Draw, x: str) -> str:
 
 def grid_sample(d: Draw, x: str) -> str:
     if d.opset < 16 or len(d.shape(x)) != 4:
-        raise Illegal("only for images")
+        raise IllegalDrawError("only for images")
     grid = d.const(d.random.uniform(-1, 1, (d.shape(x)[0], 2, 3, 2)))
     return d.op("GridSample", x, grid, padding_mode=d.one("zeros", "border", "reflection"))
 
@@ -114,7 +120,7 @@ def regions(op: str) -> Step:
 
     def step(d: Draw, x: str) -> str:
         if len(d.shape(x)) != 4 or (op == "RoiAlign" and d.opset < 10):
-            raise Illegal("only for images")
+            raise IllegalDrawError("only for images")
         corners = np.asarray([[0, 0, 3, 3], [1, 0, 2, 2]])
         if op == "MaxRoiPool":
             return d.op(op, x, d.const(np.concatenate([[[0], [0]], corners], axis=1)), pooled_shape=[2, 2])
@@ -126,7 +132,7 @@ def regions(op: str) -> Step:
 def columns(d: Draw, x: str) -> str:
     shape = d.shape(x)
     if d.opset < 18 or len(shape) != 3:
-        raise Illegal("only for columns")
+        raise IllegalDrawError("only for columns")
     return d.op("Col2Im", x, d.ints(shape[2], 2), d.ints(1, 2)) if shape[1] % 2 == 0 else d.op("Relu", x)
 
 
