@@ -16,15 +16,15 @@ from onnx import numpy_helper, shape_inference
 
 from onnxnorm.errors import ModelError
 from onnxnorm.model.boundary import COMPLAINTS, first_line, model_errors
-from onnxnorm.model.ceiled import settle_ceiled
 from onnxnorm.model.constants import Constant, stored_constants
 from onnxnorm.model.evaluation import Evaluator
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph, Node, input_specs, ordered_nodes, readers_of
 from onnxnorm.model.inputs import InputSpec
 from onnxnorm.model.sizes import Known, differences, other_sizes
+from onnxnorm.model.windows import has_room, settle_ceiled
 
-__all__ = ["check_fitting", "check_legal", "read_graph", "sample_shapes", "shorten_domain"]
+__all__ = ["assumed_shapes", "check_fitting", "check_legal", "read_graph", "sample_shapes", "shorten_domain"]
 
 # Functions that ONNX cannot infer through, whose output has the shape of their first input.
 _SAME_SHAPE = {"GroupNormalization"}
@@ -32,14 +32,17 @@ _SMALL = 1 << 16  # elements; larger constants are not handed to shape inference
 
 DEFAULT_SIZE = 224
 DEFAULT_CHANNELS = 3
+_DOUBLINGS = 9  # of the assumed size, where layers have no output
 
 
-def sample_shapes(specs: tuple[InputSpec, ...], size: tuple[int, int] | None = None) -> dict[str, tuple[int, ...]]:
-    """A concrete shape of every input, for one sample; open axes get `size` (height, width), or 224 without it."""
-    height, width = size or (DEFAULT_SIZE, DEFAULT_SIZE)
+def sample_shapes(
+    specs: tuple[InputSpec, ...], size: tuple[int, int] | None = None, side: int = DEFAULT_SIZE
+) -> dict[str, tuple[int, ...]]:
+    """A concrete shape of every input, for one sample; open axes get `size` (height, width), or `side` without it."""
+    height, width = size or (side, side)
     shapes = {}
     for spec in specs:
-        shape = [DEFAULT_SIZE if dim is None else dim for dim in spec.shape]
+        shape = [side if dim is None else dim for dim in spec.shape]
         if shape and spec.shape[0] is None:
             shape[0] = 1
         if len(shape) == 4:
@@ -51,6 +54,28 @@ def sample_shapes(specs: tuple[InputSpec, ...], size: tuple[int, int] | None = N
                 shape[1] = DEFAULT_CHANNELS
         shapes[spec.name] = tuple(shape)
     return shapes
+
+
+def assumed_shapes(model: Model, size: tuple[int, int] | None = None) -> dict[str, tuple[int, ...]]:
+    """Shapes as `sample_shapes` gives them, larger where layers would have no output for inputs of 224.
+
+    Raises ModelError if the graph is not consistent.
+    """
+    specs = input_specs(model)
+    usual = sample_shapes(specs, size)
+    for doublings in range(_DOUBLINGS):
+        shapes = sample_shapes(specs, size, DEFAULT_SIZE << doublings)
+        if not _vanishes(model, shapes):
+            return shapes
+        if sample_shapes(specs, size, DEFAULT_SIZE << doublings + 1) == shapes:
+            break
+    return usual
+
+
+@model_errors("the graph")
+def _vanishes(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether a layer or pool has no output for inputs of these shapes."""
+    return not has_room(model.proto, _infer_whole(model, shapes)[0])
 
 
 def read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:

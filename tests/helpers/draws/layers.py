@@ -112,6 +112,8 @@ def recurrent(op: str) -> Step:
             x = d.op("Reshape", x, d.ints(0, 0, -1))
             x = d.op("Transpose", x, perm=d.one([2, 0, 1], [0, 2, 1], [0, 1, 2]))
         size = d.shape(x)[-1]
+        if 0 in d.shape(x):
+            raise IllegalDrawError("the runtime crashes")
         y = d.op(op, x, d.weights(1, gates * 2, size), d.weights(1, gates * 2, 2), hidden_size=2)
         return d.op("Squeeze", y, axes=[1]) if d.opset < 13 else d.op("Squeeze", y, d.ints(1))
 
