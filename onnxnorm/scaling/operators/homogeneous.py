@@ -108,7 +108,7 @@ def cast(visit: Visit) -> Outcome:
     return Refusal("it casts to or from something else than floating point of 16 bits or more")
 
 
-@law("Sign", "IsNaN", "IsInf")
+@law("Sign", "IsNaN", "IsInf", "NonZero")
 def sign(visit: Visit) -> Outcome:
     """The output does not depend on the scale of the input, so it has scale 1, and the input may have any."""
     return visit.unscaled("it does not depend on the scale of its input")

@@ -11,6 +11,7 @@ import numpy as np
 
 from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
 from onnxnorm.scaling.operators.movement import moved
+from onnxnorm.scaling.slots import at_rank
 
 _POINTS = "it says where the operator reads"
 
@@ -93,20 +94,29 @@ def _kept_axes(visit: Visit, source: Operand, shape: tuple[int, ...]) -> list[in
 
 @law("Pad", role="transparent")
 def pad(visit: Visit) -> Outcome:
-    """Scales pass. Padding by 0, edge, reflect and wrap agree with any scale; another constant is refused."""
-    if visit.node.attribute("mode", "constant") == "constant":
+    """Scales pass. Zeros, infinity, edge, reflect and wrap agree with any scale; another constant follows one scale."""
+    source = visit.first()
+    axes = _padded_axes(visit, source)
+    if visit.node.attribute("mode", "constant") == "constant" and axes != []:
         value, given = np.asarray(visit.node.attribute("value", 0.0)), visit.operand(2)
         if given is not None:
             if given.constant is None or given.constant.by_shape:
                 return Refusal("the value that it puts around is not a constant")
             value = given.constant.values()
-        if np.any(value != 0):
-            return Refusal(f"it puts {float(value.reshape(-1)[0]):g} around, which would have to be scaled")
-    source = visit.first()
-    axes = _padded_axes(visit, source)
+        if np.any(np.isfinite(value) & (value != 0)):
+            return _padded_by(visit, float(value.reshape(-1)[0]), given or visit.number("value", 0.0))
     if axes is not None and all(source.ids.shape[axis] == 1 for axis in axes):
         return source.ids
     return _filled(visit, moved(visit))
+
+
+def _padded_by(visit: Visit, value: float, number: Operand | None) -> Outcome:
+    """All scales are tied, since one number is put around, which follows."""
+    if number is None or not (number.position < 0 or visit.editable(number)):
+        return Refusal(f"it puts {value:g} around, which would have to be scaled")
+    one = visit.one(visit.first())
+    visit.edit(number, times=at_rank(one, len(number.shape or ())))
+    return one.reshape((1,) * visit.first().rank)
 
 
 def _filled(visit: Visit, outcome: Outcome) -> Outcome:
