@@ -1,8 +1,8 @@
 """Other sizes of the inputs that a model allows, and what depends on them.
 
 A walk sees one concrete size of every input. What it concludes must hold for all sizes that the model leaves open, so a
-graph also knows itself at a few others: with one more sample, and with larger open dimensions. Dimensions of the same
-symbolic name grow together. A size is not allowed if shape inference refuses it, or if values would not fit constants.
+graph also knows itself at a few others: with one more sample, and with other open dimensions. Dimensions of the same
+symbolic name change together. A size is not allowed if shape inference refuses it, or if values would not fit constants.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 Places = frozenset[tuple[str, int]]  # axes of inputs that have one size together
 
-_GROWTHS: tuple[Callable[[int], int], ...] = (lambda size: size + 32, lambda size: 2 * size)
+_CHANGES: tuple[Callable[[int], int], ...] = (
+    lambda size: size + 32,
+    lambda size: 2 * size,
+    lambda size: max(1, size - 1),
+)
 _MOST_ALONE = 4  # dimensions that are resized one by one where they cannot be resized together
 
 _JOINS = frozenset(("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean", "Where", "PRelu"))
@@ -85,11 +89,11 @@ def other_sizes(
         read: finds out what is known for other shapes of the inputs; may raise ModelError.
     """
 
-    def resized(places: Iterable[Places], grown: Callable[[int], int]) -> Known | None:
+    def resized(places: Iterable[Places], change: Callable[[int], int]) -> Known | None:
         axes = {place for together in places for place in together}
         shapes = {
             spec.name: tuple(
-                grown(size) if (spec.name, axis) in axes else size for axis, size in enumerate(base.shapes[spec.name])
+                change(size) if (spec.name, axis) in axes else size for axis, size in enumerate(base.shapes[spec.name])
             )
             for spec in specs
         }
@@ -102,13 +106,13 @@ def other_sizes(
     samples, rest = _open_dimensions(model, specs, base.shapes)
     more_samples = resized([samples], lambda size: size + 1) if samples else None
     found = [] if more_samples is None else [(more_samples, True)]
-    for grown in _GROWTHS if rest else ():
-        together = resized(rest, grown)
+    for change in _CHANGES if rest else ():
+        together = resized(rest, change)
         if together is not None:
-            alone = resized(rest[:1], grown) if len(rest) > 1 else None
+            alone = resized(rest[:1], change) if len(rest) > 1 else None
             return found + [(known, False) for known in (together, alone) if known is not None]
     for places in rest[:_MOST_ALONE] if len(rest) > 1 else ():
-        known = next(filter(None, (resized([places], grown) for grown in _GROWTHS)), None)
+        known = next(filter(None, (resized([places], change) for change in _CHANGES)), None)
         found += [] if known is None else [(known, False)]
     return found
 

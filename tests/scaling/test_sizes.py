@@ -173,3 +173,9 @@ def test_axes_that_depend_on_the_size_are_refused(op: str) -> None:
     index = [2] if op == "ReduceSum" else np.int64(2)
     proto = layer(f"{axes} z = {op}(a, axis)", {"i": index, "k": np.int64(9), "one": np.int64(1)})
     assert scales(walked(proto)) == 0
+
+
+def test_empty_unless_the_input_is_smaller() -> None:
+    """Rows from the third last to the third: none of 6, one of 5; shape inference refuses to cut 38."""
+    body = "b = Slice<axes=[2], starts=[-3], ends=[3]>(a) \n z = Identity(b)"
+    assert "for this size" in refused(walked(layer(body, opset=7)))

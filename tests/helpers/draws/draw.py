@@ -20,6 +20,8 @@ Step = Callable[["Draw", str], str]
 OPSETS = (7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23)
 SIZES = {"n": 1, "h": 6, "w": 5}
 """The calibrated sizes of open dimensions, by their symbolic names."""
+SAFE = frozenset({"Abs", "Add", "Concat", "Identity", "Neg", "Relu", "Reshape", "Transpose"})
+"""Steps behind values without elements."""
 
 
 class IllegalDrawError(Exception):
@@ -166,6 +168,8 @@ def draw_graph(seed: int, catalog: Mapping[str, Step], only: str | None = None) 
     if only:
         steps[len(steps) // 2] = only
     for step in steps:
+        if not draw.value(value).size and step not in SAFE:
+            raise IllegalDrawError(f"the runtime may crash in {step} without elements")
         try:
             value = catalog[step](draw, value)
         except (IndexError, ValueError) as error:
