@@ -13,7 +13,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.rewriting.constants import apply_edits
 from onnxnorm.runtime import Runtime
-from onnxnorm.scaling import Trace, trace
+from onnxnorm.scaling import Trace, find_layers, trace
 from tests.helpers.graphs import Shape, feeds, model, rand
 from tests.helpers.scales_check import check_outputs, random_scales
 
@@ -179,3 +179,11 @@ def test_empty_unless_the_input_is_smaller() -> None:
     """Rows from the third last to the third: none of 6, one of 5; shape inference refuses to cut 38."""
     body = "b = Slice<axes=[2], starts=[-3], ends=[3]>(a) \n z = Identity(b)"
     assert "for this size" in refused(walked(layer(body, opset=7)))
+
+
+def test_an_axis_of_open_size_has_no_filters() -> None:
+    """A product with a vector leaves H as the last axis."""
+    found = walked(layer("z = MatMul(a, w)", {"w": rand(5)}))
+    assert [one.node for one in find_layers(found, "all")] == ["a"]
+    found = walked(layer("z = MatMul(a, w)", {"w": rand(5, 2)}))
+    assert [one.channels for one in find_layers(found, "all")] == [4, 2]

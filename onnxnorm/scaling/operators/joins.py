@@ -128,5 +128,5 @@ def _joined(visit: Visit, operands: list[Operand]) -> Outcome:
         if not operand.constant.nonzero().any():
             visit.keep(operand)
             continue
-        visit.edit(operand, times=visit.spread(joined, operand))
+        visit.edit(operand, times=visit.spread(joined, operand), bounds=visit.node.op in {"Max", "Min"})
     return joined

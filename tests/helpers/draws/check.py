@@ -14,8 +14,8 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.rewriting.constants import apply_edits
+from onnxnorm.rewriting.opened import subject_of
 from onnxnorm.runtime import Runtime, Session
-from onnxnorm.scaling import trace
 from onnxnorm.scaling.levels import Level
 from onnxnorm.scaling.walk import Outputs
 from tests.helpers.draws.draw import Drawn, IllegalDrawError, run
@@ -27,7 +27,7 @@ RUNTIME = Runtime("cpu", threads=1)
 
 Feeds = Mapping[str, NDArray[Any]]
 
-KINDS: tuple[tuple[Outputs, Level], ...] = (("keep", "constants"), ("scale", "constants"))
+KINDS: tuple[tuple[Outputs, Level], ...] = (("keep", "constants"), ("scale", "constants"), ("keep", "nodes"))
 
 
 @dataclass
@@ -84,11 +84,13 @@ def check_scaled(
     graph: Graph, drawn: Drawn, ran: Sequence[tuple[Feeds, Feeds]], outputs: Outputs, level: Level, seed: int
 ) -> set[str]:
     """With random scales, every output is the original's times its scale. Returns through what scales flow."""
-    found = trace(graph, outputs, level)
+    shapes = {name: array.shape for name, array in drawn.feeds[0].items()}
+    subject = subject_of(graph, Model.open(drawn.proto), shapes, "all", outputs, level)
+    found = subject.trace
     of_slot = random_scales(found, seed)
     if (of_slot == 1).all():
         return set()
-    rewritten = apply_edits(Model.open(drawn.proto), found.edits, of_slot).model
+    rewritten = apply_edits(subject.model, found.edits, of_slot).model
     session = RUNTIME.session(rewritten, optimize=False)
     for feed, expected in ran:
         check_outputs(found, of_slot, expected, session.run(feed), rtol=1e-4 if drawn.inexact else 0.0)
