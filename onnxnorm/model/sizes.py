@@ -2,7 +2,8 @@
 
 A walk sees one concrete size of every input. What it concludes must hold for all sizes that the model leaves open, so a
 graph also knows itself at a few others: with one more sample, and with other open dimensions. Dimensions of the same
-symbolic name change together. A size is not allowed if shape inference refuses it, or if values would not fit constants.
+symbolic name change together. A size is not allowed if shape inference refuses it, or if values would not fit
+constants.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from onnxnorm.model.tensors import is_float
 from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
 from onnxnorm.scaling.operators.movement import moving_ids
 from onnxnorm.scaling.slots import Ids, at_rank
@@ -128,5 +129,6 @@ def _joined(visit: Visit, operands: list[Operand]) -> Outcome:
         if not operand.constant.nonzero().any():
             visit.keep(operand)
             continue
-        visit.edit(operand, times=visit.spread(joined, operand), bounds=visit.node.op in {"Max", "Min"})
+        bounds = visit.node.op in {"Max", "Min"} and is_float(operand.constant.dtype)
+        visit.edit(operand, times=visit.spread(joined, operand), bounds=bounds)
     return joined

@@ -199,7 +199,7 @@ def _other_sizes(draw: Draw) -> list[dict[str, int]]:
     names = [dim for dim in draw.dims if isinstance(dim, str)]
     sizes: list[dict[str, int]] = []
     if "n" in names:
-        sizes += [{"n": 2}, {"n": 3}, {"n": 4}, {"n": 6}]
+        sizes += [{"n": 2}, {"n": 3}, {"n": 5}, {"n": 7}]
     for h, w in ((12, 10), (7, 5), (6, 6), (5, 6), (9, 8), (8, 4)):
         sizes.append({name: size for name, size in (("h", h), ("w", w), ("n", draw.one(1, 2))) if name in names})
     return [size for size in sizes if any(SIZES[name] != value for name, value in size.items())]
