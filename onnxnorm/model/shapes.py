@@ -22,7 +22,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph, Node, input_specs, ordered_nodes, readers_of
 from onnxnorm.model.inputs import InputSpec
 from onnxnorm.model.sizes import Known, differences, other_sizes
-from onnxnorm.model.windows import has_room, settle_ceiled
+from onnxnorm.model.windows import has_room, settle_ceiled, settled_node
 
 __all__ = ["assumed_shapes", "check_fitting", "check_legal", "read_graph", "sample_shapes", "shorten_domain"]
 
@@ -56,6 +56,7 @@ def sample_shapes(
     return shapes
 
 
+@model_errors("the graph")
 def assumed_shapes(model: Model, size: tuple[int, int] | None = None) -> dict[str, tuple[int, ...]]:
     """Shapes as `sample_shapes` gives them, larger where layers would have no output for inputs of 224.
 
@@ -65,17 +66,11 @@ def assumed_shapes(model: Model, size: tuple[int, int] | None = None) -> dict[st
     usual = sample_shapes(specs, size)
     for doublings in range(_DOUBLINGS):
         shapes = sample_shapes(specs, size, DEFAULT_SIZE << doublings)
-        if not _vanishes(model, shapes):
+        if has_room(model.proto, _infer_whole(model, shapes)[0]):
             return shapes
-        if sample_shapes(specs, size, DEFAULT_SIZE << doublings + 1) == shapes:
+        if doublings and shapes == usual:  # no size is open
             break
     return usual
-
-
-@model_errors("the graph")
-def _vanishes(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether a layer or pool has no output for inputs of these shapes."""
-    return not has_room(model.proto, _infer_whole(model, shapes)[0])
 
 
 def read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
@@ -293,5 +288,9 @@ def _inferred(
     schema = onnx.defs.get_schema(node.proto.op_type, node.opset)
     opsets = [onnx.helper.make_opsetid("", node.opset)]
     outputs = shape_inference.infer_node_outputs(schema, node.proto, kinds, data, opset_imports=opsets)
+    found = {name: shape for name, kind in outputs.items() if (shape := _shape_of(kind)) is not None}
+    settled = settled_node(node.proto, {**shapes, **found})
+    if settled is not None:
+        outputs = shape_inference.infer_node_outputs(schema, settled, kinds, data, opset_imports=opsets)
     like = shapes.get(node.inputs[0]) if node.proto.op_type in _SAME_SHAPE else None
     return {name: (kind.tensor_type.elem_type, _shape_of(kind) or like) for name, kind in outputs.items()}

@@ -16,7 +16,7 @@ from typing import Any
 
 import onnx
 
-__all__ = ["has_room", "settle_ceiled"]
+__all__ = ["has_room", "settle_ceiled", "settled_node"]
 
 _POOLS = {"AveragePool", "LpPool", "MaxPool"}
 
@@ -42,6 +42,13 @@ def settle_ceiled(proto: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]])
         Whether there was one. Shapes behind it must be inferred again.
     """
     return any(_settled(node, shapes) for node in proto.graph.node if node.op_type in _POOLS)
+
+
+def settled_node(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> onnx.NodeProto | None:
+    """A copy of a pool with pads from which inference gets the runtime's size; None if it gets that already."""
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    return copy if node.op_type in _POOLS and _settled(copy, shapes) else None
 
 
 def has_room(proto: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> bool:

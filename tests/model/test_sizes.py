@@ -116,3 +116,12 @@ def test_a_size_that_layers_survive_is_assumed() -> None:
 def test_a_size_that_is_told_is_kept() -> None:
     proto = model("y = Conv(x, w) \n z = Relu(y)", {"x": (1, 3, "h", "w")}, {"w": rand(2, 3, 9, 9)})
     assert assumed_shapes(Model.open(proto), (8, 8)) == {"x": (1, 3, 8, 8)}
+
+
+def test_a_pool_that_rounds_up_behind_a_computed_slice() -> None:
+    """Its input's shape is known only from a computation in the graph."""
+    body = "s = Shape(x) \n t = Gather(s, i) \n e = Div(t, k) \n c = Slice(x, o, e, i) \n"
+    pool = "z = MaxPool<ceil_mode=1, kernel_shape=[2], strides=[3], pads=[0,1]>(c)"
+    held = {"i": [2], "k": [2], "o": [0]}
+    proto = model(body + pool, {"x": (1, 2, "w")}, held, opset=14)
+    assert read_graph(Model.open(proto), {"x": (1, 2, 12)}).shapes["z"] == (1, 2, 2)

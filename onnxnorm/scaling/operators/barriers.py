@@ -38,9 +38,10 @@ refuses(
     "it handles text or files",
     *("RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer", "ImageDecoder"),
 )
+refuses("it computes where a GridSample reads", "AffineGrid")
 refuses(
     "it makes values of its own",
-    *("AffineGrid", "BlackmanWindow", "ConstantOfShape", "EyeLike", "HammingWindow", "HannWindow"),
+    *("BlackmanWindow", "ConstantOfShape", "EyeLike", "HammingWindow", "HannWindow"),
     *("MelWeightMatrix", "OneHot", "Range"),
 )
 refuses("it is a constant, which others read as such; of text or sparse values, it is left alone", "Constant")

@@ -77,10 +77,12 @@ def rotary(d: Draw, x: str) -> str:
     shape = d.shape(x)
     if len(shape) not in {3, 4} or shape[-1] % 2:
         raise IllegalDrawError("odd")
-    tokens = shape[1] if len(shape) == 3 else shape[2]
-    angles = [d.weights(shape[0], tokens, shape[-1] // 2) for _ in range(2)]
+    tokens, turned = shape[1] if len(shape) == 3 else shape[2], d.one(2, 2, shape[-1])
+    if turned > 2 and any(isinstance(dim, str) for dim in d.dims[2:]):
+        raise IllegalDrawError("the runtime leaves an element of odd sizes as it was in memory")
+    angles = [d.weights(shape[0], tokens, turned // 2) for _ in range(2)]
     heads = 1 if len(shape) == 3 else None
-    return d.op("RotaryEmbedding", x, *angles, interleaved=d.one(0, 1), num_heads=heads)
+    return d.op("RotaryEmbedding", x, *angles, interleaved=d.one(0, 1), num_heads=heads, rotary_embedding_dim=turned)
 
 
 def transform(d: Draw, x: str) -> str:
