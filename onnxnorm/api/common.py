@@ -23,7 +23,7 @@ from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.inputs import fixed_batch
-from onnxnorm.model.shapes import sample_shapes
+from onnxnorm.model.shapes import assumed_shapes
 from onnxnorm.rewriting import output_scales
 from onnxnorm.runtime import Runtime
 from onnxnorm.statistics import Statistics
@@ -81,7 +81,7 @@ def load_statistics(statistics: StatisticsLike) -> Statistics:
 
 def sample_shapes_of(model: Model, size: Size | None = None) -> dict[str, tuple[int, ...]]:
     """Input shapes of one sample, by name; images have `size` where the model leaves their size open."""
-    return sample_shapes(input_specs(model), None if size is None else parsed_size(size))
+    return assumed_shapes(model, None if size is None else parsed_size(size))
 
 
 def batches_of(

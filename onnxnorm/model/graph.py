@@ -21,7 +21,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.inputs import InputSpec
 from onnxnorm.model.tensors import tensor_dtype
 
-__all__ = ["Graph", "Node", "Reader", "all_names", "input_specs", "ordered_nodes"]
+__all__ = ["Graph", "Node", "Reader", "Resized", "all_names", "input_specs", "ordered_nodes"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,14 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Resized:
+    """What differs of a graph for inputs of another size: the shapes of its values, and its constants."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    constants: Mapping[str, Constant]
+
+
+@dataclass(frozen=True)
 class Graph:
     """The main graph, for one concrete shape of every input.
 
@@ -89,6 +97,9 @@ class Graph:
         types: the ONNX element type of every value whose type is known.
         readers: where each value is read, by its name.
         batched: the axes of a value whose size depends on the number of samples, where the model leaves that open.
+        varying: the axes of a value whose size depends on any size that the model leaves open.
+        unsteady: values of which even the number of axes does.
+        resized: the same graph for some other sizes.
         functions: domain and name of the model's own functions.
         claimed: values whose shape rests on what the file says, behind operators that shape inference does not know.
     """
@@ -101,6 +112,9 @@ class Graph:
     types: Mapping[str, int]
     readers: Mapping[str, tuple[Reader, ...]]
     batched: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    varying: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    unsteady: frozenset[str] = frozenset()
+    resized: tuple[Resized, ...] = field(repr=False, default=())
     functions: frozenset[tuple[str, str]] = frozenset()
     claimed: frozenset[str] = frozenset()
 

@@ -8,7 +8,7 @@ no shape yet, inference is repeated for its node, with those constants known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import onnx
@@ -21,8 +21,10 @@ from onnxnorm.model.evaluation import Evaluator
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph, Node, input_specs, ordered_nodes, readers_of
 from onnxnorm.model.inputs import InputSpec
+from onnxnorm.model.sizes import Known, differences, other_sizes
+from onnxnorm.model.windows import has_room, settle_ceiled, settled_node
 
-__all__ = ["check_fitting", "check_legal", "read_graph", "sample_shapes", "shorten_domain"]
+__all__ = ["assumed_shapes", "check_fitting", "check_legal", "read_graph", "sample_shapes", "shorten_domain"]
 
 # Functions that ONNX cannot infer through, whose output has the shape of their first input.
 _SAME_SHAPE = {"GroupNormalization"}
@@ -30,14 +32,17 @@ _SMALL = 1 << 16  # elements; larger constants are not handed to shape inference
 
 DEFAULT_SIZE = 224
 DEFAULT_CHANNELS = 3
+_DOUBLINGS = 9  # of the assumed size, where layers have no output
 
 
-def sample_shapes(specs: tuple[InputSpec, ...], size: tuple[int, int] | None = None) -> dict[str, tuple[int, ...]]:
-    """A concrete shape of every input, for one sample; open axes get `size` (height, width), or 224 without it."""
-    height, width = size or (DEFAULT_SIZE, DEFAULT_SIZE)
+def sample_shapes(
+    specs: tuple[InputSpec, ...], size: tuple[int, int] | None = None, side: int = DEFAULT_SIZE
+) -> dict[str, tuple[int, ...]]:
+    """A concrete shape of every input, for one sample; open axes get `size` (height, width), or `side` without it."""
+    height, width = size or (side, side)
     shapes = {}
     for spec in specs:
-        shape = [DEFAULT_SIZE if dim is None else dim for dim in spec.shape]
+        shape = [side if dim is None else dim for dim in spec.shape]
         if shape and spec.shape[0] is None:
             shape[0] = 1
         if len(shape) == 4:
@@ -51,6 +56,23 @@ def sample_shapes(specs: tuple[InputSpec, ...], size: tuple[int, int] | None = N
     return shapes
 
 
+@model_errors("the graph")
+def assumed_shapes(model: Model, size: tuple[int, int] | None = None) -> dict[str, tuple[int, ...]]:
+    """Shapes as `sample_shapes` gives them, larger where layers would have no output for inputs of 224.
+
+    Raises ModelError if the graph is not consistent.
+    """
+    specs = input_specs(model)
+    usual = sample_shapes(specs, size)
+    for doublings in range(_DOUBLINGS):
+        shapes = sample_shapes(specs, size, DEFAULT_SIZE << doublings)
+        if has_room(model.proto, _infer_whole(model, shapes)[0]):
+            return shapes
+        if doublings and shapes == usual:  # no size is open
+            break
+    return usual
+
+
 def read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
     """Read a model for inputs of these concrete shapes, by name. Raises ModelError if the graph is not legal."""
     with model_errors("the graph"):
@@ -58,13 +80,37 @@ def read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
 
 
 def _read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
-    nodes = ordered_nodes(model)
+    nodes, specs = ordered_nodes(model), input_specs(model)
+    stored = stored_constants(model)
+    base = _known(model, nodes, stored, shapes)
+    others = other_sizes(model, specs, nodes, base, lambda other: _known(model, nodes, stored, other))
+    differ = differences(base, others)
+    return Graph(
+        nodes=nodes,
+        inputs=specs,
+        outputs=tuple(value.name for value in model.proto.graph.output),
+        constants=base.constants,
+        shapes=base.shapes,
+        types=base.types,
+        readers=readers_of(nodes),
+        batched=differ.batched,
+        varying=differ.varying,
+        unsteady=differ.unsteady,
+        resized=differ.resized,
+        functions=frozenset(("" if f.domain == "ai.onnx" else f.domain, f.name) for f in model.proto.functions),
+        claimed=frozenset(base.claimed),
+    )
+
+
+def _known(
+    model: Model, nodes: Sequence[Node], stored: Mapping[str, Constant], shapes: Mapping[str, tuple[int, ...]]
+) -> Known:
+    """What is known for inputs of these shapes. Raises ModelError if the graph is not consistent for them."""
     known_shapes, types = _infer_whole(model, shapes)
     claimed_shapes, claimed_types = _claimed(model, shapes)
-    batched = _batched(model, shapes, claimed_shapes | known_shapes)
-    constants = stored_constants(model)
+    constants = dict(stored)
     evaluator = Evaluator(constants)
-    for constant in constants.values():
+    for constant in stored.values():
         known_shapes[constant.name] = constant.shape
         types[constant.name] = onnx.helper.np_dtype_to_tensor_dtype(constant.dtype)
     claimed: set[str] = set()
@@ -84,20 +130,7 @@ def _read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
                 known_shapes[name] = claimed_shapes[name]
                 claimed.add(name)
         constants.update(evaluator.computed(node, known_shapes, types, constants))
-    outputs = tuple(value.name for value in model.proto.graph.output)
-    own = frozenset(("" if f.domain == "ai.onnx" else f.domain, f.name) for f in model.proto.functions)
-    return Graph(
-        nodes=nodes,
-        inputs=input_specs(model),
-        outputs=outputs,
-        constants=constants,
-        shapes=known_shapes,
-        types=types,
-        readers=readers_of(nodes),
-        batched=batched,
-        functions=own,
-        claimed=frozenset(claimed),
-    )
+    return Known(known_shapes, types, constants, claimed)
 
 
 def _infer_whole(
@@ -113,13 +146,20 @@ def _infer_whole(
     for value in proto.graph.output:
         value.type.tensor_type.ClearField("shape")
     shorten_domain(proto)
+    inferred, types = _inferred_values(proto)
+    while settle_ceiled(proto, inferred):
+        inferred, types = _inferred_values(proto)
+    return inferred, types
+
+
+def _inferred_values(proto: onnx.ModelProto) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
     try:
-        proto = shape_inference.infer_shapes(proto, data_prop=True)
+        graph = shape_inference.infer_shapes(proto, data_prop=True).graph
     except shape_inference.InferenceError as error:
         raise ModelError(f"the graph is not consistent: {str(error).strip()}") from error
     inferred: dict[str, tuple[int, ...]] = {}
     types: dict[str, int] = {}
-    for value in (*proto.graph.input, *proto.graph.value_info, *proto.graph.output):
+    for value in (*graph.input, *graph.value_info, *graph.output):
         _note(value.name, value.type, inferred, types)
     return inferred, types
 
@@ -150,26 +190,6 @@ def shorten_domain(proto: onnx.ModelProto) -> None:
                 node.domain = ""
             for attribute in node.attribute:
                 graphs.extend([*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])])
-
-
-def _batched(
-    model: Model, shapes: Mapping[str, tuple[int, ...]], before: Mapping[str, tuple[int, ...]]
-) -> dict[str, tuple[int, ...]]:
-    """The axes of each value whose size changes when a sample is added, as far as shape inference tells."""
-    more = {spec.name for spec in input_specs(model) if spec.shape and spec.shape[0] is None and shapes.get(spec.name)}
-    if not more:
-        return {}
-    grown = {name: (shape[0] + 1, *shape[1:]) if name in more else shape for name, shape in shapes.items()}
-    try:
-        after = _claimed(model, grown)[0] | _infer_whole(model, grown)[0]
-    except ModelError:
-        return {}  # it works for one sample only, although its batch axis is open
-    changed = {
-        name: tuple(axis for axis, (a, b) in enumerate(zip(shape, after[name], strict=False)) if a != b)
-        for name, shape in before.items()
-        if name in after
-    }
-    return {name: axes for name, axes in changed.items() if axes}
 
 
 def _note(
@@ -268,5 +288,9 @@ def _inferred(
     schema = onnx.defs.get_schema(node.proto.op_type, node.opset)
     opsets = [onnx.helper.make_opsetid("", node.opset)]
     outputs = shape_inference.infer_node_outputs(schema, node.proto, kinds, data, opset_imports=opsets)
+    found = {name: shape for name, kind in outputs.items() if (shape := _shape_of(kind)) is not None}
+    settled = settled_node(node.proto, {**shapes, **found})
+    if settled is not None:
+        outputs = shape_inference.infer_node_outputs(schema, settled, kinds, data, opset_imports=opsets)
     like = shapes.get(node.inputs[0]) if node.proto.op_type in _SAME_SHAPE else None
     return {name: (kind.tensor_type.elem_type, _shape_of(kind) or like) for name, kind in outputs.items()}

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from onnxnorm.errors import StatisticsError
 from onnxnorm.model.files import Model
-from onnxnorm.model.graph import input_specs
-from onnxnorm.model.shapes import read_graph, sample_shapes
+from onnxnorm.model.shapes import assumed_shapes, read_graph
 from onnxnorm.rewriting.constants import Clone, ScaledData, apply_edits
 from onnxnorm.rewriting.factors import Rounding
 from onnxnorm.rewriting.insertion import NOTHING, Insertion
@@ -142,7 +141,7 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
         _check(statistics, digest, previous)
     else:
         statistics = None
-    shapes = statistics.shapes if statistics else sample_shapes(input_specs(model))
+    shapes = statistics.shapes if statistics else assumed_shapes(model)
     graph = read_graph(model, shapes)
     subject = subject_of(graph, model, shapes, filters, options.outputs, options.allow)
     scales = _scales(subject, statistics, options)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -78,6 +78,23 @@ class Visit:
         """The constant at a position, or None if that input is left out or depends on the graph's inputs."""
         operand = self.operand(position)
         return operand.constant if operand else None
+
+    def numbers_by_size(self, position: int) -> list[list[Any]]:
+        """A constant input as lists of numbers, one for each size of the graph's inputs that is known if they differ.
+
+        None at all if the input is left out, or is not known for all sizes.
+        """
+        constant = self.constant(position)
+        resized = self.graph.resized if constant is not None and constant.by_shape else ()
+        constants = [constant, *(size.constants.get(self.node.inputs[position]) for size in resized)]
+        if None in constants:
+            return []
+        return [found.values().reshape(-1).tolist() for found in constants if found is not None]
+
+    def numbers(self, position: int) -> list[Any] | None:
+        """A constant input as a list of numbers; None if it is left out, or depends on the size of the inputs."""
+        found = self.numbers_by_size(position)
+        return found[0] if found and all(numbers == found[0] for numbers in found) else None
 
     def output_shape(self, position: int = 0) -> tuple[int, ...] | None:
         """Shape of an output, or None if it is not known."""

@@ -124,6 +124,8 @@ class Walk:
             outcome = Refusal("it is a function of the model's own, and scales are not followed into it")
         elif not node.domain and node.opset not in _OPSETS:
             outcome = Refusal(f"the laws hold for opsets {_OPSETS[0]} to {_OPSETS[-1]}, and this is opset {node.opset}")
+        elif not self.graph.unsteady.isdisjoint((*node.inputs, *node.outputs)):
+            outcome = Refusal("the number of axes that it reads or writes depends on the size of the graph's inputs")
         elif self._is_empty(node):
             outcome = self._emptied(visit)
         elif entry is None:
@@ -143,20 +145,30 @@ class Walk:
                 self._settle_pinned(node, name, visit.scaleless)
 
     def _is_empty(self, node: Node) -> bool:
-        values = (name for name in (*node.inputs, *node.outputs) if name not in self.graph.constants)
-        return any(0 in self.graph.shapes.get(name, ()) for name in values)
+        return any(0 in self.graph.shapes.get(name, ()) for name in self._values(node))
+
+    def _values(self, node: Node) -> list[str]:
+        return [name for name in (*node.inputs, *node.outputs) if name not in self.graph.constants]
 
     def _emptied(self, visit: Visit) -> Outcome:
         """What has no elements constrains nothing, if it has none for inputs of any size."""
         node = visit.node
+        read = [operand for operand in visit.present() if operand.constant is None and 0 in (operand.shape or ())]
         shapes = [self.graph.shapes.get(name, ()) for name in node.outputs]
-        if any(None in spec.shape[1:] for spec in self.graph.inputs):
+        steady = all((operand.ids == ZERO).all() for operand in read)
+        if not steady or (not read and not all(self._cuts(visit.first(), shape) for shape in shapes if 0 in shape)):
             return Refusal("it reads or writes a tensor without elements, for this size of the input")
         if all(0 in shape for shape in shapes):
             return [np.full((1,) * len(shape), ZERO, np.int64) for shape in shapes]
-        if node.op == "Concat":
-            return LAWS["Concat"].apply(visit)
+        if node.op in {"Concat", "Split"}:
+            return LAWS[node.op].apply(visit)
         return Refusal("it reads a tensor without elements")
+
+    def _cuts(self, source: Operand, shape: tuple[int, ...]) -> bool:
+        """Whether a value of this shape, without elements, is cut from axes whose size is the same for all inputs."""
+        varying = self.graph.varying.get(source.name, ())
+        known = source.shape is not None and len(source.shape) == len(shape)
+        return known and all(axis not in varying for axis, size in enumerate(shape) if size == 0)
 
     def _refuse(self, visit: Visit, reason: str) -> None:
         node = visit.node
@@ -218,10 +230,10 @@ class Walk:
         self._settle(name, ids)
 
     def _settle(self, name: str, ids: Ids) -> None:
-        """Store the slots of a value, in its rank, after tying those that vary from one sample to the next."""
+        """Store the slots of a value, in its rank, after tying those along axes whose size the model leaves open."""
         shape = self.graph.shapes.get(name)
         ids = squeezed(at_rank(ids, ids.ndim if shape is None else len(shape)))
-        for axis in self.graph.batched.get(name, ()):
+        for axis in self.graph.varying.get(name, ()):
             if axis < ids.ndim and ids.shape[axis] > 1:
                 merged: Ids = ids.max(axis=axis, keepdims=True)
                 self.slots.tie(merged, ids)

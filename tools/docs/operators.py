@@ -37,6 +37,7 @@ that no operator keeps a filter from its scale ([levels.md](levels.md)).
 
 FAMILIES = {
     "mixing": "Mixing channels",
+    "einsum": "Mixing along named axes",
     "normalization": "Normalizing",
     "homogeneous": "Element by element",
     "pooling": "Pooling, resizing, padding, sampling",

@@ -6,6 +6,7 @@ __all__ = ["load_all"]
 
 _FAMILIES = (
     "mixing",
+    "einsum",
     "normalization",
     "homogeneous",
     "pooling",

@@ -30,6 +30,12 @@ def homogeneous(visit: Visit) -> Outcome:
     return visit.first().ids
 
 
+@law("Trilu")
+def triangle(visit: Visit) -> Outcome:
+    """Scales pass: it puts zeros in place of some elements, which agree with any scale."""
+    return visit.first().ids
+
+
 @law("PRelu", role="nonlinearity")
 def prelu(visit: Visit) -> Outcome:
     """Scales pass for constant slopes of any shape; other slopes are refused."""
@@ -104,7 +110,7 @@ def cast(visit: Visit) -> Outcome:
     return Refusal("it casts to or from something else than floating point of 16 bits or more")
 
 
-@law("Sign", "IsNaN", "IsInf")
+@law("Sign", "IsNaN", "IsInf", "NonZero")
 def sign(visit: Visit) -> Outcome:
     """The output does not depend on the scale of the input, so it has scale 1, and the input may have any."""
     return visit.unscaled("it does not depend on the scale of its input")

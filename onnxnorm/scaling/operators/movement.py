@@ -2,21 +2,23 @@
 
 The operator itself is run, by ONNX's reference implementation, on the slots instead of the values. They are first
 broadcast to the value's real shape along the axes that the operator works on, and reduced again afterwards. So Concat,
-channel shuffles, NHWC round trips and DepthToSpace need no index arithmetic here. Zeros that an operator inserts (Pad,
-Trilu) come out as slot `ZERO`, which stands for zeros. Inputs and outputs have any shape.
+channel shuffles, NHWC round trips and DepthToSpace need no index arithmetic here. Where the result can depend on sizes
+that the model leaves open, the same is done for some other sizes, and slots that end at one place are tied. Zeros that
+an operator inserts (Pad) come out as slot `ZERO`, which stands for zeros. Inputs and outputs have any shape.
 
 Source: the specification of ONNX's operators of these names, https://onnx.ai/onnx/operators/.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.model.evaluation import evaluate
+from onnxnorm.model.graph import Node, Resized
 from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
 from onnxnorm.scaling.slots import ZERO, Ids, at_rank, squeezed
 
@@ -25,10 +27,19 @@ __all__ = ["moved", "moving_ids"]
 _MOST_ELEMENTS = 1 << 26  # moved as slots of 8 bytes each: half a gigabyte
 
 
-@law("Reshape", "Flatten", "DepthToSpace", "SpaceToDepth", "Tile", "Trilu", "GatherND", "GatherElements", "Compress")
+@law("Reshape", "Flatten", "DepthToSpace", "SpaceToDepth", "Tile", "GatherND", "GatherElements")
 def rearrange(visit: Visit) -> Outcome:
     """Scales move with the data. Refused if its destination depends on the graph's inputs."""
     return moved(visit)
+
+
+@law("Compress")
+def compress(visit: Visit) -> Outcome:
+    """Scales move with the data. Without an axis, its places depend on all sizes, so that one that is open ties all."""
+    axis, source = visit.node.attribute("axis"), visit.first()
+    if axis is None and visit.graph.varying.get(source.name):
+        return visit.merge_but(source.ids, []).reshape(-1)[:1]
+    return moved(visit, axes=None if axis is None else (axis,))
 
 
 @law("Transpose", role="transparent")
@@ -53,10 +64,7 @@ def split(visit: Visit) -> Outcome:
 @law("Slice")
 def slice_(visit: Visit) -> Outcome:
     """Scales move with the data. Refused if starts, ends or steps depend on the graph's inputs."""
-    axes = visit.node.attribute("axes")
-    constant = visit.constant(3)
-    if constant is not None:
-        axes = constant.values().reshape(-1).tolist()
+    axes = visit.numbers(3) if visit.operand(3) is not None else visit.node.attribute("axes")
     return moved(visit, axes=None if axes is None else tuple(axes))
 
 
@@ -125,26 +133,71 @@ def moved(visit: Visit, data: Sequence[int] = (0,), axes: Sequence[int] | None =
     for operand in others:
         if operand.constant is None:
             return Refusal(f"where it moves things is computed from the graph's inputs ({operand.name!r})")
+    graph = visit.graph
+    sizes = [Resized(graph.shapes, graph.constants)]
+    if axes is None or _depends_on_size(visit, sources, others, axes):
+        sizes += graph.resized
+    moves = []
+    for size in sizes:
+        move = _moved_at(visit.node, size, ids, axes)
+        if isinstance(move, Refusal):
+            return move
+        moves.append(move)
+    outputs = zip(visit.node.outputs, zip(*moves, strict=True), strict=True)
+    return [_agreed(visit, name, arrays) if name else one for name, arrays in outputs]
+
+
+def _depends_on_size(visit: Visit, sources: list[Operand], others: list[Operand], axes: Sequence[int]) -> bool:
+    """Whether a move along some axes can be another one for other sizes of the graph's inputs."""
+    worked = {(operand.name, axis % operand.rank) for operand in sources for axis in axes if operand.rank}
+    varying = any(axis in visit.graph.varying.get(name, ()) for name, axis in worked)
+    return varying or any(operand.constant is not None and operand.constant.by_shape for operand in others)
+
+
+def _moved_at(node: Node, size: Resized, ids: dict[str, Ids], axes: Sequence[int] | None) -> list[Ids] | Refusal:
+    """Slots of the outputs, not reduced, for one size of the graph's inputs; of outputs that are left out too."""
+    real: dict[str, NDArray[Any]] = {**_broadcast({name: size.shapes[name] for name in ids}, ids, axes)}
+    if sum(array.size for array in real.values()) > _MOST_ELEMENTS:
+        return Refusal(f"it moves more than {_MOST_ELEMENTS:,} elements")
     try:
-        real: dict[str, NDArray[Any]] = {**_broadcast(sources, ids, axes)}
-        if sum(array.size for array in real.values()) > _MOST_ELEMENTS:
-            return Refusal(f"it moves more than {_MOST_ELEMENTS:,} elements")
-        real |= {operand.name: operand.constant.values() for operand in others if operand.constant is not None}
-        results = iter(evaluate(visit.node, real))
+        real |= {name: size.constants[name].values() for name in node.inputs if name and name not in real}
+        results = iter(evaluate(node, real))
     except Exception as error:  # noqa: BLE001 (the reference implementation may raise anything)
         kind = type(error.__cause__ or error).__name__
         return Refusal(f"ONNX's reference implementation does not run it for these shapes ({kind})")
-    return [squeezed(np.asarray(next(results), np.int64)) if name else one for name in visit.node.outputs]
+    arrays = [np.asarray(next(results), np.int64) if name else np.empty(0, np.int64) for name in node.outputs]
+    if any(
+        array.size == 0 and 0 not in size.shapes.get(name, ())
+        for array, name in zip(arrays, node.outputs, strict=True)
+        if name
+    ):
+        return Refusal("ONNX's reference implementation finds no elements there, but shape inference does")
+    return arrays
 
 
-def _broadcast(sources: list[Operand], ids: dict[str, Ids], axes: Sequence[int] | None) -> dict[str, Ids]:
+def _agreed(visit: Visit, name: str, moves: Sequence[Ids]) -> Ids:
+    """Slots of a value for every size, from those for some sizes: along axes of open size there is one."""
+    held = [ids for ids in moves if ids.size] or [moves[0]]
+    if len(held) == 1 and len(moves) == 1:
+        return squeezed(held[0])
+    varying = {axis for axis in range(held[0].ndim) if len({ids.shape[axis] for ids in moves}) > 1}
+    varying.update(visit.graph.varying.get(name, ()))
+    steady = [visit.merge_but(squeezed(ids), [axis for axis in range(ids.ndim) if axis not in varying]) for ids in held]
+    agreed: Ids = np.maximum.reduce(np.broadcast_arrays(*steady))
+    for ids in steady:
+        visit.tie(agreed, ids)
+    return agreed
+
+
+def _broadcast(
+    shapes: Mapping[str, tuple[int, ...]], ids: Mapping[str, Ids], axes: Sequence[int] | None
+) -> dict[str, Ids]:
     """Slots broadcast to the real size of the axes worked on, and to one common size along the other axes."""
-    shapes = [operand.shape or () for operand in sources]
-    rank = len(shapes[0])
+    rank = len(next(iter(shapes.values())))
     worked = set(range(rank)) if axes is None else {axis % rank for axis in axes}
-    common = [max(ids[operand.name].shape[axis] for operand in sources) for axis in range(rank)] if rank else []
+    common = [max(array.shape[axis] for array in ids.values()) for axis in range(rank)] if rank else []
     real: dict[str, Ids] = {}
-    for operand, shape in zip(sources, shapes, strict=True):
+    for name, shape in shapes.items():
         target = [shape[axis] if axis in worked else common[axis] for axis in range(rank)]
-        real[operand.name] = np.broadcast_to(at_rank(ids[operand.name], rank), target)
+        real[name] = np.broadcast_to(at_rank(ids[name], rank), target)
     return real

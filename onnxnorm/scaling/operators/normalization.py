@@ -22,7 +22,7 @@ Source: the specification of ONNX's operators of these names, https://onnx.ai/on
 from __future__ import annotations
 
 from onnxnorm.scaling.laws import Outcome, Refusal, Visit, law
-from onnxnorm.scaling.slots import Ids
+from onnxnorm.scaling.slots import Ids, at_rank
 
 _OWN_INPUT = "it divides by a statistic of its input with an epsilon, an attribute, so the input keeps its scale"
 _SQUARED = "an epsilon of 1e-5 or so is added to its square"
@@ -113,7 +113,7 @@ def _normalized(visit: Visit, *, per_channel: bool) -> Outcome:
     for operand in parameters:
         assert operand.constant is not None
         visit.edit(operand, times=visit.spread(out, operand))
-    return _on_channels(out, source.shape) if per_channel else out
+    return _on_channels(out, source.shape) if per_channel else at_rank(out, source.rank)
 
 
 def _on_channels(out: Ids, shape: tuple[int, ...]) -> Ids:

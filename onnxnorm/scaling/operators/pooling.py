@@ -11,6 +11,7 @@ import numpy as np
 
 from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
 from onnxnorm.scaling.operators.movement import moved
+from onnxnorm.scaling.slots import at_rank
 
 _POINTS = "it says where the operator reads"
 
@@ -80,11 +81,12 @@ def _kept_axes(visit: Visit, source: Operand, shape: tuple[int, ...]) -> list[in
     if node.attribute("coordinate_transformation_mode", "") in {"tf_crop_and_resize", "tf_half_pixel_for_nn"}:
         return kept
     factors = node.attribute("scales")
-    given = visit.constant(1 if node.op == "Upsample" or node.opset < 11 else 2)
-    if given is not None and given.size:
-        factors = given.values().reshape(-1).tolist()
-    if factors is not None:
-        return kept + [axis for axis, factor in zip(worked, factors, strict=False) if factor == 1]
+    sizes = [] if factors is None else [factors]
+    given = visit.operand(1 if node.op == "Upsample" or node.opset < 11 else 2)
+    if given is not None and given.shape != (0,):
+        sizes = visit.numbers_by_size(given.position) or [[]]
+    if sizes:
+        return kept + [axis for axis, *by in zip(worked, *sizes, strict=False) if all(factor == 1 for factor in by)]
     if visit.operand(3) is not None and node.attribute("keep_aspect_ratio_policy", "stretch") == "stretch":
         return kept + [axis for axis in worked if shape[axis] == source.shape[axis]] if source.shape else kept
     return kept
@@ -92,35 +94,54 @@ def _kept_axes(visit: Visit, source: Operand, shape: tuple[int, ...]) -> list[in
 
 @law("Pad", role="transparent")
 def pad(visit: Visit) -> Outcome:
-    """Scales pass. Padding by 0, edge, reflect and wrap agree with any scale; another constant is refused."""
-    if visit.node.attribute("mode", "constant") == "constant":
+    """Scales pass. Zeros, infinity, edge, reflect and wrap agree with any scale; another constant follows one scale."""
+    source = visit.first()
+    axes = _padded_axes(visit, source)
+    if visit.node.attribute("mode", "constant") == "constant" and axes != []:
         value, given = np.asarray(visit.node.attribute("value", 0.0)), visit.operand(2)
         if given is not None:
             if given.constant is None or given.constant.by_shape:
                 return Refusal("the value that it puts around is not a constant")
             value = given.constant.values()
-        if np.any(value != 0):
-            return Refusal(f"it puts {float(value.reshape(-1)[0]):g} around, which would have to be scaled")
-    source = visit.first()
-    axes = _padded_axes(visit, source)
+        if np.any(np.isfinite(value) & (value != 0)):
+            return _padded_by(visit, float(value.reshape(-1)[0]), given or visit.number("value", 0.0))
     if axes is not None and all(source.ids.shape[axis] == 1 for axis in axes):
         return source.ids
-    return moved(visit)
+    return _filled(visit, moved(visit))
+
+
+def _padded_by(visit: Visit, value: float, number: Operand | None) -> Outcome:
+    """All scales are tied, since one number is put around, which follows."""
+    if number is None or not (number.position < 0 or visit.editable(number)):
+        return Refusal(f"it puts {value:g} around, which would have to be scaled")
+    one = visit.one(visit.first())
+    visit.edit(number, times=at_rank(one, len(number.shape or ())))
+    return one.reshape((1,) * visit.first().rank)
+
+
+def _filled(visit: Visit, outcome: Outcome) -> Outcome:
+    """Slots without zeros along axes of open size, since for larger inputs there can be values in their places."""
+    varying = visit.graph.varying.get(visit.first().name, ())
+    if isinstance(outcome, Refusal) or not varying:
+        return outcome
+    (ids,) = outcome
+    return visit.merge_but(ids, [axis for axis in range(ids.ndim) if axis not in varying])
 
 
 def _padded_axes(visit: Visit, source: Operand) -> list[int] | None:
     """The axes that a Pad pads or crops, or None if they are not known."""
     if source.shape is None:
         return None
-    rank, constant, named = source.rank, visit.constant(1), visit.constant(3)
-    amounts = visit.node.attribute("pads") if constant is None else constant.values().reshape(-1).tolist()
-    if amounts is None or (visit.operand(3) is not None and named is None):
+    rank, attribute = source.rank, visit.node.attribute("pads")
+    sizes = visit.numbers_by_size(1) if attribute is None else [attribute]
+    named = visit.numbers(3) if visit.operand(3) is not None else list(range(rank))
+    if not sizes or named is None:
         return None
-    axes = list(range(rank)) if named is None else [axis % rank for axis in named.values().reshape(-1).tolist()]
-    return [axis for at, axis in enumerate(axes) if amounts[at] or amounts[len(axes) + at]]
+    axes = [axis % rank for axis in named]
+    return [axis for at, axis in enumerate(axes) if any(amounts[at] or amounts[len(axes) + at] for amounts in sizes)]
 
 
 @law("CenterCropPad")
 def center_crop_pad(visit: Visit) -> Outcome:
     """Scales move with the data; padded zeros agree with any scale."""
-    return moved(visit)
+    return _filled(visit, moved(visit))

@@ -99,6 +99,23 @@ def power(visit: Visit) -> Outcome:
     return visit.power(base.ids if factor > 0 else visit.solid(base.ids), factor, _CANCELS)
 
 
+@law("SwiGLU")
+def gated(visit: Visit) -> Outcome:
+    """`a * sigmoid(alpha * a) * b`: the scale of b passes. The gate a keeps scale 1, or has one that alpha follows."""
+    gate, value = visit.present()
+    if not visit.aligned([gate, value]):
+        return Refusal(_UNALIGNED)
+    alpha = visit.number("alpha", 1.0)
+    if alpha is None:
+        visit.pin(gate, "it is not positively homogeneous, since alpha is an attribute")
+        return value.ids
+    one = visit.one(gate)
+    visit.edit(alpha, over=one)
+    out = visit.like(value.ids)
+    visit.relate([(-1, out), (1, value.ids), (1, at_rank(one, out.ndim))], _CANCELS)
+    return out
+
+
 def _by_constant(visit: Visit, source: Operand, operand: Operand, *, divides: bool = False) -> Ids:
     """Slots of a value times a constant, or divided by one.
 

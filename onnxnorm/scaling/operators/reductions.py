@@ -1,4 +1,4 @@
-"""Reductions that are homogeneous of degree one: elements that are reduced into one number must share one scale.
+"""Reductions, comparisons and sums along axes: elements that end in one number, or are compared, share one scale.
 
 The input has any shape. The output has size 1 on reduced axes, or lacks them.
 
@@ -6,6 +6,8 @@ Source: the specification of ONNX's operators of these names, https://onnx.ai/on
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from onnxnorm.scaling.laws import Outcome, Refusal, Visit, law
 from onnxnorm.scaling.slots import Ids
@@ -32,10 +34,9 @@ def _reduced(visit: Visit) -> Ids | Refusal:
         return Refusal("the shape of its input is not known")
     axes = visit.node.attribute("axes")
     if visit.operand(1) is not None:
-        constant = visit.constant(1)
-        if constant is None:
+        axes = visit.numbers(1)
+        if axes is None:
             return Refusal("its axes are not constant")
-        axes = constant.values().reshape(-1).tolist()
     if not axes and visit.node.attribute("noop_with_empty_axes", 0):
         return source.ids
     reduced = [axis % source.rank for axis in axes] if axes else list(range(source.rank))
@@ -50,9 +51,66 @@ def _reduced(visit: Visit) -> Ids | Refusal:
 @law("CumSum")
 def cumsum(visit: Visit) -> Outcome:
     """Scales are tied along the axis over which it sums."""
-    source, axis = visit.first(), visit.constant(1)
+    source, axis = visit.first(), visit.numbers(1)
     if source.uniform:
         return source.ids
     if source.shape is None or axis is None:
         return Refusal("its axis or the shape of its input is not known")
-    return visit.merge(source.ids, int(axis.values().reshape(-1)[0]) % source.rank)
+    return visit.merge(source.ids, int(axis[0]) % source.rank)
+
+
+@law("ArgMax", "ArgMin")
+def arg(visit: Visit) -> Outcome:
+    """Scales are tied along the axis; the index has none."""
+    return _compared(visit, [visit.node.attribute("axis", 0)]) or visit.unscaled("it points at elements")
+
+
+@law("Hardmax", role="nonlinearity")
+def hardmax(visit: Visit) -> Outcome:
+    """Scales are tied along the axis, before opset 13 along all from there on. The output is 0 or 1, so it has none."""
+    axis = visit.node.attribute("axis", 1 if visit.node.opset < 13 else -1)
+    axes = [axis] if visit.node.opset >= 13 else range(axis % max(1, visit.first().rank), visit.first().rank)
+    return _compared(visit, axes) or visit.unscaled("it is 0 or 1")
+
+
+@law("TopK")
+def top(visit: Visit) -> Outcome:
+    """Scales are tied along the axis, and pass; indices have none."""
+    source, axis = visit.first(), visit.node.attribute("axis", -1)
+    if source.shape is None:
+        return Refusal("the shape of its input is not known")
+    return visit.merge(source.ids, axis % source.rank)
+
+
+@law("DFT")
+def transform(visit: Visit) -> Outcome:
+    """It is a sum: scales are tied along the axis, and between the real and the imaginary part."""
+    source = visit.first()
+    axis = [visit.node.attribute("axis", 1)]
+    if visit.node.opset >= 20:
+        axis = [-2] if visit.operand(2) is None else visit.numbers(2) or []
+    if source.shape is None or not axis:
+        return Refusal("its axis or the shape of its input is not known")
+    return visit.merge(visit.merge(source.ids, axis[0] % source.rank), source.rank - 1)
+
+
+@law("STFT")
+def transform_frames(visit: Visit) -> Outcome:
+    """It is a sum over a signal `(N, length, parts)`, whose scales are tied. A window that is no constant keeps 1."""
+    source, window = visit.first(), visit.operand(2)
+    if source.shape is None:
+        return Refusal("the shape of its input is not known")
+    if window is not None and window.constant is None:
+        visit.pin(window, "it weights the signal")
+    return visit.merge_but(source.ids, [0]).reshape(-1, 1, 1, 1)
+
+
+def _compared(visit: Visit, axes: Iterable[int]) -> Refusal | None:
+    """Tie scales along axes, since elements are compared."""
+    source = visit.first()
+    if source.shape is None and not source.uniform:
+        return Refusal("the shape of its input is not known")
+    ids: Ids = source.ids
+    for axis in axes if source.shape else ():
+        ids = visit.merge(ids, axis % source.rank)
+    return None

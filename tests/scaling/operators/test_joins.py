@@ -238,3 +238,10 @@ def test_unknown_shapes() -> None:
         },
     )
     holds(proto, {"a": 2}, whole=True, feed={"x": floats([1, 2]), "y": rand(1, 3, 2, 2)})
+
+
+def test_a_bound_that_nothing_exceeds_stays_at_the_largest_number() -> None:
+    """3e38 times 16 is more than float32 has."""
+    for op in ("Max", "Min"):
+        proto = between(f"b = {op}(a, k)", constants={"k": floats([[[3e38 if op == "Min" else -3e38]]])})
+        assert all(edit.bounds for edit in holds(proto, {"a": 1, "b": 1}).trace.edits if edit.constant.name == "k")

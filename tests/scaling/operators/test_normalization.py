@@ -151,3 +151,10 @@ def test_scales_that_are_no_powers_of_two() -> None:
 
     proto = between("r = BatchNormalization(a, g, s, m, v) \n b = Relu(r)", constants=parameters())
     check_scales(proto, feeds(proto), power_of_two=False, rtol=16 * EPS)
+
+
+def test_layer_normalization_whose_shape_is_not_known_has_all_axes() -> None:
+    """Before opset 17, shape inference does not know it, and runtimes do. Axis 1 behind is that of the channels."""
+    body = "n = LayerNormalization<axis=1>(a, g) \n b = BatchNormalization(n, s, t, t, s)"
+    constants = {"g": rand(4, 6, 6), "s": np.abs(rand(4, seed=1)), "t": rand(4, seed=2)}
+    holds(between(body, constants=constants, opset=14, tail="none"), {"b": 4}, whole=True)

@@ -247,15 +247,6 @@ def test_pad_of_the_channel_axis_with_channels(mode: str) -> None:
     holds(between(f'b = Pad<mode="{mode}">(a, pads)', constants=constants, opset=19), {"a": 4, "b": 4})
 
 
-@pytest.mark.parametrize("value", [1.0, -0.5, np.inf])
-def test_pad_with_another_value_pins(value: float) -> None:
-    constants = {"pads": [0, 0, 1, 1, 0, 0, 1, 1], "v": np.asarray(np.float32(value))}
-    proto = between("b = Pad(a, pads, v) \n c = Relu(b)", constants=constants, tail="none")
-    refused(proto, f"it puts {value:g} around")
-    if np.isfinite(value):
-        refused(between(f"b = Pad<pads=[0,0,1,1,0,0,1,1], value={value}>(a)", opset=10), f"it puts {value:g} around")
-
-
 def test_pad_with_a_computed_value_pins() -> None:
     body = "m = ReduceMax<keepdims=0>(a2) \n b = Pad(a, pads, m)"
     proto = between(body, (1, 4, 3, 3), {"pads": [0, 0, 1, 1, 0, 0, 1, 1]}, branches=2, opset=17)

@@ -88,8 +88,3 @@ def test_sums_of_squares() -> None:
     checked = holds(between("b = ReduceSumSquare<axes=[2,3]>(a)", opset=11), {"a": 4, "b": 4})
     assert (checked.of_slot[checked.trace.ids["b"]] == checked.of_slot[checked.trace.ids["a"]] ** 2).all()
     holds(between("b = ReduceSumSquare<axes=[1]>(a)", opset=11), {"a": 1, "b": 1})
-
-
-@pytest.mark.parametrize("op", ["ArgMax", "ArgMin"])
-def test_positions_pin(op: str) -> None:
-    refused(between(f"i = {op}<axis=1>(a) \n b = Cast<to=1>(i)"), "it chooses by comparing")

@@ -66,3 +66,39 @@ def test_padding_by_computed_amounts_or_along_computed_axes(end: str) -> None:
     used = {name: value for name, value in constants.items() if f" {name})" in body or f"{name}," in body}
     proto = between(body, (2, 4, 6, 6), used, branches=2, tail="none")
     refused(proto, reason.replace("'r'", "'half'") if "half" in body else reason, whole=True)
+
+
+PADS = [0, 0, 1, 1, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_pad_with_infinity_agrees_with_any_scale(value: float) -> None:
+    body = "b = Pad(a, pads, v) \n c = MaxPool<kernel_shape=[3,3], strides=[3,3]>(b)"
+    held = {"pads": PADS, "v": np.float32(value)}
+    holds(between(f"{body} \n d = Relu(c)", constants=held, tail="none"), {"a": 4, "b": 4, "c": 4})
+    proto = between("b = Pad<pads=[0,0,1,1,0,0,1,1], value=1.0>(a)", opset=10, tail="none")
+    (attribute,) = (a for node in proto.graph.node for a in node.attribute if a.name == "value")
+    attribute.f = value
+    holds(proto, {"a": 4, "b": 4})
+
+
+@pytest.mark.parametrize("value", [1.0, -0.5])
+def test_pad_with_another_value_ties(value: float) -> None:
+    """The number follows one scale of all channels; in an attribute it may not at this level."""
+    held = {"pads": PADS, "v": np.float32(value)}
+    holds(between("b = Pad(a, pads, v)", constants=held), {"a": 1, "b": 1})
+    holds(between("b = Pad(a, pads, v)", constants=held | {"pads": [0, 1, 0, 0, 0, 0, 0, 0]}), {"a": 1, "b": 1})
+    holds(between("b = Pad(a, pads, v)", constants=held | {"pads": [0] * 8}), {"a": 4, "b": 4})
+    refused(between(f"b = Pad<pads=[0,0,1,1,0,0,1,1], value={value}>(a)", opset=10), f"it puts {value:g} around")
+
+
+def test_a_padded_value_that_others_read_is_copied() -> None:
+    """The same number for a Pad and a threshold elsewhere."""
+    body = "b = Pad(a, pads, v) \n c = Sigmoid(a2) \n d = Max(c, v)"
+    checked = holds(between(body, constants={"pads": PADS, "v": np.float32(0.5)}, branches=2, outputs=["d"]), {"a": 1})
+    assert len(checked.rewritten.proto.graph.initializer) == 9
+
+
+def test_pad_with_a_value_that_may_not_change_pins() -> None:
+    body = "v = ReduceMax<keepdims=0>(w_a) \n b = Pad(a, pads, v)"
+    refused(between(body, constants={"pads": PADS}, opset=17), "around, which would have to be scaled")
