@@ -1,4 +1,4 @@
-"""Batches: samples of equal shape, joined along their first axis.
+"""Batches: samples of equal shape, joined along their first axis. `model_feeds` makes of one what a model is fed.
 
 Readers yield blocks of any size, in order: one image, or some rows of an array. `regroup` cuts and joins them into
 batches of one size. Samples of different shapes never share a batch; incomplete batches wait in a buffer that is
@@ -8,13 +8,15 @@ bounded both in samples and in bytes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Batch", "Skipped", "pad_batch", "regroup"]
+from onnxnorm.model.inputs import InputSpec
+
+__all__ = ["Batch", "Skipped", "model_feeds", "pad_batch", "regroup"]
 
 Array = npt.NDArray[np.generic]
 Key = tuple[tuple[str, tuple[int, ...]], ...]
@@ -158,3 +160,18 @@ def pad_batch(array: Array, size: int) -> Array:
     """Return an array `(n, *sample)` with its last sample repeated until there are `size` samples."""
     missing = size - len(array)
     return array if missing <= 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+
+
+def model_feeds(specs: Sequence[InputSpec], feeds: Mapping[str, Array], size: int) -> dict[str, Array]:
+    """Return what a model is fed for samples: each input padded to `size` samples, on its own axis of samples.
+
+    Inputs that have one value for all samples are added.
+    """
+    fed: dict[str, Array] = {}
+    for spec in specs:
+        if spec.value is not None:
+            fed[spec.name] = spec.repeated(size)
+        else:
+            array = pad_batch(feeds[spec.name], size)
+            fed[spec.name] = np.ascontiguousarray(np.moveaxis(array, 0, spec.batch)) if spec.batch else array
+    return fed

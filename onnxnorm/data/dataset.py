@@ -15,6 +15,7 @@ from itertools import chain, islice, pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxnorm.data.arrays.fitting import ArrayItem, array_blocks
 from onnxnorm.data.batches import Batch, Skipped, regroup
@@ -27,10 +28,12 @@ from onnxnorm.data.readers import IterableReader, Reader, printable
 from onnxnorm.data.selection import Indices, RowSelector, Selection
 from onnxnorm.data.sources import sources
 from onnxnorm.errors import DataError, OptionError
-from onnxnorm.model.inputs import InputSpec
+from onnxnorm.model.files import Model
+from onnxnorm.model.graph import input_specs
+from onnxnorm.model.inputs import InputSettings, InputSpec, read_specs
 from onnxnorm.threads import available_threads
 
-__all__ = ["Data", "Dataset", "open_data"]
+__all__ = ["Data", "Dataset", "open_data", "open_inputs"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Data: TypeAlias = PathLike | ArrayItem | Iterable[PathLike] | Iterable[ArrayItem]
@@ -57,6 +60,22 @@ class Dataset:
     def preprocessing(self) -> Preprocessing | None:
         """How images become samples; None if there are no images."""
         return next((reader.preprocessing for reader in self._readers if reader.preprocessing is not None), None)
+
+    @cached_property
+    def shared(self) -> dict[str, NDArray[Any]]:
+        """The values of inputs that DATA gives once for all samples, by the name of the input.
+
+        Raises DataError if parts of DATA give others.
+        """
+        parts = [getattr(reader, "shared", {}) for reader in self._readers]
+        for part in parts[1:]:
+            if part.keys() != parts[0].keys() or any(not _equal(part[name], parts[0][name]) for name in part):
+                names = ", ".join(sorted({*part, *parts[0]}))
+                raise DataError(
+                    f"parts of DATA give input {names} other values for all their samples; calibrate each part by "
+                    f"itself, and put them together with onnxnorm merge, or give one value with --input"
+                )
+        return dict(parts[0]) if parts else {}
 
     @property
     def total(self) -> int | None:
@@ -194,6 +213,29 @@ class Dataset:
             offset += reader.total or 0
 
 
+def open_inputs(
+    model: Model, data: Data | Dataset, options: ImageOptions | None = None, executor: Executor | None = None
+) -> tuple[Model, Dataset]:
+    """Open DATA for the inputs of a model that have a value for every sample.
+
+    Args:
+        model: the model; inputs that its settings give a value are not read.
+        data: as for `open_data`, or a dataset that is open already.
+        options: how images become samples.
+        executor: what lists folders; by default threads of this process.
+
+    Returns:
+        The model, whose settings now also have the values that DATA gives for all samples, and the dataset.
+    """
+    dataset = data
+    if not isinstance(dataset, Dataset):
+        specs = input_specs(model)
+        if specs and not read_specs(specs):
+            raise DataError("every input has one value for all samples, so DATA has nothing to add; leave one to DATA")
+        dataset = open_data(dataset, read_specs(specs), options, executor)
+    return model.fed(InputSettings(values=dataset.shared)), dataset
+
+
 def open_data(
     data: Data, specs: Sequence[InputSpec], options: ImageOptions | None = None, executor: Executor | None = None
 ) -> Dataset:
@@ -201,7 +243,7 @@ def open_data(
 
     Args:
         data: files, folders, URIs or arrays.
-        specs: the inputs of the model.
+        specs: the inputs of the model that have a value for every sample.
         options: how images become samples; arrays are fed as they are.
         executor: what lists folders; by default threads of this process.
 
@@ -257,6 +299,10 @@ def _peeked(data: Any) -> tuple[object, Iterable[Any]]:
     for first in items:
         return first, chain([first], items) if items is data else data
     raise DataError("DATA is empty; give images, folders, .npy or .npz files")
+
+
+def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
 def _shifted(selection: Selection, offset: int) -> RowSelector:

@@ -54,7 +54,13 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class IterableReader:
-    """Reads arrays in memory, or an iterable of arrays, each as one block."""
+    """Reads arrays in memory, or an iterable of arrays, each as one block.
+
+    Attributes:
+        items: the arrays.
+        specs: the inputs that have a value for every sample.
+        total: number of samples; None if it is not known.
+    """
 
     items: Iterable[ArrayItem]
     specs: tuple[InputSpec, ...]

@@ -37,10 +37,13 @@ def sample_shapes(specs: tuple[InputSpec, ...], size: tuple[int, int] | None = N
     height, width = size or (DEFAULT_SIZE, DEFAULT_SIZE)
     shapes = {}
     for spec in specs:
+        if spec.value is not None:
+            shapes[spec.name] = spec.repeated(1).shape
+            continue
         shape = [DEFAULT_SIZE if dim is None else dim for dim in spec.shape]
-        if shape and spec.shape[0] is None:
-            shape[0] = 1
-        if len(shape) == 4:
+        if spec.batch is not None and spec.shape[spec.batch] is None:
+            shape[spec.batch] = 1
+        if len(shape) == 4 and spec.batch == 0:
             channels_last = spec.shape[3] is not None and spec.shape[1] is None
             spatial = (1, 2) if channels_last else (2, 3)
             for axis, given in zip(spatial, (height, width), strict=True):
@@ -156,10 +159,13 @@ def _batched(
     model: Model, shapes: Mapping[str, tuple[int, ...]], before: Mapping[str, tuple[int, ...]]
 ) -> dict[str, tuple[int, ...]]:
     """The axes of each value whose size changes when a sample is added, as far as shape inference tells."""
-    more = {spec.name for spec in input_specs(model) if spec.shape and spec.shape[0] is None and shapes.get(spec.name)}
-    if not more:
+    open_axes = {s.name: s.batch for s in input_specs(model) if s.batch is not None and s.shape[s.batch] is None}
+    if not any(shapes.get(name) for name in open_axes):
         return {}
-    grown = {name: (shape[0] + 1, *shape[1:]) if name in more else shape for name, shape in shapes.items()}
+    grown = {
+        name: tuple(side + (axis == open_axes.get(name)) for axis, side in enumerate(shape))
+        for name, shape in shapes.items()
+    }
     try:
         after = _claimed(model, grown)[0] | _infer_whole(model, grown)[0]
     except ModelError:

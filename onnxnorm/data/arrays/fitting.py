@@ -1,6 +1,8 @@
 """Checks whether arrays of preprocessed samples fit the inputs of a model.
 
-An array has the shape (N, *input shape without batch), in the model's own layout and dtype, and is fed unchanged.
+An array has the shape (N, *input shape without batch), in the model's own layout and dtype, and is fed unchanged. For an
+input whose samples are on another axis, it may have them on that axis too. Where there are several inputs, the array of
+one of them may also hold one value that all samples share: a single number, or a sample without an axis for samples.
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ import numpy.typing as npt
 
 from onnxnorm.data.batches import Batch
 from onnxnorm.data.selection import RowSelector, all_rows
-from onnxnorm.errors import DataError
-from onnxnorm.model.inputs import InputSpec
+from onnxnorm.errors import DataError, OptionError
+from onnxnorm.model.inputs import InputSpec, fits
 
-__all__ = ["ArrayItem", "array_blocks", "check_fit", "equal_length", "quoted_names"]
+__all__ = ["ArrayItem", "array_blocks", "check_fit", "equal_length", "quoted_names", "samples_axis", "shared_names", "shared_value"]
 
 ArrayItem = npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]]
 """A batch in memory: an array (n, *sample) for a model with one input, else a dict of them by input name."""
@@ -29,7 +31,7 @@ def array_blocks(
 
     Args:
         items: the arrays.
-        specs: the inputs of the model.
+        specs: the inputs of the model that have a value for every sample.
         what: a name for the arrays, for errors and for the names of the samples.
         selected: which samples to yield.
 
@@ -49,17 +51,18 @@ def array_blocks(
 
 def check_fit(spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> None:
     """Raise DataError if an array of this shape and dtype cannot be fed unchanged to the input `spec`."""
-    expected = spec.shape[1:]
-    if not spec.shape:
-        raise DataError(f"input {spec} has no batch axis, so it cannot be fed from an array of samples")
-    fits = len(shape) == len(spec.shape) and all(
-        side in {None, actual} for side, actual in zip(expected, shape[1:], strict=True)
-    )
-    if not fits:
+    expected = spec.sample
+    if spec.batch is None:
+        raise DataError(
+            f"input {spec} has no batch axis, so it cannot be fed from an array of samples; give it one value for all "
+            f"samples: --input {spec.name}=VALUE"
+        )
+    if not shape or not fits(shape[1:], expected):
         sample = ", ".join("any" if side is None else str(side) for side in expected)
+        one = _where_shared(spec)
         raise DataError(
             f"{where}: its shape is {shape}, but input {spec.name!r} takes (N, {sample}); "
-            "arrays hold N preprocessed samples in the model's own layout"
+            f"arrays hold N preprocessed samples in the model's own layout{one}"
         )
     if 0 in shape:
         raise DataError(f"{where}: its shape is {shape}; it must hold at least one sample")
@@ -68,6 +71,48 @@ def check_fit(spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype[Any], whe
             f"{where}: its dtype is {dtype}, but input {spec.name!r} takes {spec.dtype}; "
             f"preprocess as the model expects, and save with array.astype({str(spec.dtype)!r})"
         )
+
+
+def samples_axis(spec: InputSpec, shape: tuple[int, ...]) -> int:
+    """The axis of the samples in an array: the first one, or that of the input if the array fits only so."""
+    own = spec.batch
+    if not own or len(shape) != len(spec.shape) or fits(shape[1:], spec.sample):
+        return 0
+    return own if fits(shape[:own] + shape[own + 1 :], spec.sample) else 0
+
+
+def shared_names(specs: Sequence[InputSpec], shapes: Mapping[str, tuple[int, ...]]) -> frozenset[str]:
+    """The inputs whose arrays, of these shapes, hold one value for all samples; none if there is only one input.
+
+    An array in the whole shape of an input is one value if the other arrays hold another number of samples.
+    """
+    if len(specs) < 2:
+        return frozenset()
+    shared = {s.name for s in specs if s.batch is None or not shapes[s.name] or fits(shapes[s.name], s.sample)}
+    whole = {s.name for s in specs if s.samples is not None and fits(shapes[s.name], s.shape)} - shared
+    left = [spec for spec in specs if spec.name not in shared | whole]
+    counts = {shapes[spec.name][samples_axis(spec, shapes[spec.name])] for spec in left}
+    return frozenset(shared | {s.name for s in specs if s.name in whole and counts and s.samples not in counts})
+
+
+def shared_value(spec: InputSpec, array: npt.NDArray[Any], where: str) -> npt.NDArray[Any]:
+    """The value of an input that all samples share. Raises DataError if an array does not hold one."""
+    try:
+        value = spec.given(array).value
+    except OptionError as error:
+        raise DataError(
+            f"{where}: input {spec} takes one value for all samples, not an array of shape {array.shape}; give one "
+            f"that is a single number, or --input {spec.name}=VALUE"
+        ) from error
+    assert value is not None
+    return value
+
+
+def _where_shared(spec: InputSpec) -> str:
+    """How to give an input whose samples are not on the first axis, as the end of a message."""
+    if not spec.batch:
+        return ""
+    return f"; axis {spec.batch} of the input holds its samples (--batch-axis), or --input {spec.name}=VALUE serves all"
 
 
 def _same_dtype(actual: np.dtype[Any], expected: np.dtype[Any]) -> bool:
@@ -85,6 +130,7 @@ def _block(item: ArrayItem, specs: Sequence[InputSpec], where: str, origin: tupl
     feeds = {}
     for spec in specs:
         array = _as_array(given[spec.name], where)
+        array = np.moveaxis(array, axis, 0) if (axis := samples_axis(spec, array.shape)) else array
         check_fit(spec, array.shape, array.dtype, where)
         feeds[spec.name] = array if array.dtype == spec.dtype else array.astype(spec.dtype)
     count = equal_length({name: len(array) for name, array in feeds.items()}, where)

@@ -4,8 +4,8 @@ How an array is read depends on how it is stored:
 
 1. A `.npy` file, or an uncompressed member of a `.npz`, is memory-mapped in place.
 2. A compressed member of a `.npz` is decompressed from start to end, one block of rows after the other.
-3. A compressed member in Fortran order, where each row is spread over the whole member, is decompressed to a temporary
-   file, which is memory-mapped.
+3. A compressed member whose rows are each spread over the whole member (Fortran order, or samples on another axis than
+   the first) is decompressed to a temporary file, which is memory-mapped.
 
 Pickled objects are never loaded. Source: NumPy Enhancement Proposal 1, "A Simple File Format for NumPy Arrays".
 """
@@ -20,7 +20,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
@@ -40,7 +40,7 @@ _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 
 
 class Rows(Protocol):
-    """An array on disk whose first axis is the samples."""
+    """An array on disk, read with the samples first."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -52,6 +52,12 @@ class Rows(Protocol):
 
     def blocks(self, row_blocks: Iterable[Indices], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
         """Yield a copy `(n, *sample)` in `dtype` for each block of n row numbers; all numbers must be ascending."""
+
+    def along(self, axis: int) -> Rows:
+        """Return the same array with its samples on another axis than the first."""
+
+    def whole(self, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Return a copy of the whole array in `dtype`, as it is stored."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +82,12 @@ class MappedRows:
     path: Path
     header: Header
     offset: int
+    axis: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the whole array."""
-        return self.header.shape
+        """Shape of the whole array, the samples first."""
+        return _moved_shape(self.header.shape, self.axis)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -90,7 +97,15 @@ class MappedRows:
     def blocks(self, row_blocks: Iterable[Indices], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
         """Yield copies of the rows."""
         for rows in row_blocks:  # mapped again for each: pages count as memory of this process while they are mapped
-            yield _native(_select_rows(self.mapped(), rows), dtype)
+            yield _native(_select_rows(np.moveaxis(self.mapped(), self.axis, 0), rows), dtype)
+
+    def along(self, axis: int) -> MappedRows:
+        """Return the same array with its samples on another axis."""
+        return replace(self, axis=axis)
+
+    def whole(self, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Return a copy of the whole array, as it is stored."""
+        return _native(self.mapped(), dtype)
 
     def mapped(self) -> np.memmap[Any, np.dtype[Any]]:
         """Return the memory map of the whole array, read-only. Raises DataError if the file is not there any more."""
@@ -109,11 +124,12 @@ class StreamedRows:
     path: Path
     member: str
     header: Header
+    axis: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the whole array."""
-        return self.header.shape
+        """Shape of the whole array, the samples first."""
+        return _moved_shape(self.header.shape, self.axis)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -129,13 +145,25 @@ class StreamedRows:
                 archive.open(self.member) as stream,
             ):
                 stream.read(self.header.length)
-                read = self._read_rows if self.header.order == "C" else self._read_spilled
+                in_order = self.header.order == "C" and not self.axis
+                read = self._read_rows if in_order else self._read_spilled
                 for block in read(stream, row_blocks):
                     yield _native(block, dtype)
         except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
             raise DataError(f"{self.path}: array {self.member!r} is damaged ({error}); write it again") from error
         except zlib.error as error:
             raise DataError(f"{self.path}: array {self.member!r} cannot be decompressed ({error})") from error
+
+    def along(self, axis: int) -> StreamedRows:
+        """Return the same array with its samples on another axis."""
+        return replace(self, axis=axis)
+
+    def whole(self, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Return a copy of the whole array, as it is stored."""
+        header = self.header
+        as_row = replace(self, header=Header((1, header.nbytes), np.dtype(np.uint8), "C", header.length), axis=0)
+        (data,) = as_row.blocks([np.zeros(1, np.int64)], np.dtype(np.uint8))
+        return _native(np.ndarray(header.shape, header.dtype, data.tobytes(), order=header.order), dtype)
 
     def _read_rows(self, stream: IO[bytes], row_blocks: Iterable[Indices]) -> Iterator[npt.NDArray[Any]]:
         sample = self.header.shape[1:]
@@ -155,9 +183,9 @@ class StreamedRows:
             while left > 0 and (data := stream.read(min(left, 2**20))):
                 left -= file.write(data)
             file.flush()
-            array = np.memmap(file, self.header.dtype, "r", 0, self.header.shape, "F")
+            array = np.memmap(file, self.header.dtype, "r", 0, self.header.shape, self.header.order)
             for rows in row_blocks:
-                yield _select_rows(array, rows)
+                yield _select_rows(np.moveaxis(array, self.axis, 0), rows)
 
 
 def open_npy(path: Path) -> Rows:
@@ -254,6 +282,10 @@ def _native(rows: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     if rows.dtype.kind == "V":
         return np.array(rows, order="C", subok=False).view(dtype)
     return np.array(rows, dtype, order="C", subok=False)
+
+
+def _moved_shape(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return (*shape[axis : axis + 1], *shape[:axis], *shape[axis + 1 :])
 
 
 def _select_rows(array: npt.NDArray[Any], rows: Indices) -> npt.NDArray[Any]:
