@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.atomic import check_target
-from onnxnorm.data.batches import Batch, pad_batch
+from onnxnorm.data.batches import Batch, model_feeds
 from onnxnorm.data.dataset import Dataset
 from onnxnorm.data.images.options import Size, parsed_size
 from onnxnorm.data.options import DEFAULT_BATCH
@@ -98,11 +98,11 @@ def batches_of(
     Yields:
         Batches whose `count` is the number of samples without padding.
     """
-    fixed = fixed_batch(input_specs(model))
+    specs = input_specs(model)
+    fixed = fixed_batch(specs)
     with closing(dataset.batches(fixed or batch_size or DEFAULT_BATCH, limit)) as batches:
         for batch in batches:
-            feeds = {name: pad_batch(array, fixed or batch.count) for name, array in batch.feeds.items()}
-            yield replace(batch, feeds=feeds)
+            yield replace(batch, feeds=model_feeds(specs, batch.feeds, fixed or batch.count))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
 from typing import Any
@@ -13,9 +13,9 @@ from onnxnorm.api.options import NormalizeOptions
 from onnxnorm.api.rewrite import Rewritten, verify_and_write
 from onnxnorm.calibration.calibrate import Progress, calibrate_model
 from onnxnorm.calibration.options import CalibrationOptions
-from onnxnorm.data.dataset import Data, open_data
+from onnxnorm.data.dataset import Data, open_inputs
+from onnxnorm.data.memory import length
 from onnxnorm.model.files import Model, ModelLike
-from onnxnorm.model.graph import input_specs
 from onnxnorm.options import documented
 from onnxnorm.rewriting import rewrite_model
 from onnxnorm.statistics.measures import measurable
@@ -52,17 +52,18 @@ def normalize(
             then.
     """
     options = NormalizeOptions.of(options, keywords)
-    opened = Model.open(model)
+    opened = Model.open(model).fed(options.settings)
     if output is not None:
         check_output(output, opened, *_paths(data), in_place=options.in_place)
-    specs, kept = input_specs(opened), list[Any]()
-    dataset = open_data(_keeping(data, kept) if isinstance(data, Iterator) else data, specs, options)
+    kept = list[Any]()
+    opened, dataset = open_inputs(opened, _keeping(data, kept) if isinstance(data, Iterator) else data, options)
     measure = (options.statistic,) if options.statistic in measurable() else ()
     statistics = calibrate_model(opened, dataset, options.part(CalibrationOptions, measure=measure), progress=progress)
     rewriting = rewrite_model(opened, statistics, options)
     if not options.verify:
         return verify_and_write(opened, statistics, rewriting, output, [], options)
-    with closing(batches_of(opened, open_data(kept, specs) if kept else dataset, options.batch_size, SAMPLES)) as read:
+    again = open_inputs(opened, kept, options)[1] if kept else dataset
+    with closing(batches_of(opened, again, options.batch_size, SAMPLES)) as read:
         samples = [batch.feeds for batch in islice(read, SAMPLES)]
     return verify_and_write(opened, statistics, rewriting, output, samples, options)
 
@@ -80,12 +81,5 @@ def _keeping(data: Iterator[Any], kept: list[Any]) -> Iterator[Any]:
     for item in data:
         if samples < SAMPLES:
             kept.append(item)
-            samples += _length(item)
+            samples += length(item)
         yield item
-
-
-def _length(item: Any) -> int:
-    """Number of samples in an item of DATA; a path counts as one."""
-    if isinstance(item, Mapping):
-        item = next(iter(item.values()), ())
-    return 1 if isinstance(item, (str, os.PathLike)) or not hasattr(item, "__len__") else len(item)

@@ -46,6 +46,7 @@ def plan(
     measured = None if statistics is None else load_statistics(statistics)
     if measured is not None:
         measured.check_model(opened.digest())
+        opened = opened.fed(measured.settings)
     shapes = measured.shapes if measured else sample_shapes_of(opened, options.size)
     traced = trace(read_graph(opened, shapes), options.outputs)
     kind = options.filters or (measured.filters if measured else "conv")

@@ -9,7 +9,7 @@ from typing import Any
 
 from onnxnorm.api.common import SAMPLES, Comparison, StatisticsLike, check_output, load_statistics
 from onnxnorm.api.options import ReportOptions
-from onnxnorm.data.dataset import Data, open_data
+from onnxnorm.data.dataset import Data, open_inputs
 from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.data.images.preprocessing import Preprocessing
 from onnxnorm.errors import DataError, OptionError
@@ -82,6 +82,7 @@ def write_report(
         raise OptionError("data and fp16 are for running a model and its rewritten version: give both, and verify")
     opened, measured = Model.open(model), load_statistics(statistics)
     measured.check_model(opened.digest())
+    opened = opened.fed(measured.settings).fed(options.settings)
     after = None if rewritten is None else Model.open(rewritten)
     if output is not None:
         check_output(output, opened, statistics, *(after.files if after else ()), data)
@@ -104,16 +105,18 @@ def _verified(
     comparison: Comparison, data: Data | None, statistics: Statistics, options: ReportOptions
 ) -> tuple[Verification, str]:
     """The verdict on data or, without any, on random inputs; and words that say which of the two it was."""
-    specs = input_specs(comparison.original)
     if data is None:
+        specs = input_specs(comparison.original)
         ranges = statistics.inputs.get("ranges")
         feeds = random_feeds(specs, statistics.shapes, ranges, samples=options.limit or SAMPLES)
         return comparison.on_feeds(feeds), ", random ones in the range of what was measured"
     record = statistics.inputs.get("preprocessing")
-    dataset = open_data(data, specs, _image_options(record))
+    original, dataset = open_inputs(comparison.original, data, _image_options(record))
     if dataset.preprocessing is not None and record is None:
         raise DataError("the statistics were measured on arrays, so how to prepare images is not known; give arrays")
-    return comparison.on_data(dataset, options.batch_size, options.limit), " of the data given"
+    return replace(comparison, original=original).on_data(
+        dataset, options.batch_size, options.limit
+    ), " of the data given"
 
 
 def _image_options(record: Any) -> ImageOptions:

@@ -20,7 +20,7 @@ from onnxnorm.calibration.engines.local import LocalEngine
 from onnxnorm.calibration.job import Job, State
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.step import Increment
-from onnxnorm.data.dataset import Data, Dataset, open_data
+from onnxnorm.data.dataset import Data, Dataset, open_inputs
 from onnxnorm.data.files.listing import Executor
 from onnxnorm.data.options import DEFAULT_BATCH
 from onnxnorm.data.selection import Selection, Shard
@@ -104,12 +104,12 @@ def calibrate_model(
     options = options or CalibrationOptions()
     if options.resume and options.checkpoint is None:
         raise OptionError("--resume needs a checkpoint to resume from")
-    specs = input_specs(model)
-    batch_size = _checked_batch(options.batch_size, fixed_batch(specs))
+    model = model.fed(options.settings)
     shard = Shard() if options.shard is None else Shard.parse(options.shard)
     monitor = None if options.rule is None else StoppingMonitor(options.rule)
     with _engine(options) as engine:
-        dataset = data if isinstance(data, Dataset) else open_data(data, specs, options, engine.executor)
+        model, dataset = open_inputs(model, data, options, engine.executor)
+        batch_size = _checked_batch(options.batch_size, fixed_batch(input_specs(model)))
         _log.info("DATA: %s; batches of %d", dataset.describe(), batch_size)
         job = Job(model, dataset, Selection(shard), batch_size, options)
         state = State()

@@ -8,25 +8,26 @@ listed; any other fault is an error.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
-from itertools import chain, islice, pairwise
+from itertools import islice, pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.data.arrays.fitting import ArrayItem, array_blocks
 from onnxnorm.data.batches import Batch, Skipped, regroup
 from onnxnorm.data.files.discovery import DiscoveredFiles, discover, identity, order_digest
 from onnxnorm.data.files.listing import Executor
 from onnxnorm.data.files.table import FileTable
 from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.data.images.preprocessing import Preprocessing
-from onnxnorm.data.readers import IterableReader, Reader, printable
+from onnxnorm.data.memory import Item, is_item, memory_reader, peeked
+from onnxnorm.data.readers import Reader, printable
 from onnxnorm.data.selection import Indices, RowSelector, Selection
 from onnxnorm.data.sources import sources
+from onnxnorm.data.usable import check_usable
 from onnxnorm.errors import DataError, OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
@@ -36,10 +37,8 @@ from onnxnorm.threads import available_threads
 __all__ = ["Data", "Dataset", "open_data", "open_inputs"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
-Data: TypeAlias = PathLike | ArrayItem | Iterable[PathLike] | Iterable[ArrayItem]
-"""One or more paths; an array (N, *sample) or a dict of arrays by input name; or an iterable of those, each a batch."""
-
-_REASONS_SHOWN = 3
+Data: TypeAlias = PathLike | Item | Iterable[PathLike] | Iterable[Item]
+"""One or more paths; an array (N, *sample) or a dict of arrays by input name, or an image; or an iterable of those."""
 
 
 class Dataset:
@@ -118,7 +117,8 @@ class Dataset:
             readers = [reader for reader, kind in zip(self._readers, self._kinds, strict=False) if kind == number]
             parts += [source.describe(count, readers)] if count else []
         if not len(self._files):
-            parts.append("arrays in memory" + ("" if self.total is None else f" with {self.total:,} sample(s)"))
+            what = "images" if self.preprocessing else "arrays"
+            parts.append(f"{what} in memory" + ("" if self.total is None else f" with {self.total:,} sample(s)"))
         if self.ignored:
             parts.append(f"{self.ignored:,} other file(s) ignored")
         return ", ".join(parts)
@@ -255,14 +255,13 @@ def open_data(
         raise DataError("the model has no inputs, so there is nothing to calibrate on")
     if isinstance(data, (str, os.PathLike)):
         return _open_files([data], specs, options or ImageOptions(), executor)
-    if isinstance(data, Mapping) or hasattr(data, "__array__"):
-        return _open_memory([data], specs)
-    first, items = _peeked(data)
+    options = options or ImageOptions()
+    if is_item(data):
+        return Dataset([memory_reader([data], data, specs, options, count=True)])
+    first, items = peeked(data)
     if isinstance(first, (str, os.PathLike)):
-        return _open_files(items, specs, options or ImageOptions(), executor)
-    if isinstance(data, (list, tuple)):
-        return _open_memory(list(data), specs)
-    return Dataset([IterableReader(items, tuple(specs), None)])
+        return _open_files(items, specs, options, executor)
+    return Dataset([memory_reader(items, first, specs, options, count=isinstance(data, (list, tuple)))])
 
 
 def _open_files(
@@ -284,23 +283,6 @@ def _open_files(
     return Dataset(readers, discovered, kinds)
 
 
-def _open_memory(items: list[Any], specs: Sequence[InputSpec]) -> Dataset:
-    """Check arrays that are all in memory, and count their samples."""
-    total = sum(block.count for block in array_blocks(items, specs, "array"))
-    return Dataset([IterableReader(items, tuple(specs), total)])
-
-
-def _peeked(data: Any) -> tuple[object, Iterable[Any]]:
-    """Return the first item, and an iterable of all items: `data` itself if it can be iterated over again."""
-    try:
-        items = iter(data)
-    except TypeError:
-        raise DataError(f"DATA is a {type(data).__name__}; give paths, arrays or an iterable of arrays") from None
-    for first in items:
-        return first, chain([first], items) if items is data else data
-    raise DataError("DATA is empty; give images, folders, .npy or .npz files")
-
-
 def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
     return one.shape == other.shape and one.tobytes() == other.tobytes()
 
@@ -308,17 +290,3 @@ def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
 def _shifted(selection: Selection, offset: int) -> RowSelector:
     """Return the selector for a reader whose first sample has the index `offset`."""
     return lambda start, stop: selection.among(start + offset, stop + offset) - offset
-
-
-def check_usable(good: int, bad: Sequence[Skipped], selection: Selection) -> None:
-    """Raise DataError if no sample, or less than half of the samples, could be used."""
-    if good >= max(len(bad) + selection.unusable, 1):
-        return
-    if not bad and selection.shard.count > 1:
-        raise DataError(f"shard {selection.shard} holds no sample: DATA has fewer than shards; use fewer shards")
-    if not bad:
-        raise DataError("DATA held no sample; an iterable that can be read only once must be made anew for each run")
-    reasons = "; ".join(f"{item.name}: {item.reason}" for item in bad[:_REASONS_SHOWN])
-    more = f"; and {len(bad) - _REASONS_SHOWN} more" if len(bad) > _REASONS_SHOWN else ""
-    count = len(bad) + selection.unusable
-    raise DataError(f"{count} of {good + count} samples cannot be used: {reasons}{more}")

@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 
 from onnxnorm.errors import OptionError
 
-__all__ = ["LARGEST_VALUE", "InputSettings", "InputSpec", "fixed_batch", "fits", "read_specs", "settled", "with_batch_axes"]
+__all__ = [
+    "LARGEST_VALUE",
+    "InputSettings",
+    "InputSpec",
+    "fits",
+    "fixed_batch",
+    "read_specs",
+    "settled",
+    "with_batch_axes",
+]
 
 LARGEST_VALUE = 1 << 24
 """Bytes of the largest value that all samples may share; it is recorded in the statistics."""

@@ -12,6 +12,8 @@ from functools import reduce
 from typing import Any, Literal
 
 from onnxnorm.errors import StatisticsError
+from onnxnorm.model.input_records import settings_from_record
+from onnxnorm.model.inputs import InputSettings
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.statistics.file import Content, read_content
 from onnxnorm.statistics.histograms import Histogram
@@ -19,9 +21,10 @@ from onnxnorm.statistics.measures import MEANS, measured
 from onnxnorm.statistics.moments import Moments, Value
 from onnxnorm.statistics.provenance import Prints, joined_prints, joined_sources
 
-__all__ = ["FORECAST_ERRORS", "Histogram", "Moments", "Statistics", "Value", "Weighting"]
+__all__ = ["FORECAST_ERRORS", "GIVEN", "Histogram", "Moments", "Statistics", "Value", "Weighting"]
 
 Weighting = Literal["position", "image"]
+GIVEN = "given"  # key in `inputs` of the settings of the model's inputs
 FORECAST_ERRORS = "forecast_spreads"  # key in `inputs` of the standard errors of forecasts, which only a run can tell
 
 
@@ -86,6 +89,11 @@ class Statistics:
         return max((moments.images for moments in self.values.values()), default=0)
 
     @property
+    def settings(self) -> InputSettings:
+        """What was known about the model's inputs beyond it and DATA, such as values that all samples shared."""
+        return settings_from_record(self.inputs.get(GIVEN))
+
+    @property
     def log_standard_errors(self) -> dict[float, float]:
         """Standard error of the logarithm of a forecast, by share of filters; empty if it is not known."""
         return {float(share): float(error) for share, error in self.inputs.get(FORECAST_ERRORS, {}).items()}
@@ -95,6 +103,7 @@ class Statistics:
         for name, mine, theirs in (
             ("model", self.model, other.model),
             ("preprocessing", self.inputs.get("preprocessing"), other.inputs.get("preprocessing")),
+            ("values or axes of inputs", self.inputs.get(GIVEN), other.inputs.get(GIVEN)),
             ("filters", self.filters, other.filters),
             ("weighting", self.weighting, other.weighting),
             ("measured values", set(self.values), set(other.values)),

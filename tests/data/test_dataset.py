@@ -221,7 +221,8 @@ def test_images_cannot_feed_several_inputs(photos: Path) -> None:
         (np.zeros((2, 3, 8, 8)), "dtype is float64"),
         (np.zeros((3, 8, 8), np.float32), r"takes \(N, 3, 8, 8\)"),
         ({"y": np.zeros((2, 3, 8, 8), np.float32)}, "no array for 'x'"),
-        ([(np.zeros((2, 3, 8, 8), np.float32), 1)], "batch 0 is a tuple"),
+        ([("label", np.zeros((2, 3, 8, 8), np.float32))], "batch 0 is a str"),
+        ([()], "batch 0 is a tuple"),
     ],
 )
 def test_data_that_makes_no_sense_is_refused(data: Any, message: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -12,7 +12,7 @@ from onnxnorm.calibration.step import DeviceBatch, Increment, prepare, ranges_of
 from onnxnorm.data.batches import Batch
 from onnxnorm.data.files.listing import Executor, LocalExecutor
 from onnxnorm.model.graph import input_specs
-from onnxnorm.model.inputs import fixed_batch
+from onnxnorm.model.inputs import InputSpec, fixed_batch
 from onnxnorm.runtime import RunConcurrency
 from onnxnorm.statistics.moments import Totals
 from onnxnorm.threads import map_ahead
@@ -33,11 +33,12 @@ class LocalEngine:
         """Yield an increment after every batch."""
         reported = images = 0
         options = job.options
-        fixed = fixed_batch(input_specs(job.model))
+        specs = input_specs(job.model)
+        fixed = fixed_batch(specs)
         concurrency = job.options.runtime.concurrency(job.batch_size, fixed, job.dataset.sample_bytes)
         with (
             closing(job.dataset.batches(concurrency.size, options.limit, options.threads, job.selection)) as batches,
-            closing(_steps(job, concurrency, fixed, batches)) as steps,
+            closing(_steps(job, concurrency, specs, batches)) as steps,
         ):
             for batch, totals in steps:
                 skipped = tuple(job.dataset.skipped_after(reported))
@@ -47,7 +48,7 @@ class LocalEngine:
                     images=batch.count,
                     indices=(*batch.indices, *(item.index for item in skipped)),
                     skipped=skipped,
-                    shapes=sample_of(batch, fixed),
+                    shapes=sample_of(batch, specs),
                     ranges=ranges_of(batch) if images < _SAMPLED else {},
                 )
                 images += batch.count
@@ -57,14 +58,14 @@ class LocalEngine:
 
 
 def _steps(
-    job: Job, concurrency: RunConcurrency, fixed: int | None, batches: Generator[Batch, None, None]
+    job: Job, concurrency: RunConcurrency, specs: Sequence[InputSpec], batches: Generator[Batch, None, None]
 ) -> Generator[tuple[Batch, Totals], None, None]:
     """Measure batches, several at a time, and yield them in order; the next batch is copied to a device ahead."""
     first = next(batches, None)
     if first is None:
         return
     runtime = replace(job.options.runtime, threads=concurrency.threads)
-    probe = prepare(job.model, sample_of(first, fixed), job.options, runtime)
+    probe = prepare(job.model, sample_of(first, specs), job.options, runtime)
     every = chain([first], batches)
     on_device = bool(probe.current().device)
     placed = map_ahead(probe.place, every, threads=1, ahead=1) if on_device else (probe.place(b) for b in every)

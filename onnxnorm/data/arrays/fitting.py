@@ -1,52 +1,22 @@
 """Checks whether arrays of preprocessed samples fit the inputs of a model.
 
-An array has the shape (N, *input shape without batch), in the model's own layout and dtype, and is fed unchanged. For an
-input whose samples are on another axis, it may have them on that axis too. Where there are several inputs, the array of
-one of them may also hold one value that all samples share: a single number, or a sample without an axis for samples.
+An array has the shape (N, *input shape without batch), in the model's own layout and dtype, and is fed unchanged. For
+an input whose samples are on another axis, it may have them on that axis too. Where there are several inputs, the array
+of one of them may also hold one value that all samples share: a number, or a sample without an axis for samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxnorm.data.batches import Batch
-from onnxnorm.data.selection import RowSelector, all_rows
 from onnxnorm.errors import DataError, OptionError
 from onnxnorm.model.inputs import InputSpec, fits
 
-__all__ = ["ArrayItem", "array_blocks", "check_fit", "equal_length", "quoted_names", "samples_axis", "shared_names", "shared_value"]
-
-ArrayItem = npt.NDArray[Any] | Mapping[str, npt.NDArray[Any]]
-"""A batch in memory: an array (n, *sample) for a model with one input, else a dict of them by input name."""
-
-
-def array_blocks(
-    items: Iterable[ArrayItem], specs: Sequence[InputSpec], what: str, selected: RowSelector = all_rows
-) -> Generator[Batch, None, None]:
-    """Yield the selected samples of arrays in memory or from an iterable, one block for each array.
-
-    Args:
-        items: the arrays.
-        specs: the inputs of the model that have a value for every sample.
-        what: a name for the arrays, for errors and for the names of the samples.
-        selected: which samples to yield.
-
-    Raises:
-        DataError: if an array does not fit the model.
-    """
-    start = 0
-    for index, item in enumerate(items):
-        block = _block(item, specs, f"{what}, batch {index}", (what, start))
-        rows = selected(start, start + block.count)
-        start += block.count
-        if len(rows) == block.count:
-            yield block
-        elif len(rows):
-            yield block.select(rows - (start - block.count))
+__all__ = ["check_fit", "equal_length", "quoted_names", "samples_axis", "shared_names", "shared_value"]
 
 
 def check_fit(spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> None:
@@ -120,29 +90,6 @@ def _same_dtype(actual: np.dtype[Any], expected: np.dtype[Any]) -> bool:
     if actual.kind == expected.kind == "V" and actual.names is None:
         return actual == expected or (actual.type is np.void and actual.itemsize == expected.itemsize)
     return actual.newbyteorder("=") == expected
-
-
-def _block(item: ArrayItem, specs: Sequence[InputSpec], where: str, origin: tuple[str, int]) -> Batch:
-    given = item if isinstance(item, Mapping) else {specs[0].name: item}
-    missing = [spec for spec in specs if spec.name not in given]
-    if missing:
-        raise DataError(f"{where}: no array for {quoted_names(missing)}; give a dict of input name -> array")
-    feeds = {}
-    for spec in specs:
-        array = _as_array(given[spec.name], where)
-        array = np.moveaxis(array, axis, 0) if (axis := samples_axis(spec, array.shape)) else array
-        check_fit(spec, array.shape, array.dtype, where)
-        feeds[spec.name] = array if array.dtype == spec.dtype else array.astype(spec.dtype)
-    count = equal_length({name: len(array) for name, array in feeds.items()}, where)
-    name, start = origin
-    indices = tuple(range(start, start + count))
-    return Batch(feeds, count, tuple(f"{name}[{index}]" for index in indices), indices)
-
-
-def _as_array(value: object, where: str) -> npt.NDArray[Any]:
-    if not hasattr(value, "__array__"):
-        raise DataError(f"{where} is a {type(value).__name__}; give an array, or a dict of input name -> array")
-    return np.asarray(value)
 
 
 def equal_length(lengths: Mapping[str, int], where: str) -> int:
