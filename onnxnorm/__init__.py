@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from onnxnorm.errors import (
+    BatchWarning,
     CheckpointWarning,
     DataError,
     InputError,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from onnxnorm.verification.verdict import Verification
 
 __all__ = [
+    "BatchWarning",
     "CalibrationOptions",
     "CheckpointWarning",
     "DataError",

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.atomic import check_target
-from onnxnorm.data.batches import Batch, model_feeds
+from onnxnorm.data.batches import Batch, model_feeds, usual_batch
 from onnxnorm.data.dataset import Dataset
 from onnxnorm.data.images.options import Size, parsed_size
-from onnxnorm.data.options import DEFAULT_BATCH
 from onnxnorm.data.remote import is_uri
 from onnxnorm.data.sources import kind_of
 from onnxnorm.errors import OptionError
@@ -100,7 +99,7 @@ def batches_of(
     """
     specs = input_specs(model)
     fixed = fixed_batch(specs)
-    with closing(dataset.batches(fixed or batch_size or DEFAULT_BATCH, limit)) as batches:
+    with closing(dataset.batches(fixed or usual_batch(model, batch_size), limit)) as batches:
         for batch in batches:
             yield replace(batch, feeds=model_feeds(specs, batch.feeds, fixed or batch.count))
 

@@ -13,6 +13,7 @@ from onnxnorm.api.options import NormalizeOptions
 from onnxnorm.api.rewrite import Rewritten, verify_and_write
 from onnxnorm.calibration.calibrate import Progress, calibrate_model
 from onnxnorm.calibration.options import CalibrationOptions
+from onnxnorm.data.batches import usual_batch
 from onnxnorm.data.dataset import Data, open_inputs
 from onnxnorm.data.memory import length
 from onnxnorm.model.files import Model, ModelLike
@@ -63,7 +64,8 @@ def normalize(
     if not options.verify:
         return verify_and_write(opened, statistics, rewriting, output, [], options)
     again = open_inputs(opened, kept, options)[1] if kept else dataset
-    with closing(batches_of(opened, again, options.batch_size, SAMPLES)) as read:
+    size = usual_batch(opened, options.batch_size, tell=False)
+    with closing(batches_of(opened, again, size, SAMPLES)) as read:
         samples = [batch.feeds for batch in islice(read, SAMPLES)]
     return verify_and_write(opened, statistics, rewriting, output, samples, options)
 

@@ -114,9 +114,8 @@ def _verified(
     original, dataset = open_inputs(comparison.original, data, _image_options(record))
     if dataset.preprocessing is not None and record is None:
         raise DataError("the statistics were measured on arrays, so how to prepare images is not known; give arrays")
-    return replace(comparison, original=original).on_data(
-        dataset, options.batch_size, options.limit
-    ), " of the data given"
+    comparison = replace(comparison, original=original)
+    return comparison.on_data(dataset, options.batch_size, options.limit), " of the data given"
 
 
 def _image_options(record: Any) -> ImageOptions:

@@ -7,6 +7,7 @@ bounded both in samples and in bytes.
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,9 +15,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from onnxnorm.model.inputs import InputSpec
+from onnxnorm.data.options import DEFAULT_BATCH
+from onnxnorm.errors import BatchWarning, OptionError
+from onnxnorm.model.files import Model
+from onnxnorm.model.graph import input_specs
+from onnxnorm.model.inputs import InputSpec, fixed_batch
+from onnxnorm.model.single import single_sample_node
 
-__all__ = ["Batch", "Skipped", "model_feeds", "pad_batch", "regroup"]
+__all__ = ["Batch", "Skipped", "model_feeds", "pad_batch", "regroup", "usual_batch"]
 
 Array = npt.NDArray[np.generic]
 Key = tuple[tuple[str, tuple[int, ...]], ...]
@@ -175,3 +181,24 @@ def model_feeds(specs: Sequence[InputSpec], feeds: Mapping[str, Array], size: in
             array = pad_batch(feeds[spec.name], size)
             fed[spec.name] = np.ascontiguousarray(np.moveaxis(array, 0, spec.batch)) if spec.batch else array
     return fed
+
+
+def usual_batch(model: Model, asked: int | None, *, tell: bool = True) -> int:
+    """Return how many samples a model is fed at a time: what was asked for, its own number, 1 if it needs that, else 8.
+
+    With `tell`, there is a warning if it needs one sample at a time.
+
+    Raises OptionError if the model fixes another number than was asked for.
+    """
+    fixed = fixed_batch(input_specs(model))
+    if fixed is not None and asked not in {None, fixed}:
+        raise OptionError(f"--batch-size {asked} does not fit the model, whose batch is fixed to {fixed}")
+    if asked or fixed:
+        return asked or fixed or DEFAULT_BATCH
+    node = single_sample_node(model)
+    if node is None:
+        return DEFAULT_BATCH
+    if tell:
+        message = f"Reshape node {node.label!r} was exported for a batch of 1, so samples are run one at a time"
+        warnings.warn(BatchWarning(f"{message}; export it with a batch that is open to run faster"), stacklevel=3)
+    return 1
