@@ -22,6 +22,7 @@ __all__ = [
     "BatchWarning",
     "CheckpointWarning",
     "DataError",
+    "DataWarning",
     "InputError",
     "MemoryShortageError",
     "MemoryWarning",
@@ -79,6 +80,10 @@ class CheckpointWarning(UserWarning):
 
 class BatchWarning(UserWarning):
     """A model that leaves its batch open is run with one sample at a time, for which it was made."""
+
+
+class DataWarning(UserWarning):
+    """Some of the data that was given is left out."""
 
 
 class MemoryWarning(UserWarning):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnxnorm.atomic import check_target
 from onnxnorm.data.batches import Batch, model_feeds, usual_batch
 from onnxnorm.data.dataset import Dataset
+from onnxnorm.data.files.expansion import expanded, list_file
 from onnxnorm.data.images.options import Size, parsed_size
 from onnxnorm.data.remote import is_uri
 from onnxnorm.data.sources import kind_of
@@ -62,6 +63,7 @@ def check_output(output: str | os.PathLike[str], model: Model, *inputs: object, 
     """
     check_target(output, () if in_place else model.files, "" if in_place is None else ", or allow it with --in-place")
     check_target(output, inputs)
+    check_target(output, (file for item in inputs for file in _behind(item)))
     if in_place is not None:
         model.check_target(Path(output))
     path = Path(output).resolve()
@@ -71,6 +73,18 @@ def check_output(output: str | os.PathLike[str], model: Model, *inputs: object, 
             if folder in path.parents:
                 what = f"it is an input (in {folder}) and would be lost"
                 raise OptionError(f"cannot write {output}: {what}; give another name")
+
+
+def _behind(item: object) -> Iterator[str | os.PathLike[str]]:
+    """The files that an item of DATA stands for: a list of files and those it names, or what a pattern matches."""
+    if not isinstance(item, (str, os.PathLike)) or is_uri(item):
+        return
+    name = list_file(item)
+    if name == "-":
+        return  # it can be read only once
+    if name is not None:
+        yield name
+    yield from (given.path for given in expanded([item]) if given.path != item)
 
 
 def load_statistics(statistics: StatisticsLike) -> Statistics:

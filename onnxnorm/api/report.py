@@ -114,6 +114,8 @@ def _verified(
     original, dataset = open_inputs(comparison.original, data, _image_options(record))
     if dataset.preprocessing is not None and record is None:
         raise DataError("the statistics were measured on arrays, so how to prepare images is not known; give arrays")
+    if record and "transform" in record and dataset.preprocessing and dataset.preprocessing.to_json() != record:
+        raise DataError(f"the transform {record['transform']} was changed since the calibration; calibrate again")
     comparison = replace(comparison, original=original)
     return comparison.on_data(dataset, options.batch_size, options.limit), " of the data given"
 
@@ -122,5 +124,7 @@ def _image_options(record: Any) -> ImageOptions:
     """The options for the preprocessing that statistics record."""
     if not record:
         return ImageOptions()
+    if "transform" in record:
+        return ImageOptions(transform=record["transform"])
     preprocessing = Preprocessing.from_json(record)
     return ImageOptions(**{item.name: getattr(preprocessing, item.name) for item in fields(ImageOptions)})

@@ -71,9 +71,9 @@ def tell_statistics(terminal: Terminal, statistics: Statistics, seconds: float |
     terminal.show(f"{statistics}{rate}")
     preprocessing = statistics.inputs.get("preprocessing")
     if preprocessing:
-        from onnxnorm.data.images.preprocessing import Preprocessing
+        from onnxnorm.data.images.preprocessing import recipe_from_json
 
-        terminal.show(f"images as {Preprocessing.from_json(preprocessing).describe()}")
+        terminal.show(f"images as {recipe_from_json(preprocessing).describe()}")
     errors = RelativeErrors.of(statistics.values)
     if errors.relative.size:
         terminal.show(

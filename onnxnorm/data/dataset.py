@@ -22,7 +22,7 @@ from onnxnorm.data.files.discovery import DiscoveredFiles, discover, identity, o
 from onnxnorm.data.files.listing import Executor
 from onnxnorm.data.files.table import FileTable
 from onnxnorm.data.images.options import ImageOptions
-from onnxnorm.data.images.preprocessing import Preprocessing
+from onnxnorm.data.images.preprocessing import Recipe
 from onnxnorm.data.memory import Item, is_item, memory_reader, peeked
 from onnxnorm.data.readers import Reader, printable
 from onnxnorm.data.selection import Indices, RowSelector, Selection
@@ -56,7 +56,7 @@ class Dataset:
         """Number of files in the folders that no source reads."""
 
     @property
-    def preprocessing(self) -> Preprocessing | None:
+    def preprocessing(self) -> Recipe | None:
         """How images become samples; None if there are no images."""
         return next((reader.preprocessing for reader in self._readers if reader.preprocessing is not None), None)
 

@@ -25,7 +25,7 @@ from onnxnorm.data.arrays.fitting import (
 )
 from onnxnorm.data.batches import Batch, Skipped
 from onnxnorm.data.images.options import ImageOptions, preprocessing_for
-from onnxnorm.data.images.preprocessing import Preprocessing
+from onnxnorm.data.images.preprocessing import Recipe
 from onnxnorm.data.selection import Indices, RowSelector, all_rows, these_rows
 from onnxnorm.errors import DataError
 from onnxnorm.model.inputs import InputSpec
@@ -52,7 +52,7 @@ class IterableReader:
     specs: tuple[InputSpec, ...]
     total: int | None
     shared: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict, compare=False)
-    preprocessing: Preprocessing | None = None
+    preprocessing: Recipe | None = None
     sample_bytes: int | None = None
     file_count: int = 0
 
@@ -96,6 +96,8 @@ class IterableReader:
             raise DataError(f"{name} follows arrays, which are fed as they are; give only images, or only arrays")
         try:
             sample = self.preprocessing(image)
+        except DataError as error:  # a transform of the user's own
+            raise DataError(f"{error}; at {name}") from error
         except (OSError, ValueError) as error:
             return Skipped(name, str(error), index)
         return Batch({self.specs[0].name: sample[None]}, 1, (name,), (index,))
@@ -127,7 +129,7 @@ class MemoryReader:
     """Yields blocks that are in memory already."""
 
     items: tuple[Batch | Skipped, ...]
-    preprocessing: Preprocessing | None = None
+    preprocessing: Recipe | None = None
     sample_bytes: int | None = None
     file_count: int = 0
 

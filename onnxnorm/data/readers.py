@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from onnxnorm.data.batches import Batch, Skipped
-from onnxnorm.data.images.preprocessing import Preprocessing
-from onnxnorm.data.remote import RemoteFile
+from onnxnorm.data.images.preprocessing import Recipe
+from onnxnorm.data.local import StoredFile
 from onnxnorm.data.selection import Indices, RowSelector, all_rows
 
 __all__ = ["Reader", "printable"]
@@ -34,7 +34,7 @@ class Reader(Protocol):
         """Number of files that are read: one, or one for each sample; 0 for data in memory."""
 
     @property
-    def preprocessing(self) -> Preprocessing | None:
+    def preprocessing(self) -> Recipe | None:
         """How images become samples; None if there are no images."""
 
     def blocks(
@@ -46,6 +46,6 @@ class Reader(Protocol):
         """Return a reader of these samples only, with the same indices, that can be sent to another process."""
 
 
-def printable(path: str | Path | RemoteFile) -> str:
+def printable(path: str | Path | StoredFile) -> str:
     """Return the path with bytes that are not UTF-8 replaced, so that any stream can print it."""
     return os.fsencode(path).decode("utf-8", "replace")

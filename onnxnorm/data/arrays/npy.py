@@ -27,13 +27,12 @@ from typing import IO, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from onnxnorm.data.local import open_regular
+from onnxnorm.data.local import open_regular, zip_data_start
 from onnxnorm.data.selection import Indices
 from onnxnorm.errors import DataError
 
 __all__ = ["Rows", "open_npy", "open_npz"]
 
-_LOCAL_HEADER = struct.Struct("<4s22x2H")
 _ENCRYPTED = 1
 # What NumPy writes. With the other methods of the zip format a few bytes can become gigabytes in one step.
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
@@ -222,7 +221,10 @@ def _open_member(archive: zipfile.ZipFile, file: IO[bytes], info: zipfile.ZipInf
             "(deflated) are read; write it again with numpy.savez or numpy.savez_compressed"
         )
     if info.compress_type == zipfile.ZIP_STORED:
-        start = _data_start(file, info, where)
+        try:
+            start = zip_data_start(file, info.header_offset)
+        except OSError as error:
+            raise DataError(f"{where} is damaged; write it again with numpy.savez") from error
         file.seek(start)
         header = _read_header(file, where)
         _check_length(header, info.file_size, where)
@@ -231,16 +233,6 @@ def _open_member(archive: zipfile.ZipFile, file: IO[bytes], info: zipfile.ZipInf
         header = _read_header(stream, where)
     _check_length(header, info.file_size, where)
     return StreamedRows(path, info.filename, header)
-
-
-def _data_start(file: IO[bytes], info: zipfile.ZipInfo, where: str) -> int:
-    """Return the offset of a member's bytes, after its local header, whose length is not in the zip directory."""
-    file.seek(info.header_offset)
-    head = file.read(_LOCAL_HEADER.size)
-    if len(head) < _LOCAL_HEADER.size or not head.startswith(b"PK\x03\x04"):
-        raise DataError(f"{where} is damaged; write it again with numpy.savez")
-    _, name, extra = _LOCAL_HEADER.unpack(head)
-    return int(info.header_offset + _LOCAL_HEADER.size + name + extra)
 
 
 def _read_header(stream: IO[bytes], where: str) -> Header:

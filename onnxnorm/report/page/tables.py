@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.data.images.preprocessing import Preprocessing
+from onnxnorm.data.images.preprocessing import recipe_from_json
 from onnxnorm.report.data import ReportData
 from onnxnorm.report.page.text import clean, number, percent, ranges
 from onnxnorm.rewriting import LayerScales
@@ -240,7 +240,7 @@ def settings_text(settings: Mapping[str, str]) -> str:
 
 def preprocessing_text(record: Mapping[str, Any] | None) -> str:
     """Return in one line how images became inputs."""
-    return Preprocessing.from_json(record).describe() if record else "arrays, taken as they are"
+    return recipe_from_json(record).describe() if record else "arrays, taken as they are"
 
 
 def _shapes(shapes: Mapping[str, Sequence[int]]) -> str:
