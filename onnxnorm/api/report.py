@@ -127,4 +127,5 @@ def _image_options(record: Any) -> ImageOptions:
     if "transform" in record:
         return ImageOptions(transform=record["transform"])
     preprocessing = Preprocessing.from_json(record)
-    return ImageOptions(**{item.name: getattr(preprocessing, item.name) for item in fields(ImageOptions)})
+    names = [item.name for item in fields(ImageOptions) if hasattr(preprocessing, item.name)]
+    return ImageOptions(**{name: getattr(preprocessing, name) for name in names})

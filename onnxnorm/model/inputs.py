@@ -52,7 +52,7 @@ class InputSpec:
             object.__setattr__(self, "batch", None)
 
     def __str__(self) -> str:
-        dims = "x".join("?" if size is None else str(size) for size in self.shape)
+        dims = "x".join("?" if size is None else str(size) for size in self.shape) or "scalar"
         return f"{self.name} ({self.dtype} {dims})"
 
     @property

@@ -5,7 +5,6 @@ What a member is called is only shown, and never used as a path: nothing is writ
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -121,10 +120,10 @@ class MemberTable:
         for row in rows:
             entry = self.names.entry(row)
             if entry.size > LARGEST_MEMBER:
-                yield row, LoadedFile(f"{os.fspath(archive)}/{entry.raw}", None)
+                yield row, LoadedFile(f"{archive}/{entry.raw}", None)
                 continue
             stream.seek(int(self.starts[row]))
-            yield row, LoadedFile(f"{os.fspath(archive)}/{entry.raw}", stream.read(entry.size))
+            yield row, LoadedFile(f"{archive}/{entry.raw}", stream.read(entry.size))
 
     def select(self, rows: ArrayLike) -> MemberTable:
         """Return the table of these rows."""

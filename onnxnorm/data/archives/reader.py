@@ -118,7 +118,7 @@ def _rest(index: ArchiveIndex) -> str:
 def _named(others: Counter[str]) -> str:
     """Numbers of members by what they are, the most frequent first."""
     parts = [f"{count:,} {what}" for what, count in others.most_common(_ENDINGS_SHOWN)]
-    return ", ".join([*parts, "..."] if len(others) > _ENDINGS_SHOWN else parts)
+    return " + ".join([*parts, "..."] if len(others) > _ENDINGS_SHOWN else parts)
 
 
 def _describe(count: int, readers: Sequence[Reader]) -> str:

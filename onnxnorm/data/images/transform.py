@@ -116,10 +116,10 @@ def transform_for(spec: InputSpec, transform: TransformLike) -> Transform:
 
 def _imported(name: str) -> Callable[[Image.Image], Any]:
     """Import a function from the current folder, or from what is installed. Raises OptionError if that fails."""
-    if not _NAME.fullmatch(name):
+    module_name, _, attribute = name.partition(":")
+    if not _NAME.fullmatch(name) or module_name.endswith(".py"):
         hint = " (without .py, and with dots for folders)" if ".py" in name or "/" in name else ""
         raise OptionError(f"--transform {name!r} is not of the form MODULE:FUNCTION, such as prepare:sample{hint}")
-    module_name, _, attribute = name.partition(":")
     here = os.getcwd()
     sys.path.insert(0, here)
     try:
