@@ -52,7 +52,12 @@ def test_a_scalar_is_the_same_for_all_samples(kind: int, tmp_path: Path) -> None
     assert told.shapes == {"x": (1, 3, 8, 8), "t": ()}
     np.savez(tmp_path / "a.npz", x=X, t=dtype(5))
     np.savez_compressed(tmp_path / "b.npz", x=X, t=dtype(5))
-    in_data: list[Any] = [tmp_path / "a.npz", tmp_path / "b.npz", {"x": X, "t": dtype(5)}, iter([{"x": X, "t": dtype(5)}])]
+    in_data: list[Any] = [
+        tmp_path / "a.npz",
+        tmp_path / "b.npz",
+        {"x": X, "t": dtype(5)},
+        iter([{"x": X, "t": dtype(5)}]),
+    ]
     for data in in_data:
         same(onnxnorm.calibrate(proto, data, provider="cpu"), told)
     moved = onnxnorm.calibrate(proto, X, provider="cpu", inputs={"t": 50})
@@ -96,7 +101,9 @@ def test_a_state_with_its_samples_on_another_axis(batch: str | None, tmp_path: P
     np.savez_compressed(tmp_path / "packed.npz", x=X, h0=own)
     for data in ({"x": X, "h0": own}, *(tmp_path / f"{name}.npz" for name in ("first", "own", "packed"))):
         same(onnxnorm.calibrate(proto, data, provider="cpu", batch_size=5, **told), expected)
-    halves = [onnxnorm.calibrate(proto, tmp_path / "packed.npz", provider="cpu", shard=f"{i}/2", **told) for i in (0, 1)]
+    halves = [
+        onnxnorm.calibrate(proto, tmp_path / "packed.npz", provider="cpu", shard=f"{i}/2", **told) for i in (0, 1)
+    ]
     same(onnxnorm.merge(halves), expected)
     done = onnxnorm.normalize(proto, {"x": X, "h0": own}, provider="cpu", **told)
     assert done.verification is not None
@@ -153,7 +160,12 @@ def test_merge_and_resume_refuse_other_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "words", "error", "message"),
     [
-        ({"x": X, "t": np.zeros(12, np.float32)}, {}, DataError, r"one value for all samples, not .* \(12,\).*--input t="),
+        (
+            {"x": X, "t": np.zeros(12, np.float32)},
+            {},
+            DataError,
+            r"one value for all samples, not .* \(12,\).*--input t=",
+        ),
         (X, {}, DataError, r"no array for 't'.*--input"),
         (X, {"inputs": {"t": 0, "x": 1}}, DataError, "every input has one value"),
         (X, {"inputs": {"u": 0}}, OptionError, "no such input; it has x, t"),

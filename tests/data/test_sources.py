@@ -101,7 +101,7 @@ def test_a_source_of_ones_own(text: None, tmp_path: Path) -> None:
         np.testing.assert_allclose(statistics.values[value].mean, moments.mean, rtol=1e-6)
     halves = [onnxnorm.calibrate(proto, folder, provider="cpu", shard=f"{index}/2") for index in (0, 1)]
     assert onnxnorm.merge(halves).images == 9
-    with pytest.raises(onnxnorm.DataError, match=r"nor a \.npy or \.npz file nor an archive .* nor a text file of numbers"):
+    with pytest.raises(onnxnorm.DataError, match=r"nor a \.npy or \.npz file .* nor a text file of numbers"):
         onnxnorm.calibrate(proto, Path(__file__), provider="cpu")
 
 

@@ -59,7 +59,7 @@ def test_values_are_taken_in_every_form_that_is_clear() -> None:
     assert step.given(True).repeated(4).dtype == np.int64
     assert InputSpec("m", (1, 3), F32).given(2).repeated(4).shape == (1, 3)
     assert InputSpec("m", (1, 3), F32).given([1, 2, 3]).repeated(4).tolist() == [[1, 2, 3]]
-    whole = np.zeros((None or 1, 7), np.float32)
+    whole = np.zeros((1, 7), np.float32)
     assert InputSpec("m", (None, None), F32).given(whole[0]).repeated(3).shape == (3, 7)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import stat
 import tarfile
+import warnings
 import zipfile
 import zlib
 from array import array
@@ -24,13 +25,21 @@ from onnxnorm.data.archives.members import MemberTable
 from onnxnorm.data.files.table import FileTableBuilder, Place
 from onnxnorm.data.local import open_regular
 from onnxnorm.data.sources import kind_of
-from onnxnorm.errors import DataError
+from onnxnorm.errors import DataError, DataWarning
 
 __all__ = ["ArchiveIndex", "archive_index", "is_compressed"]
 
 _ENCRYPTED = 1
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
-_ENDS = (b"", bytes(tarfile.BLOCKSIZE))
+_DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    NotImplementedError,
+)
 
 
 class _Member(NamedTuple):
@@ -71,7 +80,7 @@ def archive_index(path: Path) -> ArchiveIndex:
     try:
         with open_regular(path) as file:
             return _index(path, _zip_members(file) if is_zip else _tar_members(path, file), is_zip)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
+    except _DAMAGED as error:
         what = "zip" if is_zip else "tar"
         raise DataError(f"{path} is no {what} file, or is damaged or cut off ({error}); copy it again") from error
     except OSError as error:
@@ -127,10 +136,13 @@ def _tar_members(path: Path, file: IO[bytes]) -> Iterator[_Member]:
             reason = "" if info.isreg() else "link" if info.issym() or info.islnk() else "no regular file"
             reason = "sparse" if info.issparse() else reason
             yield _Member(info.name, info.offset_data, info.size, info.size, unusable=reason)
-        # tarfile takes a header that it cannot read for the end, which is a block of zeros, or the end of the file.
+        # tarfile takes a header that it cannot read for the end, which is a block of zeros.
         stream.seek(archive.offset)
-        if stream.read(tarfile.BLOCKSIZE) not in _ENDS:
+        rest = stream.read(tarfile.BLOCKSIZE)
+        if rest.strip(b"\0"):
             raise tarfile.ReadError(f"what follows byte {archive.offset:,} is no header")
+        if not rest:
+            warnings.warn(DataWarning(f"{path} has no end mark, so it may be cut off; compare its size"), stacklevel=2)
 
 
 def _is_hidden(name: str) -> bool:

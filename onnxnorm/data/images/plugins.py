@@ -37,7 +37,7 @@ def missing_plugin(head: bytes) -> str:
     brand = head[8:12] if head[4:8] == b"ftyp" else b""
     if brand in _HEIC and not _has_heif():
         return "HEIC images need a plug-in: pip install 'onnxnorm[heif]'"
-    if brand in _AVIF and not features.check("avif"):
+    if brand in _AVIF and "avif" not in features.get_supported():
         return "AVIF images need Pillow 11.3 or later: pip install -U pillow"
     return ""
 
