@@ -24,7 +24,7 @@ from onnxnorm.data.arrays.fitting import (
     shared_value,
 )
 from onnxnorm.data.batches import Batch, Skipped
-from onnxnorm.data.images.options import ImageOptions, preprocessing_for
+from onnxnorm.data.images.options import ImageOptions, recipe_for
 from onnxnorm.data.images.preprocessing import Recipe
 from onnxnorm.data.selection import Indices, RowSelector, all_rows, these_rows
 from onnxnorm.errors import DataError
@@ -180,7 +180,7 @@ def memory_reader(
                 f"DATA are images, but the model has the inputs {quoted_names(specs)}; give the others with "
                 "inputs={name: value} (--input), or give a dict of arrays"
             )
-        reader = IterableReader(items, tuple(specs), None, preprocessing=preprocessing_for(specs[0], options))
+        reader = IterableReader(items, tuple(specs), None, preprocessing=recipe_for(specs[0], options))
     else:
         arrays = _by_input(item, specs, "array, batch 0")
         names = shared_names(specs, {name: array.shape for name, array in arrays.items()})

@@ -91,7 +91,7 @@ def test_what_was_given_is_used_again_to_verify(tmp_path: Path) -> None:
 @pytest.mark.parametrize("batch", ["N", None])
 def test_a_state_with_its_samples_on_another_axis(batch: str | None, tmp_path: Path) -> None:
     proto = recurrent(batch)
-    told = {} if batch else {"batch_axes": {"h0": 1}}
+    told: dict[str, Any] = {} if batch else {"batch_axes": {"h0": 1}}
     state = rand(12, 1, 5, seed=3)
     expected = onnxnorm.calibrate(proto, {"x": X, "h0": state}, provider="cpu", **told)
     assert expected.shapes == {"x": (1, 3, 8, 8), "h0": (1, 1, 5)}
@@ -99,7 +99,8 @@ def test_a_state_with_its_samples_on_another_axis(batch: str | None, tmp_path: P
     np.savez(tmp_path / "first.npz", x=X, h0=state)
     np.savez(tmp_path / "own.npz", x=X, h0=own)
     np.savez_compressed(tmp_path / "packed.npz", x=X, h0=own)
-    for data in ({"x": X, "h0": own}, *(tmp_path / f"{name}.npz" for name in ("first", "own", "packed"))):
+    in_data: list[Any] = [{"x": X, "h0": own}, *(tmp_path / f"{name}.npz" for name in ("first", "own", "packed"))]
+    for data in in_data:
         same(onnxnorm.calibrate(proto, data, provider="cpu", batch_size=5, **told), expected)
     halves = [
         onnxnorm.calibrate(proto, tmp_path / "packed.npz", provider="cpu", shard=f"{i}/2", **told) for i in (0, 1)

@@ -16,6 +16,7 @@ from onnxnorm.data.batches import Batch
 from onnxnorm.data.dataset import Dataset, open_data
 from onnxnorm.data.images.decoding import read_decoded, read_image
 from onnxnorm.data.images.options import ImageOptions
+from onnxnorm.data.images.preprocessing import Preprocessing
 from onnxnorm.errors import DataError, OptionError
 from onnxnorm.model.inputs import InputSpec
 
@@ -60,7 +61,7 @@ def test_images_come_in_order_in_batches_of_any_size(photos: Path, size: int, th
 
 def test_a_sample_is_what_the_preprocessing_makes_of_the_picture(photos: Path) -> None:
     dataset = open_data(photos / "7.png", [SPEC])
-    assert dataset.preprocessing is not None
+    assert isinstance(dataset.preprocessing, Preprocessing)
     assert dataset.preprocessing.preset == "imagenet"
     (batch,) = dataset.batches(4)
     np.testing.assert_array_equal(batch.feeds["x"][0], dataset.preprocessing(read_image(photos / "7.png")))

@@ -13,7 +13,7 @@ from onnxnorm.data.archives.index import ArchiveIndex, archive_index, is_compres
 from onnxnorm.data.archives.members import LoadedFile, MemberTable
 from onnxnorm.data.batches import Batch, Skipped
 from onnxnorm.data.files.table import FileTable
-from onnxnorm.data.images.options import ImageOptions, preprocessing_for
+from onnxnorm.data.images.options import ImageOptions, recipe_for
 from onnxnorm.data.images.preprocessing import Recipe
 from onnxnorm.data.images.reader import check_single_input, image_blocks
 from onnxnorm.data.local import open_regular
@@ -95,7 +95,7 @@ class ArchiveReader:
 
 def _open(files: FileTable, specs: Sequence[InputSpec], options: ImageOptions) -> list[Reader]:
     check_single_input(f"{files[0].path} holds images", specs)
-    recipe = preprocessing_for(specs[0], options)
+    recipe = recipe_for(specs[0], options)
     readers: list[Reader] = []
     for file in files:
         path = Path(file.path)

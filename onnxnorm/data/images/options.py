@@ -29,7 +29,17 @@ from onnxnorm.errors import DataError, OptionError
 from onnxnorm.model.inputs import InputSpec
 from onnxnorm.options import IMAGES, Options, flags_of, option
 
-__all__ = ["PRESETS", "ImageOptions", "Numbers", "Preset", "Size", "SizeOptions", "parsed_size", "preprocessing_for"]
+__all__ = [
+    "PRESETS",
+    "ImageOptions",
+    "Numbers",
+    "Preset",
+    "Size",
+    "SizeOptions",
+    "parsed_size",
+    "preprocessing_for",
+    "recipe_for",
+]
 
 Numbers = str | float | Sequence[float]
 Size = str | int | tuple[int, int]
@@ -107,7 +117,20 @@ class ImageOptions(SizeOptions):
     )
 
 
-def preprocessing_for(spec: InputSpec, options: ImageOptions) -> Recipe:
+def recipe_for(spec: InputSpec, options: ImageOptions) -> Recipe:
+    """Return what turns images into samples of the input `spec`: the user's own transform, or a preprocessing.
+
+    Raises:
+        DataError: if the input cannot be fed with images.
+        OptionError: if an option does not fit the input or another option, or if there is no such transform.
+    """
+    if options.transform is None:
+        return preprocessing_for(spec, options)
+    _check_alone(options)
+    return transform_for(spec, options.transform)
+
+
+def preprocessing_for(spec: InputSpec, options: ImageOptions) -> Preprocessing:
     """Return the preprocessing that turns images into samples of the input `spec`.
 
     The default preset is `raw` for an input of dtype uint8, else `imagenet` for three channels and `unit` for one.
@@ -116,9 +139,6 @@ def preprocessing_for(spec: InputSpec, options: ImageOptions) -> Recipe:
         DataError: if the input cannot be fed with images.
         OptionError: if an option does not fit the input or another option.
     """
-    if options.transform is not None:
-        _check_alone(options)
-        return transform_for(spec, options.transform)
     layout = _layout(spec, options)
     if spec.dtype not in IMAGE_DTYPES:
         raise DataError(f"images cannot be fed to input {spec}: its dtype is not a float or uint8; {_ARRAYS}")

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 from onnxnorm.data.batches import Batch, Skipped
 from onnxnorm.data.files.table import FileTable
 from onnxnorm.data.images.decoding import AnyPath, ImageError, image_extensions, quiet_pillow, read_decoded
-from onnxnorm.data.images.options import ImageOptions, preprocessing_for
+from onnxnorm.data.images.options import ImageOptions, recipe_for
 from onnxnorm.data.images.preprocessing import Recipe
 from onnxnorm.data.readers import Reader, printable
 from onnxnorm.data.selection import Indices, RowSelector, all_rows, stretches
@@ -147,7 +147,7 @@ def check_single_input(what: str, specs: Sequence[InputSpec]) -> None:
 
 def _open(files: FileTable, specs: Sequence[InputSpec], options: ImageOptions) -> list[Reader]:
     check_single_input(f"{files[0].path} is an image", specs)
-    return [ImageReader(files, specs[0].name, preprocessing_for(specs[0], options))]
+    return [ImageReader(files, specs[0].name, recipe_for(specs[0], options))]
 
 
 def _describe(count: int, readers: Sequence[Reader]) -> str:
