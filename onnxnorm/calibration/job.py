@@ -10,7 +10,6 @@ from typing import Any
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.step import Increment, Range, merge_ranges
 from onnxnorm.data.dataset import Dataset
-from onnxnorm.data.files.fingerprints import fingerprints
 from onnxnorm.data.selection import Ranges, Selection
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
@@ -132,11 +131,8 @@ class State:
         preprocessing = job.dataset.preprocessing
         identity = job.dataset.identity if sources else {"digest": ""}
         source = identity | {"order": job.dataset.order, "shards": [str(job.selection.shard)]}
-        used = (
-            job.dataset.used(replace(job.selection, done=self.done), {name for name, _ in self.skipped})
-            if identity["digest"]
-            else ()
-        )
+        digest, skipped = str(identity["digest"]), {name for name, _ in self.skipped}
+        done = replace(job.selection, done=self.done)
         return Statistics(
             model=job.digest,
             version=VERSION,
@@ -158,7 +154,7 @@ class State:
             values=self.totals,
             weighting=job.options.weighting,
             complete=complete,
-            files={str(identity["digest"]): fingerprints(used, KEPT)} if identity["digest"] else {},
+            files={digest: job.dataset.fingerprints(done, skipped, KEPT)} if digest else {},
         )
 
     @classmethod

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from onnxnorm.data.batches import Batch, Skipped, regroup
 from onnxnorm.data.files.discovery import DiscoveredFiles, discover, identity, order_digest
+from onnxnorm.data.files.fingerprints import fingerprints
 from onnxnorm.data.files.listing import Executor
 from onnxnorm.data.files.table import FileTable
 from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.data.images.preprocessing import Recipe
 from onnxnorm.data.memory import Item, is_item, memory_reader, peeked
-from onnxnorm.data.readers import Reader, printable
+from onnxnorm.data.readers import Reader, ReaderOfMembers, printable
 from onnxnorm.data.selection import Indices, RowSelector, Selection
 from onnxnorm.data.sources import sources
 from onnxnorm.data.usable import check_usable
@@ -67,13 +68,13 @@ class Dataset:
         Raises DataError if parts of DATA give others.
         """
         parts = [getattr(reader, "shared", {}) for reader in self._readers]
-        for part in parts[1:]:
-            if part.keys() != parts[0].keys() or any(not _equal(part[name], parts[0][name]) for name in part):
-                names = ", ".join(sorted({*part, *parts[0]}))
-                raise DataError(
-                    f"parts of DATA give input {names} other values for all their samples; calibrate each part by "
-                    f"itself, and put them together with onnxnorm merge, or give one value with --input"
-                )
+        known = [{name: (value.shape, value.tobytes()) for name, value in part.items()} for part in parts]
+        if any(other != known[0] for other in known[1:]):
+            names = ", ".join(sorted({name for part in parts for name in part}))
+            raise DataError(
+                f"parts of DATA give input {names} other values for all their samples; calibrate each part by "
+                f"itself, and put them together with onnxnorm merge, or give one value with --input"
+            )
         return dict(parts[0]) if parts else {}
 
     @property
@@ -143,6 +144,16 @@ class Dataset:
             return done
         bad = [row for row, entry in enumerate(done.entries()) if printable(entry.where) in skipped]
         return done.select(np.delete(np.arange(len(done)), bad)) if bad else done
+
+    def fingerprints(self, selection: Selection, skipped: Collection[str], most: int) -> NDArray[np.uint64]:
+        """Return the fingerprints of what `used` returns, and of the images in archives that are done."""
+        parts, start = [fingerprints(self.used(selection, skipped), most)], 0
+        for reader in self._readers:
+            if isinstance(reader, ReaderOfMembers):
+                rows = selection.done_among(start, start + (reader.total or 0)) - start
+                parts.append(reader.fingerprints(rows, skipped, most))
+            start += reader.total or 0
+        return np.unique(np.concatenate(parts), axis=0)[:most]
 
     def _done(self, selection: Selection) -> Iterator[Indices]:
         """Yield the rows in the file table of the files that have samples done, reader by reader."""
@@ -281,10 +292,6 @@ def _open_files(
         readers += opened
         kinds += [kind] * len(opened)
     return Dataset(readers, discovered, kinds)
-
-
-def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    return one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
 def _shifted(selection: Selection, offset: int) -> RowSelector:

@@ -6,16 +6,19 @@ Files are read by the readers of their sources (`onnxnorm.data.sources`), data i
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from onnxnorm.data.batches import Batch, Skipped
 from onnxnorm.data.images.preprocessing import Recipe
 from onnxnorm.data.local import StoredFile
 from onnxnorm.data.selection import Indices, RowSelector, all_rows
 
-__all__ = ["Reader", "printable"]
+__all__ = ["Reader", "ReaderOfMembers", "printable"]
 
 
 class Reader(Protocol):
@@ -44,6 +47,14 @@ class Reader(Protocol):
 
     def select(self, rows: Indices) -> Reader:
         """Return a reader of these samples only, with the same indices, that can be sent to another process."""
+
+
+@runtime_checkable
+class ReaderOfMembers(Protocol):
+    """A reader of one file that holds other files, each of which is one sample."""
+
+    def fingerprints(self, rows: Indices, skipped: Collection[str], most: int) -> NDArray[np.uint64]:
+        """Return the fingerprints of at most `most` of these samples, without those named in `skipped`."""
 
 
 def printable(path: str | Path | StoredFile) -> str:

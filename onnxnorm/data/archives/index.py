@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -40,6 +40,7 @@ _DAMAGED = (
     ValueError,
     NotImplementedError,
 )
+_LARGEST_HEADER = 1 << 20
 
 
 class _Member(NamedTuple):
@@ -126,11 +127,24 @@ def _zip_members(file: IO[bytes]) -> Iterator[_Member]:
             yield _Member(info.filename, *place, is_deflated, reason)
 
 
+class _Headers:
+    """A stream of which only headers are read: what claims to be a header of gigabytes is not brought into memory."""
+
+    def __init__(self, stream: Any) -> None:
+        self.seek, self.tell, self._read = stream.seek, stream.tell, stream.read
+
+    def read(self, size: int) -> bytes:
+        """Read at most 1 MiB. Raises ValueError for more."""
+        if size > _LARGEST_HEADER:
+            raise ValueError(f"a header has {size:,} bytes")
+        return bytes(self._read(size))
+
+
 def _tar_members(path: Path, file: IO[bytes]) -> Iterator[_Member]:
-    stream: IO[bytes] = gzip.GzipFile(fileobj=file) if is_compressed(path) else file  # type: ignore[assignment]
-    with tarfile.open(fileobj=stream, mode="r:") as archive:
+    stream = _Headers(gzip.GzipFile(fileobj=file) if is_compressed(path) else file)
+    with tarfile.open(fileobj=cast(Any, stream), mode="r:") as archive:
         while (info := archive.next()) is not None:
-            archive.members = []  # type: ignore[attr-defined] # else it keeps a kilobyte for each
+            archive.members = []  # type: ignore[attr-defined]  # else it keeps a kilobyte for each
             if info.isdir():
                 continue
             reason = "" if info.isreg() else "link" if info.issym() or info.islnk() else "no regular file"

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import gzip
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from onnxnorm.data.archives.index import ArchiveIndex, archive_index, is_compressed
 from onnxnorm.data.archives.members import LoadedFile, MemberTable
 from onnxnorm.data.batches import Batch, Skipped
+from onnxnorm.data.files.fingerprints import fingerprints
 from onnxnorm.data.files.table import FileTable
 from onnxnorm.data.images.options import ImageOptions, recipe_for
 from onnxnorm.data.images.preprocessing import Recipe
 from onnxnorm.data.images.reader import check_single_input, image_blocks
 from onnxnorm.data.local import open_regular
-from onnxnorm.data.readers import Reader
+from onnxnorm.data.readers import Reader, printable
 from onnxnorm.data.selection import Indices, RowSelector, all_rows, stretches
 from onnxnorm.data.sources import Source
 from onnxnorm.errors import DataError
@@ -80,6 +84,28 @@ class ArchiveReader:
     def select(self, rows: Indices) -> ArchiveReader:
         """Return a reader of these images only, with the same indices."""
         return replace(self, members=self.members.select(rows), numbers=rows, others=Counter())
+
+    def fingerprints(self, rows: Indices, skipped: Collection[str], most: int) -> NDArray[np.uint64]:
+        """Return the fingerprints of at most `most` of these images, without those named in `skipped`."""
+        names = self.members.names
+        kept = [row for row in rows.tolist() if printable(f"{self.path}/{names.entry(row).raw}") not in skipped]
+        return fingerprints(names.select(kept), most, lambda numbers: self._contents([kept[n] for n in numbers]))
+
+    def _contents(self, rows: list[int]) -> Iterator[bytes | None]:
+        """Yield the content of images; None for those that cannot be read."""
+        left = len(rows)
+        try:
+            files = self._unpacked(iter(rows)) if is_compressed(self.path) else None
+            for row in rows:
+                file = self.members.member(row, self.path) if files is None else next(files)[1]
+                try:
+                    content = file.open().read()
+                except OSError:
+                    content = None
+                left -= 1
+                yield content
+        except DataError:
+            yield from [None] * left
 
     def _number(self, row: int) -> int:
         return row if self.numbers is None else int(self.numbers[row])

@@ -44,11 +44,20 @@ def check_fit(spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype[Any], whe
 
 
 def samples_axis(spec: InputSpec, shape: tuple[int, ...]) -> int:
-    """The axis of the samples in an array: the first one, or that of the input if the array fits only so."""
+    """The axis of the samples in an array: the first one, or that of the input if the array fits only so.
+
+    Raises DataError if it fits both ways, for the same number of samples.
+    """
     own = spec.batch
-    if not own or len(shape) != len(spec.shape) or fits(shape[1:], spec.sample):
+    if not own or len(shape) != len(spec.shape):
         return 0
-    return own if fits(shape[:own] + shape[own + 1 :], spec.sample) else 0
+    first, other = fits(shape[1:], spec.sample), fits(shape[:own] + shape[own + 1 :], spec.sample)
+    if first and other and shape[0] == shape[own] > 1:
+        raise DataError(
+            f"an array of shape {shape} for input {spec.name!r} may have its samples on axis 0 or on axis {own}, "
+            f"which are not the same; give another number of samples at a time than {shape[0]}"
+        )
+    return own if other and not first else 0
 
 
 def shared_names(specs: Sequence[InputSpec], shapes: Mapping[str, tuple[int, ...]]) -> frozenset[str]:

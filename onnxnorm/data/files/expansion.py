@@ -2,7 +2,7 @@
 
 `@list.txt` is a text file with a path on each line, `@-` is standard input; paths that end in NUL, as `find -print0`
 writes them, are fine too. Blank lines and lines that start with `#` are left out. Paths start from the current folder.
-What a line names may be anything but a list again.
+What a line names may be anything but a list again. A file or a folder whose own name begins with `@` is no list.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Given:
 def list_file(given: PathLike) -> str | None:
     """Return the name of the text file of paths that this stands for, `-` for standard input; None if it is none."""
     text = os.fspath(given)
-    return text[1:] if text.startswith("@") and len(text) > 1 else None
+    return text[1:] if text.startswith("@") and len(text) > 1 and not os.path.lexists(given) else None
 
 
 def expanded(data: Iterable[PathLike]) -> Iterator[Given]:

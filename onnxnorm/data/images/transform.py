@@ -26,6 +26,7 @@ __all__ = ["Transform", "TransformLike", "transform_for"]
 TransformLike = str | Callable[[Image.Image], Any]
 """`module:function`, or the function itself."""
 
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _NAME = re.compile(r"[\w.]+:[\w.]+")
 
 
@@ -72,6 +73,11 @@ class Transform:
             raise DataError(
                 f"the transform {self.name} returned {type(result).__name__} of shape {sample.shape}, but input "
                 f"{self.spec.name!r} takes a sample of shape ({sides})"
+            )
+        if self.spec.dtype.kind in "biu" and not np.can_cast(sample.dtype, self.spec.dtype, "same_kind"):
+            raise DataError(
+                f"the transform {self.name} returned {sample.dtype}, but input {self.spec.name!r} takes "
+                f"{self.spec.dtype}; convert it in the function"
             )
         return np.ascontiguousarray(sample, self.spec.dtype)
 
@@ -144,10 +150,25 @@ def _imported(name: str) -> Callable[[Image.Image], Any]:
 
 
 def _digest(function: Any) -> str:
-    """Digest of the source code of the function's module, or of the function itself where that is all there is."""
+    """Digest of the source code of the function's module, or of the function itself where that is all there is.
+
+    One that is not found by its name alone also counts by its code and by what it is bound to: the numbers of a
+    closure, the arguments of a `partial`, the steps of a `Compose`.
+    """
     sources = (_source(thing) for thing in (inspect.getmodule(function), function, type(function)))
-    text = next(filter(None, sources), "")
+    text = next(filter(None, sources), "") + _bound(function)
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16] if text else ""
+
+
+def _bound(function: Any) -> str:
+    """What a function is bound to, in words; empty for one at the top of a module."""
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return _ADDRESS.sub("", repr(function))
+    if "<" not in function.__qualname__:
+        return ""
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    return _ADDRESS.sub("", repr((code.co_code, code.co_names, code.co_consts, function.__defaults__, cells)))
 
 
 def _source(thing: Any) -> str:
