@@ -43,7 +43,7 @@ class Steps:
 
 PAIRS: dict[str, tuple[Any, Any]] = {
     "closures": (bound(255.0), bound(1.0)),
-    "lambdas": (lambda image: scaled(image), lambda image: scaled(image, 32)),
+    "lambdas": (lambda image: scaled(image, 16), lambda image: scaled(image, 32)),
     "partial": (partial(scaled, size=64), partial(scaled, size=32)),
     "objects": (Steps(64, 255.0), Steps(64, 1.0)),
     "names": (scaled, bound),
