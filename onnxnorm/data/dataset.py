@@ -268,7 +268,7 @@ def open_data(
         return _open_files([data], specs, options or ImageOptions(), executor)
     options = options or ImageOptions()
     if is_item(data):
-        return Dataset([memory_reader([data], data, specs, options, count=True)])
+        return Dataset([memory_reader([data], data, specs, options, count=True, alone=True)])
     first, items = peeked(data)
     if isinstance(first, (str, os.PathLike)):
         return _open_files(items, specs, options, executor)

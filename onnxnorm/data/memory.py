@@ -1,13 +1,14 @@
 """Reads data in memory: arrays, images of Pillow, and iterables of them such as a DataLoader, one item after the other.
 
 An item is an array `(n, *sample)`, or a dict of them by input name; an image, or a list of images; or a tuple or list
-that begins with one of these, as a DataLoader yields images with their labels. Tensors of PyTorch are arrays.
+that begins with one of these, as a DataLoader yields images with their labels. Tensors of PyTorch are arrays. For a
+model with one input, an array may also be a single sample, or an image: bytes of shape `(height, width, 3)`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, TypeGuard
 
@@ -28,7 +29,7 @@ from onnxnorm.data.images.options import ImageOptions, recipe_for
 from onnxnorm.data.images.preprocessing import Recipe
 from onnxnorm.data.selection import Indices, RowSelector, all_rows, these_rows
 from onnxnorm.errors import DataError
-from onnxnorm.model.inputs import InputSpec
+from onnxnorm.model.inputs import InputSpec, fits
 
 __all__ = ["Item", "IterableReader", "MemoryReader", "is_item", "length", "memory_reader", "peeked"]
 
@@ -46,6 +47,7 @@ class IterableReader:
         total: number of samples; None if it is not known.
         shared: the values that all samples share, by the name of their input.
         preprocessing: how images become samples; None if there are no images.
+        alone: whether there is one item only, which was not in a list.
     """
 
     items: Iterable[Item]
@@ -53,6 +55,7 @@ class IterableReader:
     total: int | None
     shared: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict, compare=False)
     preprocessing: Recipe | None = None
+    alone: bool = False
     sample_bytes: int | None = None
     file_count: int = 0
 
@@ -65,7 +68,7 @@ class IterableReader:
         """Yield the selected samples of each item."""
         start = 0
         for number, given in enumerate(self.items):
-            item = _unwrapped(given)
+            item = _samples(given, self.specs, alone=self.alone)
             where = f"array, batch {number}"
             if isinstance(item, list):
                 rows = selected(start, start + len(item)) - start
@@ -86,7 +89,7 @@ class IterableReader:
         """Check all items that hold arrays, and return the number of samples."""
         total = 0
         for number, given in enumerate(self.items):
-            item = _unwrapped(given)
+            item = _samples(given, self.specs, alone=self.alone)
             total += len(item) if isinstance(item, list) else self._array(item, f"array, batch {number}", total).count
         return total
 
@@ -159,7 +162,13 @@ class MemoryReader:
 
 
 def memory_reader(
-    items: Iterable[Item], first: object, specs: Sequence[InputSpec], options: ImageOptions, *, count: bool
+    items: Iterable[Item],
+    first: object,
+    specs: Sequence[InputSpec],
+    options: ImageOptions,
+    *,
+    count: bool,
+    alone: bool = False,
 ) -> IterableReader:
     """Return the reader of items in memory.
 
@@ -169,11 +178,12 @@ def memory_reader(
         specs: the inputs that are not given otherwise.
         options: how images become samples.
         count: whether to check and count all items; they must not be an iterator then.
+        alone: whether the first is the only one, and was not given in a list.
 
     Raises:
         DataError: if an item does not fit the model.
     """
-    item = _unwrapped(first)
+    item = _samples(first, specs, alone=alone)
     if isinstance(item, list):
         if len(specs) > 1:
             raise DataError(
@@ -190,10 +200,8 @@ def memory_reader(
         read = tuple(spec for spec in specs if spec.name not in shared)
         if not read:
             raise DataError("DATA holds no array with an axis for samples; at least one input must differ among them")
-        reader = IterableReader(items, read, None, shared)
-    if not count:
-        return reader
-    return IterableReader(items, reader.specs, reader.counted(), reader.shared, reader.preprocessing)
+        reader = IterableReader(items, read, None, shared, alone=alone)
+    return replace(reader, total=reader.counted()) if count else reader
 
 
 def is_item(data: object) -> TypeGuard[Item]:
@@ -206,7 +214,9 @@ def length(item: Any) -> int:
     item = _unwrapped(item)
     if isinstance(item, Mapping):
         item = max(item.values(), key=np.ndim, default=())
-    return len(item) if hasattr(item, "__len__") and not isinstance(item, (str, bytes)) and np.ndim(item) else 1
+    if not hasattr(item, "__len__") or isinstance(item, (str, bytes)) or not np.ndim(item):
+        return 1
+    return 1 if getattr(item, "ndim", 0) in {2, 3} and _is_pixels(np.asarray(item)) else len(item)
 
 
 def peeked(data: Any) -> tuple[object, Iterable[Any]]:
@@ -219,6 +229,25 @@ def peeked(data: Any) -> tuple[object, Iterable[Any]]:
     for first in items:
         return first, chain([first], items) if items is data else data
     raise DataError("DATA is empty; give images, folders, .npy or .npz files")
+
+
+def _samples(given: Any, specs: Sequence[InputSpec], *, alone: bool) -> Any:
+    """An item as `_unwrapped` returns it. For a single input an array may also be an image, or one sample of several.
+
+    An array that is `alone` must have an axis for the samples.
+    """
+    item = _unwrapped(given)
+    if len(specs) > 1 or isinstance(item, (list, Mapping)) or not hasattr(item, "__array__"):
+        return item
+    spec, array = specs[0], _as_array(item, "DATA")
+    if _is_pixels(array) and len(spec.shape) == 4:
+        return [Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)]
+    return array[None] if spec.batch == 0 and not alone and fits(array.shape, spec.sample) else array
+
+
+def _is_pixels(array: npt.NDArray[Any]) -> bool:
+    """Whether an array holds an image as other libraries have them: of bytes, with its colours on the last axis."""
+    return array.dtype == np.uint8 and array.size > 0 and (array.ndim == 2 or array.shape[2:] in {(1,), (3,), (4,)})
 
 
 def _unwrapped(item: Any) -> Any:
