@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onnxnorm.calibration.options import CalibrationOptions, MeasuringOptions
-from onnxnorm.data.images.options import ImageOptions, SizeOptions
+from onnxnorm.data.images.options import ImageOptions, SizeOptions, TransformOptions
 from onnxnorm.data.options import BatchOptions, InputOptions
 from onnxnorm.errors import OptionError
 from onnxnorm.options import Options, option
@@ -67,7 +67,7 @@ class VerifyOptions(ToleranceOptions, RuntimeOptions, BatchOptions, InputOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportOptions(ToleranceOptions, RuntimeOptions, BatchOptions, InputOptions, HeadroomOptions):
+class ReportOptions(ToleranceOptions, RuntimeOptions, BatchOptions, InputOptions, TransformOptions, HeadroomOptions):
     """Options of `write_report`."""
 
     verify: bool = option(True, "Run both models and compare outputs.", spelling="--verify/--no-verify")

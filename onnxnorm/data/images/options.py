@@ -36,6 +36,7 @@ __all__ = [
     "Preset",
     "Size",
     "SizeOptions",
+    "TransformOptions",
     "parsed_size",
     "preprocessing_for",
     "recipe_for",
@@ -82,7 +83,21 @@ class SizeOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageOptions(SizeOptions):
+class TransformOptions(Options):
+    """A preprocessing of the user's own."""
+
+    transform: TransformLike | None = option(
+        None,
+        "A function of your own in place of a preset and its options: it takes an image of Pillow and returns an array "
+        "in the shape of the input. From a module in the current folder, or installed.",
+        panel=IMAGES,
+        metavar="MODULE:FUNCTION",
+        kind=str,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(TransformOptions, SizeOptions):
     """How images become samples; where an option is None or "auto", the preset and the model decide.
 
     Attributes:
@@ -107,14 +122,6 @@ class ImageOptions(SizeOptions):
     std: Numbers | None = option(None, "In the preset's units.", panel=IMAGES, metavar="S[,S,S]", kind=str)
     channels: Channels | None = option(None, "Default: the preset's.", panel=IMAGES)
     layout: Layout | Literal["auto"] = option("auto", "Of the model's input.", panel=IMAGES)
-    transform: TransformLike | None = option(
-        None,
-        "A function of your own instead of all this: it takes an image of Pillow and returns an array in the shape of "
-        "the input. From a module in the current folder, or installed.",
-        panel=IMAGES,
-        metavar="MODULE:FUNCTION",
-        kind=str,
-    )
 
 
 def recipe_for(spec: InputSpec, options: ImageOptions) -> Recipe:

@@ -94,10 +94,14 @@ def test_every_command_takes_it(here: Path) -> None:
     succeeded("verify", "net.onnx", "n.onnx", "photos", *words)
     pytest.importorskip("matplotlib", reason="the extra report is not installed")
     page = ("report", "net.onnx", "n.onnx", "photos", "--stats", "s.safetensors", "-o", "r.html", "--provider", "cpu")
-    succeeded(*page)
+    failed = run(*page)
+    assert "the images were prepared by the transform prepare_images:sample; to run it on these, say" in failed.error
+    succeeded(*page, "--transform", "prepare_images:sample")
     assert "transform prepare_images:sample" in Path("r.html").read_text("utf-8")
     changed(here)
-    assert "the transform prepare_images:sample was changed since the calibration" in run(*page).error
+    assert "measured with another version of the transform prepare_images:sample" in (
+        run(*page, "--transform", "prepare_images:sample").error
+    )
 
 
 def changed(here: Path) -> None:
