@@ -42,10 +42,13 @@ def sample_shapes(
     height, width = size or (side, side)
     shapes = {}
     for spec in specs:
+        if spec.value is not None:
+            shapes[spec.name] = spec.repeated(1).shape
+            continue
         shape = [side if dim is None else dim for dim in spec.shape]
-        if shape and spec.shape[0] is None:
-            shape[0] = 1
-        if len(shape) == 4:
+        if spec.batch is not None and spec.shape[spec.batch] is None:
+            shape[spec.batch] = 1
+        if len(shape) == 4 and spec.batch == 0:
             channels_last = spec.shape[3] is not None and spec.shape[1] is None
             spatial = (1, 2) if channels_last else (2, 3)
             for axis, given in zip(spatial, (height, width), strict=True):

@@ -130,7 +130,7 @@ def _open_dimensions(model: Model, specs: Sequence[InputSpec], shapes: Shapes) -
             if size is None and len(shapes.get(spec.name, ())) == len(spec.shape):
                 key = symbols[spec.name][axis] or (spec.name, axis)
                 groups.setdefault(key, set()).add((spec.name, axis))
-                if axis == 0:
+                if axis == spec.batch:
                     samples.add(key)
     batch = frozenset(place for key in samples for place in groups[key])
     return batch, [frozenset(places) for key, places in groups.items() if key not in samples]
