@@ -20,7 +20,7 @@ from onnxnorm.errors import BatchWarning, OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.inputs import InputSpec, fixed_batch
-from onnxnorm.model.single import single_sample_node
+from onnxnorm.model.single import why_single
 
 __all__ = ["Batch", "Skipped", "model_feeds", "pad_batch", "regroup", "usual_batch"]
 
@@ -195,10 +195,9 @@ def usual_batch(model: Model, asked: int | None, *, tell: bool = True) -> int:
         raise OptionError(f"--batch-size {asked} does not fit the model, whose batch is fixed to {fixed}")
     if asked or fixed:
         return asked or fixed or DEFAULT_BATCH
-    node = single_sample_node(model)
-    if node is None:
+    reason = why_single(model)
+    if reason is None:
         return DEFAULT_BATCH
     if tell:
-        message = f"Reshape node {node.label!r} was exported for a batch of 1, so samples are run one at a time"
-        warnings.warn(BatchWarning(f"{message}; export it with a batch that is open to run faster"), stacklevel=3)
+        warnings.warn(BatchWarning(reason), stacklevel=3)
     return 1
