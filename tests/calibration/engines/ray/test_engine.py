@@ -315,7 +315,7 @@ def test_inputs_that_all_samples_share_and_transforms_reach_the_workers(
     monkeypatch.chdir(tmp_path)
     shared = rand(3, 8, 8, seed=9)
     words: dict[str, Any] = {
-        **{"data": work / "data", "model": tmp_path / "two.onnx", "inputs": {"y": shared}},
+        **{"data": work / "data", "model": tmp_path / "two.onnx", "input": {"y": shared}},
         **{"preset": None, "resize": "shortest"},
     }
     pictures = sorted(path for path in (work / "data").iterdir() if path.suffix == ".png")
