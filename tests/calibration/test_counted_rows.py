@@ -34,7 +34,8 @@ def head(body: str = HEAD, **constants: object) -> onnx.ModelProto:
 def mean_of_rows(proto: onnx.ModelProto, value: str) -> Array:
     """The mean of each channel over all rows of all samples, each run by itself."""
     rows = [activations(proto, {"x": X[i : i + 1]}, [value])[value] for i in range(len(X))]
-    return np.concatenate(rows).mean(axis=(0, 2, 3))
+    means: Array = np.concatenate(rows).mean(axis=(0, 2, 3))
+    return means
 
 
 def test_layers_behind_are_measured_and_normalized() -> None:
