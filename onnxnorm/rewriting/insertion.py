@@ -1,8 +1,8 @@
 """Opening a graph: constants of 1 are multiplied on edges, which the ordinary rewrite then scales like any others.
 
-The opened model computes the same, number by number, since every added constant is 1 and every Min and Max takes over a
-bound. Every value keeps its name where its filter is measured, but for graph outputs: their names belong to what is
-given out, so the value behind them is called `onnxnorm_NAME`.
+The opened model computes the same, number by number, since every added constant is 1. Every value keeps its name where
+its filter is measured, but for graph outputs: their names belong to what is given out, so the value behind them is
+called `onnxnorm_NAME`.
 
 Only constants of one element get more, so each new constant holds one number, as often as there are channels. All new
 names begin with `onnxnorm_`. A node that changed (it reads, or writes, another name) is kept as it was in
@@ -28,7 +28,6 @@ from onnxnorm.model.containers import subgraphs
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph, all_names
 from onnxnorm.scaling.openings import Opening
-from onnxnorm.scaling.operators.homogeneous import holds_for_any_scale
 
 __all__ = ["NOTHING", "PREFIX", "Insertion", "inserted", "insertion_from_json", "insertion_to_json", "removed"]
 
@@ -85,7 +84,7 @@ def inserted(model: Model, graph: Graph, openings: Sequence[Opening]) -> tuple[M
     if not openings:
         return model, NOTHING
     work = _Insertion(model, graph)
-    order = ("computed", "constant", "bounds", "behind", "output", "before")
+    order = ("computed", "constant", "behind", "output", "before")
     for place in order:
         for opening in openings:
             if opening.place == place:
@@ -163,37 +162,6 @@ class _Insertion:
         constant = self.graph.constants[opening.value]
         values = np.broadcast_to(constant.values().reshape((1,) * len(opening.shape)), opening.shape)
         self._node(opening.node).input[opening.position] = self._constant("constant", values, opening)
-
-    def open_bounds(self, opening: Opening) -> None:
-        """A Clip keeps bounds of 0 and infinity; another one becomes a Max or a Min with an element per channel."""
-        node = self._node(opening.node)
-        target = node.output[0]
-        added = []
-        for position, name, op in ((1, "min", "Max"), (2, "max", "Min")):
-            bound = self._taken_bound(node, position, name)
-            if bound is not None:
-                dtype = helper.tensor_dtype_to_np_dtype(self.graph.types[opening.value])
-                values = np.broadcast_to(bound.astype(dtype), opening.shape)
-                added.append((op, self._constant("bound", values, opening)))
-        source = node.output[0] = self._fresh(target)
-        for index, (op, constant) in enumerate(added):
-            output = target if index == len(added) - 1 else self._fresh(target)
-            self._add(opening.node, op, [source, constant], output)
-            source = output
-
-    def _taken_bound(self, node: onnx.NodeProto, position: int, name: str) -> NDArray[np.generic] | None:
-        """A bound that is neither 0 nor infinite, which is taken away from its Clip."""
-        for index, attribute in enumerate(node.attribute):
-            if attribute.name == name and not holds_for_any_scale(np.asarray(attribute.f, np.float32)):
-                del node.attribute[index]
-                return np.asarray(attribute.f, np.float32)
-        constant = self.graph.constants.get(node.input[position]) if len(node.input) > position else None
-        if constant is None or holds_for_any_scale(constant.values()):
-            return None
-        node.input[position] = ""
-        while node.input[-1] == "":
-            del node.input[-1]
-        return constant.values().reshape(())
 
     def open_behind(self, opening: Opening) -> None:
         """The node writes another name, and a product its own."""

@@ -105,7 +105,7 @@ def needed(subject: Subject, of_slot: NDArray[np.float64]) -> list[Opening]:
             continue
         factor = np.asarray(of_slot[edit.times] if edit.times is not None else 1.0)
         factor = factor / (of_slot[edit.over] if edit.over is not None else 1.0)
-        same = factor.flat[0] if opening.place in {"bounds", "constant"} else 1.0
+        same = factor.flat[0] if opening.place == "constant" else 1.0
         if (factor != same).any():
             used[opening] = None
     return list(used)

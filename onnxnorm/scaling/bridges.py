@@ -35,7 +35,7 @@ __all__ = ["choose_openings", "cost_of"]
 Hashes = NDArray[np.uint64]
 
 _NODE = 20_000  # what one more node costs, in elements that are multiplied
-_SHARED = {"bounds", "constant", "computed"}
+_SHARED = {"constant", "computed"}
 _HUB = 24  # edges that meet in a vertex which connects channels that have nothing else in common
 _ROUNDS = 4  # how far structure is compared
 

@@ -3,7 +3,8 @@
 A value then has slots of its own where its node writes it, under its name (where filters are measured), and at each of
 its readers. What laws tie or pin stays so. That the slots of an edge agree is a choice: a multiplication by constants
 there, a *bridge*, lets them differ. The same holds for one element of a constant that meets several channels: it can
-become one per channel, which costs nothing, but for the bounds of a Clip, whose upper one becomes a Min of its own.
+become one per channel, which costs nothing. The bounds of a Clip stay one number for all channels, with a Mul behind:
+runtimes fuse a Clip with the convolution before it, and a Min with a bound for each channel took far longer.
 
 ==========  ==========================================================  ============================================
 place       what is added                                               elements touched
@@ -11,7 +12,6 @@ place       what is added                                               elements
 `behind`    a Mul between a node and the value that it writes           those of the value
 `before`    a Mul between a value and one of its readers                those of the value
 `output`    a Mul between a value and the graph output of its name      those of the value
-`bounds`    a Min, and a Max, in place of the bounds of a Clip          those of the value
 `constant`  elements of a constant                                      none
 `computed`  a Mul behind what nodes compute from constants               none: the runtime computes it once
 ==========  ==========================================================  ============================================
@@ -34,7 +34,7 @@ from onnxnorm.scaling.walk import Outputs, Walk
 
 __all__ = ["OpenWalk", "Opening", "Place"]
 
-Place = Literal["behind", "before", "output", "bounds", "constant", "computed"]
+Place = Literal["behind", "before", "output", "constant", "computed"]
 
 _MOST_FACTORS = 1 << 16  # elements of the constant of a bridge
 
@@ -46,7 +46,7 @@ class Opening:
     Attributes:
         place: what kind of place it is.
         value: name of the value; for `constant` and `computed`, of the constant.
-        node: index of the reader, or of the node that has the bounds or the constant; -1 for `behind` and `output`.
+        node: index of the reader, or of the node that has the constant; -1 for `behind` and `output`.
         position: which input of that node it is; -1 where that does not matter.
         shape: shape of the constant that would be added.
         elements: number of elements that the new node would touch.
@@ -153,20 +153,13 @@ class OpenWalk(Walk):
             self.pairs.append((opening, one, edit.slots()))
         node = visit.node
         for operand, one, ids in visit.shared:
-            place: Place = "bounds" if node.op == "Clip" else "constant"
-            value = node.outputs[0] if node.op == "Clip" else operand.name
             shape = self.graph.shapes.get(node.outputs[0], ())
             factors = (1,) * (len(shape) - ids.ndim) + ids.shape
-            elements = int(np.prod(shape, dtype=np.int64)) if place == "bounds" else 0
-            opening = Opening(place, value, node.index, operand.position, factors, elements)
-            if ids.size > _MOST_FACTORS or (place == "bounds" and node.opset < 8):
-                self.slots.tie(one, ids)
-            elif ids.size > 1:
+            if 1 < ids.size <= _MOST_FACTORS:
+                opening = Opening("constant", operand.name, node.index, operand.position, factors, 0)
                 self.pairs.append((opening, np.broadcast_to(one, ids.shape), ids))
             else:
                 self.slots.tie(one, ids)
-            if place == "bounds":
-                break
 
     def _is_out_of_reach(self, edit: Edit) -> bool:
         """Whether an edit is of a computed constant that cannot be followed back to a stored one."""

@@ -73,14 +73,25 @@ def test_activations_need_one_bridge(body: str, wanted: int) -> None:
 
 
 def test_constants_of_one_element_get_more_and_no_node() -> None:
+    proto = between("p = Add(a, three) \n b = Relu(p)", constants={"three": np.float32(3)})
+    assert places(proto) == ["constant three"]
+    exact, filters = exact_with(proto, openings_of(proto))
+    assert exact == filters
+
+
+def test_a_clip_keeps_its_bounds_and_is_multiplied() -> None:
+    proto = between("b = Clip(a, lo, hi)", constants={"lo": np.float32(0), "hi": np.float32(6)})
+    assert places(proto) == ["behind b"]
+    exact, filters = exact_with(proto, openings_of(proto))
+    assert exact == filters
+
+
+def test_a_hard_swish_by_hand_needs_no_node() -> None:
+    """What it is divided by is one number per channel then, where the filter is measured."""
     body = "p = Add(a, three) \n q = Clip(p, lo, six) \n m = Mul(a, q) \n b = Div(m, six)"
     constants = {"three": np.float32(3), "lo": np.float32(0), "six": np.float32(6)}
-    assert {place.split()[0] for place in places(between(body, constants=constants))} == {"constant", "bounds"}
-
-
-def test_a_clip_becomes_a_minimum() -> None:
-    proto = between("b = Clip(a, lo, hi)", constants={"lo": np.float32(0), "hi": np.float32(6)})
-    assert places(proto) == ["bounds b"]
+    proto = between(body, constants=constants)
+    assert places(proto) == ["constant six"]
     exact, filters = exact_with(proto, openings_of(proto))
     assert exact == filters
 

@@ -145,7 +145,7 @@ def _clipped_by_attributes(visit: Visit, source: Operand) -> Outcome:
 
 
 def _clipped(visit: Visit, ids: Ids, bounding: list[Operand]) -> Ids:
-    one = visit.share(bounding[0], ids)
+    one = visit.merge_but(ids, [])
     for operand in bounding:
         visit.edit(operand, times=one.reshape(-1)[:1], bounds=True)
     return ids
