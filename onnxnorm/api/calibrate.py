@@ -9,6 +9,7 @@ from onnxnorm.calibration.calibrate import calibrate_model
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.data.dataset import Data
 from onnxnorm.model.files import Model, ModelLike
+from onnxnorm.model.functions import inlined
 from onnxnorm.options import documented
 from onnxnorm.statistics import Statistics
 
@@ -50,4 +51,4 @@ def calibrate(
     """
     options = CalibrationOptions.of(options, keywords)
     with reporting(progress) as watching:
-        return calibrate_model(Model.open(model), data, options, progress=watching)
+        return calibrate_model(inlined(Model.open(model)), data, options, progress=watching)

@@ -18,6 +18,7 @@ from onnxnorm.data.batches import usual_batch
 from onnxnorm.data.dataset import Data, open_inputs
 from onnxnorm.data.memory import length
 from onnxnorm.model.files import Model, ModelLike
+from onnxnorm.model.functions import inlined
 from onnxnorm.options import documented
 from onnxnorm.rewriting import rewrite_model
 from onnxnorm.statistics.measures import measurable
@@ -54,7 +55,7 @@ def normalize(
             then.
     """
     options = NormalizeOptions.of(options, keywords)
-    opened = Model.open(model).fed(options.settings)
+    opened = inlined(Model.open(model)).fed(options.settings)
     if output is not None:
         check_output(output, opened, *_paths(data), in_place=options.in_place)
     kept = list[Any]()

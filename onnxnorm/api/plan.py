@@ -8,6 +8,7 @@ from typing import Any
 from onnxnorm.api.common import StatisticsLike, load_statistics, sample_shapes_of
 from onnxnorm.api.options import PlanOptions
 from onnxnorm.model.files import Model, ModelLike
+from onnxnorm.model.functions import inlined
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.options import documented
 from onnxnorm.rewriting import count_dead, measure
@@ -45,7 +46,7 @@ def plan(
         StatisticsError: if the statistics were measured on another model.
     """
     options = PlanOptions.of(options, keywords)
-    opened = Model.open(model)
+    opened = inlined(Model.open(model))
     measured = None if statistics is None else load_statistics(statistics)
     if measured is not None:
         measured.check_model(opened.digest())
@@ -56,7 +57,7 @@ def plan(
     subjects = subjects_of(graph, opened, shapes, kind, options.outputs)
     traced, layers = subjects[options.allow].trace, subjects[options.allow].layers
     dead = count_dead(measure("mean", opened, traced, layers, measured)) if measured else 0
-    planned = make_plan(traced, layers, dead)
+    planned = replace(make_plan(traced, layers, dead), functions_inlined=opened.inlined)
     if not layers:
         return replace(planned, nothing=why_no_layers(opened.proto, kind))
     return replace(planned, levels=level_plans(graph, subjects))

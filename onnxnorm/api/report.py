@@ -16,6 +16,7 @@ from onnxnorm.data.images.preprocessing import Preprocessing
 from onnxnorm.data.images.transform import TransformLike
 from onnxnorm.errors import DataError, OptionError
 from onnxnorm.model.files import Model, ModelLike
+from onnxnorm.model.functions import inlined
 from onnxnorm.model.graph import input_specs
 from onnxnorm.options import documented
 from onnxnorm.report.data import report_data
@@ -82,7 +83,7 @@ def write_report(
     check_extra()
     if (data is not None or options.fp16) and (rewritten is None or not options.verify):
         raise OptionError("data and fp16 are for running a model and its rewritten version: give both, and verify")
-    opened, measured = Model.open(model), load_statistics(statistics)
+    opened, measured = inlined(Model.open(model)), load_statistics(statistics)
     measured.check_model(opened.digest())
     opened = opened.fed(measured.settings).fed(options.settings)
     after = None if rewritten is None else Model.open(rewritten)

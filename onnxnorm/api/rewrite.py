@@ -16,6 +16,7 @@ from onnxnorm.api.options import RewriteOptions
 from onnxnorm.display import Shown, html_block
 from onnxnorm.errors import VerificationError
 from onnxnorm.model.files import Model, ModelLike
+from onnxnorm.model.functions import inlined
 from onnxnorm.model.graph import input_specs
 from onnxnorm.options import documented
 from onnxnorm.report.notebook import layers_plot, layers_table
@@ -105,7 +106,7 @@ def rewrite(
             then.
     """
     options = RewriteOptions.of(options, keywords)
-    opened = Model.open(model)
+    opened = inlined(Model.open(model))
     measured = None if statistics is None else load_statistics(statistics)
     if measured is not None and measured.settings and measured.model == opened.digest():
         opened = opened.fed(measured.settings)

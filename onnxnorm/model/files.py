@@ -44,12 +44,16 @@ class Model:
         tensor_data: the bulky data, by the initializer's index.
         path: the file that it was opened from; None for a ModelProto in memory.
         settings: what is known about its inputs beyond what it says itself.
+        inlined: number of functions of its own that were inlined since it was opened.
+        source_digest: its digest before that.
     """
 
     proto: onnx.ModelProto
     tensor_data: Mapping[int, TensorData] = field(repr=False)
     path: Path | None = None
     settings: InputSettings = field(default_factory=InputSettings, repr=False)
+    inlined: int = 0
+    source_digest: str = ""
 
     @classmethod
     def open(cls, source: ModelLike | Model) -> Model:
@@ -99,6 +103,8 @@ class Model:
 
     def digest(self) -> str:
         """SHA-256 digest of the graph and of every constant, in hexadecimal; the same for every storage layout."""
+        if self.source_digest:
+            return self.source_digest
         skeleton = onnx.ModelProto()
         skeleton.CopyFrom(self.proto)
         for tensor in skeleton.graph.initializer:

@@ -4,6 +4,7 @@
 `version`              version of onnxnorm
 `statistic` ...        the options of the scales: also `strength`, `target`, `power_of_two`
 `original`             SHA-256 digest of the model before the rewrite
+`inlined`              the same with the model's own functions inlined, if they were
 `statistics`           digest of the statistics; `images` is the number of images they were measured on
 `scales`               the record: the factor of each constant, and which constants are clones
 `scales_digest`        instead of `scales` if the record is long: digest of the sidecar file that holds it

@@ -39,11 +39,12 @@ class Restored:
         model: the restored model.
         rewrites: the provenance of each undone rewrite, keys without prefix, the last rewrite first.
         exact: whether all of them used power-of-two scales.
-        same: whether the digest is the one that the first rewrite recorded.
+        same: whether the digest is the one that the first rewrite recorded, functions inlined if it inlined them.
         digest: SHA-256 digest of the restored model, in hexadecimal.
         bound: largest possible relative error of the changed constants; 0 if `exact`.
         changed: names of the constants that were scaled back.
         nodes_removed: number of added nodes that were taken out again.
+        inlined: whether the original had functions of its own, which the first rewrite inlined. They stay so.
     """
 
     model: Model = field(repr=False)
@@ -54,13 +55,16 @@ class Restored:
     bound: float
     changed: tuple[str, ...]
     nodes_removed: int = 0
+    inlined: bool = False
 
     def __str__(self) -> str:
         nodes = f"{self.nodes_removed} added nodes taken out, " if self.nodes_removed else ""
         what = f"{len(self.changed)} constants scaled back, {nodes}{len(self.rewrites)} rewrites undone"
+        but = ", but for its functions, which stay inlined" if self.inlined else ""
         if self.same:
-            return f"{what}: the original bit for bit (digest {self.digest[:12]})"
-        return f"{what}: the original to rounding; every number is within {self.bound:.1e} of what it was, relatively"
+            return f"{what}: the original bit for bit{but} (digest {self.digest[:12]})"
+        bound = f"every number is within {self.bound:.1e} of what it was, relatively"
+        return f"{what}: the original to rounding{but}; {bound}"
 
 
 def restore_model(model: Model, record: Path | None = None) -> Restored:
@@ -95,10 +99,13 @@ def restore_model(model: Model, record: Path | None = None) -> Restored:
     write_entries(original.proto, {})
     digest = original.digest()
     exact = all(entries.get("power_of_two") == "true" for entries in levels)
-    same = digest == levels[-1].get("original")
+    inlined = levels[-1].get("inlined")
+    same = digest == (inlined or levels[-1].get("original"))
     changed = tuple(back)
     nodes = sum(len(level.insertion.nodes) for level in records)
-    return Restored(original, tuple(levels), exact, same, digest, 0.0 if exact else bound, changed, nodes)
+    return Restored(
+        original, tuple(levels), exact, same, digest, 0.0 if exact else bound, changed, nodes, inlined is not None
+    )
 
 
 def _levels(entries: Mapping[str, str]) -> Iterator[Mapping[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,13 +175,15 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
     if statistics is not None:
         entries["statistics"] = hashlib.sha256(statistics.to_bytes()).hexdigest()
         entries["images"] = str(statistics.images)
+    if model.inlined:
+        entries["inlined"] = replace(model, source_digest="").digest()
     record = Record.of(applied, subject.insertion)
     more, sidecar = record_entries(record, short, previous)
     entries |= more
     write_entries(applied.model.proto, entries)
     return Rewriting(
         model=applied.model,
-        plan=make_plan(traced, layers, scales.dead),
+        plan=replace(make_plan(traced, layers, scales.dead), functions_inlined=model.inlined),
         scales=scales,
         changed=applied.changed,
         clones=applied.clones,

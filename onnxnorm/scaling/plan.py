@@ -87,7 +87,8 @@ class Plan(Shown):
 
     The counts satisfy `free + pinned + tied = filters`. Dead filters are known only with statistics; `dead` is else 0.
     `levels` says what each level of freedom would give, where that was asked for. `nothing` says why there are no
-    filters at all, and what to do; it is empty if there are some.
+    filters at all, and what to do; it is empty if there are some. `functions_inlined` is the number of the model's own
+    functions that were inlined, because one of them holds a layer.
     """
 
     filters: int
@@ -100,6 +101,7 @@ class Plan(Shown):
     barriers: tuple[PlannedBarrier, ...]
     nothing: str = ""
     levels: Mapping[Level, LevelPlan] = field(default_factory=dict)
+    functions_inlined: int = 0
 
     def __str__(self) -> str:
         if self.nothing:
@@ -107,8 +109,12 @@ class Plan(Shown):
         dead = f", {self.dead:,} dead" if self.dead else ""
         return (
             f"{self.filters:,} filters in {len(self.layers)} layers: {self.free:,} free, {self.tied:,} tied, "
-            f"{self.pinned:,} pinned{dead}"
+            f"{self.pinned:,} pinned{dead}{self._inlined}"
         )
+
+    @property
+    def _inlined(self) -> str:
+        return f"; {self.functions_inlined} functions of the model's own inlined" if self.functions_inlined else ""
 
     def _repr_html_(self) -> str:
         """The layers, and the barriers that pin most filters, as tables."""
@@ -140,6 +146,7 @@ class Plan(Shown):
             "tied": self.tied,
             "dead": self.dead,
             "barriers": [vars(barrier) for barrier in self.barriers],
+            **({"functions_inlined": self.functions_inlined} if self.functions_inlined else {}),
             "groups": [vars(group) | {"values": list(group.values)} for group in self.groups],
             **({"levels": {level: vars(given) for level, given in self.levels.items()}} if self.levels else {}),
             "layers": [vars(layer) | {"reasons": list(layer.reasons)} for layer in self.layers],

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
+from onnxnorm.model.functions import inlined
 from onnxnorm.model.tensors import FLOATS
 from onnxnorm.rewriting import PREFIX
 from onnxnorm.rewriting.attributes import set_number
@@ -27,15 +28,30 @@ class GraphDifference:
         identical: whether nothing but constants' values and the provenance differs.
         attributes_changed: number of attributes that differ, where that and added nodes are all that does.
         nodes_added: number of nodes that were added, likewise.
+        inlined: whether the original's own functions were inlined, apart from that.
     """
 
     identical: bool
     attributes_changed: int = 0
     nodes_added: int = 0
+    inlined: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Whether all that differs is told by the other attributes."""
+        return self.identical or bool(self.attributes_changed or self.nodes_added)
 
 
 def graph_difference(original: Model, rewritten: Model, record: Record | None) -> GraphDifference:
     """Compare two graphs; with the record of the rewrite, also say what was changed in a recorded way."""
+    flat = inlined(original)
+    if not flat.inlined or (flat is not original and same_graph(original, rewritten)):
+        return _difference(original, rewritten, record)
+    found = _difference(flat, rewritten, record)
+    return replace(found, identical=False, inlined=found.known)
+
+
+def _difference(original: Model, rewritten: Model, record: Record | None) -> GraphDifference:
     if same_graph(original, rewritten):
         return GraphDifference(True)
     if record is None or not (record.attributes or record.insertion.nodes or record.insertion.constants):

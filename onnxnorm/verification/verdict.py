@@ -43,6 +43,7 @@ class Verification(Shown):
         not_compared: the element type of a comparison that could not be made, and why; None if all were.
         attributes_changed: number of attributes that differ.
         nodes_added: number of nodes that the rewritten model has more.
+        functions_inlined: whether it has the original's own functions inlined.
         time_ratio: how long the rewritten model takes, compared with the original; None if too few batches were timed.
         fp16: the headroom in float16, where that was asked for.
     """
@@ -58,6 +59,7 @@ class Verification(Shown):
     not_compared: str | None = None
     attributes_changed: int = 0
     nodes_added: int = 0
+    functions_inlined: bool = False
     time_ratio: float | None = None
     fp16: Fp16 | None = field(default=None, repr=False)
 
@@ -81,6 +83,8 @@ class Verification(Shown):
             changes.append(f"{self.attributes_changed} other attributes")
         if self.nodes_added:
             changes.append(f"{self.nodes_added} nodes more")
+        if self.functions_inlined:
+            changes.append("its functions inlined")
         return "the same but for constants' values, " + " and ".join(changes) if changes else "not the same"
 
     @property
@@ -137,8 +141,7 @@ class Verification(Shown):
             for kind, outputs in self.comparisons.items()
             for name, output in outputs.items()
         ]
-        graph = "the same but for constants' values" if self.graph_identical else "not the same"
-        return html_block(str(self), html_table(columns, rows), f"graph: {graph}")
+        return html_block(str(self), html_table(columns, rows), f"graph: {self.graph}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as `verify --json` prints it."""
@@ -156,6 +159,7 @@ class Verification(Shown):
             "graph_identical": self.graph_identical,
             "attributes_changed": self.attributes_changed,
             "nodes_added": self.nodes_added,
+            **({"functions_inlined": True} if self.functions_inlined else {}),
             "time_ratio": self.time_ratio,
             "compared_in": self.compared_in,
             "comparisons": comparisons,

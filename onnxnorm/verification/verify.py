@@ -85,6 +85,7 @@ def verify_models(
         graph_identical=difference.identical,
         attributes_changed=difference.attributes_changed,
         nodes_added=difference.nodes_added,
+        functions_inlined=difference.inlined,
         time_ratio=runs[-1].time_ratio,
         compared_in=decided,
         comparisons=comparisons,

@@ -15,6 +15,7 @@ from onnxnorm.data.batches import Batch, Skipped, regroup
 from onnxnorm.data.readers import Reader
 from onnxnorm.data.selection import Indices
 from onnxnorm.model.files import Model
+from onnxnorm.model.functions import inlined
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.inputs import InputSettings
 from onnxnorm.runtime import Runtime
@@ -74,7 +75,7 @@ class Worker:
             os.chdir(setup.folder)
         self.setup = setup
         opened = Model.open(model if isinstance(model, str) else onnx.ModelProto.FromString(model))
-        self.model = opened.fed(setup.settings)
+        self.model = inlined(opened).fed(setup.settings)
         self.probe: ProbeSession | None = None
 
     def version(self) -> str:
