@@ -9,7 +9,7 @@ PHOTOS ?= models/images
 SECONDS ?= 60
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check fuzz soak fetch vgg16 bench docs clean
+.PHONY: help demo test check dist fuzz soak fetch vgg16 bench docs clean
 
 help: ## Show this list.
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -42,6 +42,10 @@ check: $(VENV)/.check ## Run the linters and the type checker.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+dist: $(VENV)/.installed ## Build the wheel and the source archive, check what is in them, run the demo from the wheel.
+	$(BIN)/python -m pip install --quiet --editable '.[dist]'
+	$(BIN)/python -m tools.checks.package
 
 fuzz: $(VENV)/.test ## Damage inputs at random for SECONDS; cases that fail are kept in build/fuzz.
 	$(BIN)/python -m tools.fuzz.run --seconds $(SECONDS)
