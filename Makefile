@@ -70,8 +70,10 @@ bench: $(VENV)/.test fetch ## Measure speed and memory side by side; writes docs
 	$(BIN)/python -m tools.models.full_vgg
 	$(BIN)/python -m tools.benchmarks.run $(if $(TORCH_PYTHON),--torch-python $(TORCH_PYTHON))
 
-docs: $(VENV)/.installed ## Write the generated parts of the documentation again.
+docs: $(VENV)/.installed ## Write the generated pages again, and build the documentation as a site in build/site.
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/python -m tools.docs.operators
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --config-file tools/docs/mkdocs.yml
 
 clean: ## Remove everything that was made.
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -32,7 +32,7 @@ else:
         from pip._vendor import tomli as tomllib
 
 PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
-LEFT_OUT = {"check", "dist"}
+LEFT_OUT = {"check", "dist", "docs"}
 
 
 def requirements(text: str) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -74,16 +73,17 @@ def grams(before: ByLayer, after: ByLayer, path: Path) -> None:
         (after, AFTER, "s", "normalized", 0.08),
     ):
         places = np.arange(len(layers)) + side
-        low, middle, high = (np.array([np.quantile(v, q) for v in layers.values()]) for q in (0.05, 0.5, 0.95))
+        low, middle, high = (np.array([np.quantile(v, q) for v in layers.values()]) for q in (0.25, 0.5, 0.75))
         axes.vlines(places, low, high, color=colour, linewidth=2)
         axes.plot(places, middle, marker + "-", color=colour, markersize=7, linewidth=1)
         axes.annotate(name, (places[-1], middle[-1]), (10, 0), textcoords="offset points", color=colour, va="center")
     axes.set_yscale("log")
-    axes.set_xlim(-0.4, len(before) - 0.1)
+    axes.set_xlim(-0.4, len(before) + 0.1)
+    axes.set_ylim(0.1, None)
     axes.set_xticks(range(len(before)), list(before))
     axes.set_ylabel("entries of the Gram matrix")
     axes.grid(axis="y", color="#dddddd", linewidth=0.7)
-    axes.set_title("Gram matrices of the style: median, and 5 % to 95 %", loc="left", fontsize=11)
+    axes.set_title("Gram matrices of the style: median and quartiles", loc="left", fontsize=11)
     save(figure, path)
 
 
@@ -98,41 +98,40 @@ def losses(before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[f
         panels[1, column].set_xlabel("iteration")
     panels[0, 0].set_ylabel("loss of a layer")
     panels[1, 0].set_ylabel("loss of a layer / its first value")
+    decades = max(np.log10(np.divide(*axes.get_ylim()[::-1])) for axes in panels[0])
+    for axes in panels[0]:  # as many decades on both sides, wherever they are
+        axes.set_ylim(axes.get_ylim()[1] / 10**decades, None)
     limits = [limit for axes in panels[1] for limit in axes.get_ylim()]
     for axes in panels[1]:
         axes.set_ylim(min(limits), max(limits))
+    for axes in panels.flat:
+        name_curves(axes)
     save(figure, path)
 
 
 def curves(axes: Axes, layers: ByLayer) -> None:
     """A line for each layer, named at its end."""
-    ends = spread_labels([float(np.log10(values[-1])) for values in layers.values()], axes_span(layers))
     for index, (name, values) in enumerate(layers.items()):
-        colour, marker = LINES[index], MARKERS[index]
         every = max(1, len(values) // 6)
-        axes.plot(
-            values, color=colour, marker=marker, markevery=(index * every // 5, every), markersize=5, linewidth=1.6
-        )
-        axes.annotate(name, (len(values) - 1, 10 ** ends[index]), (8, 0), textcoords="offset points", color=colour,
-                      va="center", fontsize=10)  # fmt: skip
+        places = (index * every // len(layers), every)
+        axes.plot(values, color=LINES[index], marker=MARKERS[index], markevery=places, markersize=5, label=name)
     axes.set_yscale("log")
-    axes.set_xlim(0, len(next(iter(layers.values()))) * 1.18)
+    last = len(next(iter(layers.values()))) - 1
+    axes.set_xlim(0, last * 1.2)
+    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= last])
     axes.grid(axis="y", color="#dddddd", linewidth=0.7)
 
 
-def axes_span(layers: ByLayer) -> float:
-    """How many decades the lines cover."""
-    every = np.concatenate(list(layers.values()))
-    return float(np.log10(every.max() / every.min()))
-
-
-def spread_labels(places: Sequence[float], span: float) -> list[float]:
-    """Move labels apart that would overlap: at least 6 % of the axis lies between two."""
-    order = np.argsort(places)
-    moved = np.array(places, dtype=float)
-    for lower, upper in pairwise(order):
-        moved[upper] = max(moved[upper], moved[lower] + 0.06 * span)
-    return [float(place) for place in moved]
+def name_curves(axes: Axes) -> None:
+    """Write the name of each line beside its end; names that would overlap are moved apart."""
+    low, high = np.log10(axes.get_ylim())
+    lines = sorted((line for line in axes.get_lines()), key=lambda line: float(np.asarray(line.get_ydata())[-1]))
+    place = -np.inf
+    for line in lines:
+        values = np.asarray(line.get_ydata(), np.float64)
+        place = max(float(np.log10(values[-1])), place + 0.06 * (high - low))
+        axes.annotate(str(line.get_label()), (len(values) - 1, 10**place), (8, 0), textcoords="offset points",
+                      color=str(line.get_color()), va="center", fontsize=10)  # fmt: skip
 
 
 def images(pictures: Mapping[str, Image.Image], path: Path) -> None:
