@@ -17,8 +17,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from onnxnorm.errors import (
+    BatchWarning,
     CheckpointWarning,
     DataError,
+    DataWarning,
     InputError,
     MemoryShortageError,
     MemoryWarning,
@@ -68,9 +70,11 @@ if TYPE_CHECKING:
     from onnxnorm.verification.verdict import Verification
 
 __all__ = [
+    "BatchWarning",
     "CalibrationOptions",
     "CheckpointWarning",
     "DataError",
+    "DataWarning",
     "ExportOptions",
     "Exported",
     "FeatureOptions",

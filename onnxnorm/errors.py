@@ -19,8 +19,10 @@ this tree is a bug in onnxnorm, not a mistake of the user.
 from __future__ import annotations
 
 __all__ = [
+    "BatchWarning",
     "CheckpointWarning",
     "DataError",
+    "DataWarning",
     "InputError",
     "MemoryShortageError",
     "MemoryWarning",
@@ -74,6 +76,14 @@ class ProviderWarning(UserWarning):
 
 class CheckpointWarning(UserWarning):
     """A checkpoint cannot be written; the run goes on."""
+
+
+class BatchWarning(UserWarning):
+    """A model that leaves its batch open is run with one sample at a time, for which it was made."""
+
+
+class DataWarning(UserWarning):
+    """Some of the data that was given is left out."""
 
 
 class MemoryWarning(UserWarning):

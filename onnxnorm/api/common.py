@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.atomic import check_target
-from onnxnorm.data.batches import Batch, pad_batch
+from onnxnorm.data.batches import Batch, model_feeds, usual_batch
 from onnxnorm.data.dataset import Dataset
+from onnxnorm.data.files.expansion import expanded, list_file
 from onnxnorm.data.images.options import Size, parsed_size
-from onnxnorm.data.options import DEFAULT_BATCH
 from onnxnorm.data.remote import is_uri
 from onnxnorm.data.sources import kind_of
 from onnxnorm.errors import OptionError
@@ -63,6 +63,7 @@ def check_output(output: str | os.PathLike[str], model: Model, *inputs: object, 
     """
     check_target(output, () if in_place else model.files, "" if in_place is None else ", or allow it with --in-place")
     check_target(output, inputs)
+    check_target(output, (file for item in inputs for file in _behind(item)))
     if in_place is not None:
         model.check_target(Path(output))
     path = Path(output).resolve()
@@ -72,6 +73,18 @@ def check_output(output: str | os.PathLike[str], model: Model, *inputs: object, 
             if folder in path.parents:
                 what = f"it is an input (in {folder}) and would be lost"
                 raise OptionError(f"cannot write {output}: {what}; give another name")
+
+
+def _behind(item: object) -> Iterator[str | os.PathLike[str]]:
+    """The files that an item of DATA stands for: a list of files and those it names, or what a pattern matches."""
+    if not isinstance(item, (str, os.PathLike)) or is_uri(item):
+        return
+    name = list_file(item)
+    if name == "-":
+        return  # it can be read only once
+    if name is not None:
+        yield name
+    yield from (given.path for given in expanded([item]) if given.path != item)
 
 
 def load_statistics(statistics: StatisticsLike) -> Statistics:
@@ -98,11 +111,11 @@ def batches_of(
     Yields:
         Batches whose `count` is the number of samples without padding.
     """
-    fixed = fixed_batch(input_specs(model))
-    with closing(dataset.batches(fixed or batch_size or DEFAULT_BATCH, limit)) as batches:
+    specs = input_specs(model)
+    fixed = fixed_batch(specs)
+    with closing(dataset.batches(fixed or usual_batch(model, batch_size), limit)) as batches:
         for batch in batches:
-            feeds = {name: pad_batch(array, fixed or batch.count) for name, array in batch.feeds.items()}
-            yield replace(batch, feeds=feeds)
+            yield replace(batch, feeds=model_feeds(specs, batch.feeds, fixed or batch.count))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
 from typing import Any
@@ -14,9 +14,10 @@ from onnxnorm.api.progress import OnProgress, reporting
 from onnxnorm.api.rewrite import Rewritten, verify_and_write
 from onnxnorm.calibration.calibrate import calibrate_model
 from onnxnorm.calibration.options import CalibrationOptions
-from onnxnorm.data.dataset import Data, open_data
+from onnxnorm.data.batches import usual_batch
+from onnxnorm.data.dataset import Data, open_inputs
+from onnxnorm.data.memory import length
 from onnxnorm.model.files import Model, ModelLike
-from onnxnorm.model.graph import input_specs
 from onnxnorm.options import documented
 from onnxnorm.rewriting import rewrite_model
 from onnxnorm.statistics.measures import measurable
@@ -53,11 +54,11 @@ def normalize(
             then.
     """
     options = NormalizeOptions.of(options, keywords)
-    opened = Model.open(model)
+    opened = Model.open(model).fed(options.settings)
     if output is not None:
         check_output(output, opened, *_paths(data), in_place=options.in_place)
-    specs, kept = input_specs(opened), list[Any]()
-    dataset = open_data(_keeping(data, kept) if isinstance(data, Iterator) else data, specs, options)
+    kept = list[Any]()
+    opened, dataset = open_inputs(opened, _keeping(data, kept) if isinstance(data, Iterator) else data, options)
     measure = (options.statistic,) if options.statistic in measurable() else ()
     measuring = options.part(CalibrationOptions, measure=measure)
     with reporting(progress) as watching:
@@ -65,7 +66,9 @@ def normalize(
     rewriting = rewrite_model(opened, statistics, options)
     if not options.verify:
         return verify_and_write(opened, statistics, rewriting, output, [], options)
-    with closing(batches_of(opened, open_data(kept, specs) if kept else dataset, options.batch_size, SAMPLES)) as read:
+    again = open_inputs(opened, kept, options)[1] if kept else dataset
+    size = usual_batch(opened, options.batch_size, tell=False)
+    with closing(batches_of(opened, again, size, SAMPLES)) as read:
         samples = [batch.feeds for batch in islice(read, SAMPLES)]
     return verify_and_write(opened, statistics, rewriting, output, samples, options)
 
@@ -83,12 +86,5 @@ def _keeping(data: Iterator[Any], kept: list[Any]) -> Iterator[Any]:
     for item in data:
         if samples < SAMPLES:
             kept.append(item)
-            samples += _length(item)
+            samples += length(item)
         yield item
-
-
-def _length(item: Any) -> int:
-    """Number of samples in an item of DATA; a path counts as one."""
-    if isinstance(item, Mapping):
-        item = next(iter(item.values()), ())
-    return 1 if isinstance(item, (str, os.PathLike)) or not hasattr(item, "__len__") else len(item)

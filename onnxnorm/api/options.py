@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onnxnorm.calibration.options import CalibrationOptions, MeasuringOptions
-from onnxnorm.data.images.options import ImageOptions, SizeOptions
-from onnxnorm.data.options import BatchOptions
+from onnxnorm.data.images.options import ImageOptions, SizeOptions, TransformOptions
+from onnxnorm.data.options import BatchOptions, InputOptions
 from onnxnorm.errors import OptionError
 from onnxnorm.options import Options, option
 from onnxnorm.rewriting.options import FilterOptions, ScaleOptions
@@ -62,12 +62,12 @@ class HeadroomOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyOptions(ToleranceOptions, RuntimeOptions, BatchOptions, ImageOptions, HeadroomOptions):
+class VerifyOptions(ToleranceOptions, RuntimeOptions, BatchOptions, InputOptions, ImageOptions, HeadroomOptions):
     """Options of `verify`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportOptions(ToleranceOptions, RuntimeOptions, BatchOptions, HeadroomOptions):
+class ReportOptions(ToleranceOptions, RuntimeOptions, BatchOptions, InputOptions, TransformOptions, HeadroomOptions):
     """Options of `write_report`."""
 
     verify: bool = option(True, "Run both models and compare outputs.", spelling="--verify/--no-verify")

@@ -49,6 +49,7 @@ def plan(
     measured = None if statistics is None else load_statistics(statistics)
     if measured is not None:
         measured.check_model(opened.digest())
+        opened = opened.fed(measured.settings)
     shapes = measured.shapes if measured else sample_shapes_of(opened, options.size)
     kind = options.filters or (measured.filters if measured else "conv")
     graph = read_graph(opened, shapes)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from onnxnorm.api.common import SAMPLES, Comparison, StatisticsLike, check_output, load_statistics
 from onnxnorm.api.options import ReportOptions
-from onnxnorm.data.dataset import Data, open_data
+from onnxnorm.data.dataset import Data, open_inputs
 from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.data.images.preprocessing import Preprocessing
+from onnxnorm.data.images.transform import TransformLike
 from onnxnorm.errors import DataError, OptionError
 from onnxnorm.model.files import Model, ModelLike
 from onnxnorm.model.graph import input_specs
@@ -82,6 +84,7 @@ def write_report(
         raise OptionError("data and fp16 are for running a model and its rewritten version: give both, and verify")
     opened, measured = Model.open(model), load_statistics(statistics)
     measured.check_model(opened.digest())
+    opened = opened.fed(measured.settings).fed(options.settings)
     after = None if rewritten is None else Model.open(rewritten)
     if output is not None:
         check_output(output, opened, statistics, *(after.files if after else ()), data)
@@ -104,21 +107,37 @@ def _verified(
     comparison: Comparison, data: Data | None, statistics: Statistics, options: ReportOptions
 ) -> tuple[Verification, str]:
     """The verdict on data or, without any, on random inputs; and words that say which of the two it was."""
-    specs = input_specs(comparison.original)
     if data is None:
+        specs = input_specs(comparison.original)
         ranges = statistics.inputs.get("ranges")
         feeds = random_feeds(specs, statistics.shapes, ranges, samples=options.limit or SAMPLES)
         return comparison.on_feeds(feeds), ", random ones in the range of what was measured"
     record = statistics.inputs.get("preprocessing")
-    dataset = open_data(data, specs, _image_options(record))
+    original, dataset = open_inputs(comparison.original, data, _image_options(record, options.transform))
     if dataset.preprocessing is not None and record is None:
         raise DataError("the statistics were measured on arrays, so how to prepare images is not known; give arrays")
+    if dataset.preprocessing is not None:
+        _check_transform(dataset.preprocessing.to_json(), record or {}, options.transform)
+    comparison = replace(comparison, original=original)
     return comparison.on_data(dataset, options.batch_size, options.limit), " of the data given"
 
 
-def _image_options(record: Any) -> ImageOptions:
-    """The options for the preprocessing that statistics record."""
-    if not record:
-        return ImageOptions()
+def _check_transform(mine: Mapping[str, Any], record: Mapping[str, Any], given: TransformLike | None) -> None:
+    """Raise DataError if images are not prepared by the transform that the statistics record, if they do."""
+    name = record.get("transform")
+    if given is None and name is not None:
+        raise DataError(f"the images were prepared by the transform {name}; to run it on these, say --transform {name}")
+    if given is not None and mine != record:
+        what = (
+            "without a transform" if name is None else f"with another version of the transform {name}, or another one"
+        )
+        raise DataError(f"the statistics were measured {what}; calibrate again, or give that one")
+
+
+def _image_options(record: Any, transform: TransformLike | None = None) -> ImageOptions:
+    """The options for the preprocessing that statistics record. A file alone must not say which code is run."""
+    if not record or transform is not None or "transform" in record:
+        return ImageOptions(transform=transform)
     preprocessing = Preprocessing.from_json(record)
-    return ImageOptions(**{item.name: getattr(preprocessing, item.name) for item in fields(ImageOptions)})
+    names = [item.name for item in fields(ImageOptions) if hasattr(preprocessing, item.name)]
+    return ImageOptions(**{name: getattr(preprocessing, name) for name in names})

@@ -107,6 +107,8 @@ def rewrite(
     options = RewriteOptions.of(options, keywords)
     opened = Model.open(model)
     measured = None if statistics is None else load_statistics(statistics)
+    if measured is not None and measured.settings and measured.model == opened.digest():
+        opened = opened.fed(measured.settings)
     if output is not None:
         check_output(output, opened, statistics, in_place=options.in_place)
     return verify_and_write(opened, measured, rewrite_model(opened, measured, options), output, [], options)

@@ -6,7 +6,7 @@ from typing import Any
 
 from onnxnorm.api.common import SAMPLES, Comparison, sample_shapes_of
 from onnxnorm.api.options import VerifyOptions
-from onnxnorm.data.dataset import Data, open_data
+from onnxnorm.data.dataset import Data, open_inputs
 from onnxnorm.model.files import Model, ModelLike
 from onnxnorm.model.graph import input_specs
 from onnxnorm.options import documented
@@ -45,10 +45,13 @@ def verify(
         ProviderError: if the execution provider is not available.
     """
     options = VerifyOptions.of(options, keywords)
-    before, after = Model.open(original), Model.open(rewritten)
-    comparison = Comparison(before, after, options.runtime, options.tolerance_output, options.fp16)
+    before, after = Model.open(original).fed(options.settings), Model.open(rewritten)
+    dataset = None
     if data is not None:
-        return comparison.on_data(open_data(data, input_specs(before), options), options.batch_size, options.limit)
+        before, dataset = open_inputs(before, data, options)
+    comparison = Comparison(before, after, options.runtime, options.tolerance_output, options.fp16)
+    if dataset is not None:
+        return comparison.on_data(dataset, options.batch_size, options.limit)
     samples = SAMPLES if options.limit is None else options.limit
     shapes = sample_shapes_of(before, options.size)
     return comparison.on_feeds(random_feeds(input_specs(before), shapes, samples=samples))

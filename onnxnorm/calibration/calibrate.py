@@ -20,14 +20,12 @@ from onnxnorm.calibration.engines.local import LocalEngine
 from onnxnorm.calibration.job import Job, State
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.step import Increment
-from onnxnorm.data.dataset import Data, Dataset, open_data
+from onnxnorm.data.batches import usual_batch
+from onnxnorm.data.dataset import Data, Dataset, open_inputs
 from onnxnorm.data.files.listing import Executor
-from onnxnorm.data.options import DEFAULT_BATCH
 from onnxnorm.data.selection import Selection, Shard
 from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model
-from onnxnorm.model.graph import input_specs
-from onnxnorm.model.inputs import fixed_batch
 from onnxnorm.statistics import Moments, Statistics, Value
 from onnxnorm.statistics.jackknife import Jackknife
 from onnxnorm.statistics.stopping import StoppingMonitor
@@ -104,12 +102,12 @@ def calibrate_model(
     options = options or CalibrationOptions()
     if options.resume and options.checkpoint is None:
         raise OptionError("--resume needs a checkpoint to resume from")
-    specs = input_specs(model)
-    batch_size = _checked_batch(options.batch_size, fixed_batch(specs))
+    model = model.fed(options.settings)
     shard = Shard() if options.shard is None else Shard.parse(options.shard)
     monitor = None if options.rule is None else StoppingMonitor(options.rule)
     with _engine(options) as engine:
-        dataset = data if isinstance(data, Dataset) else open_data(data, specs, options, engine.executor)
+        model, dataset = open_inputs(model, data, options, engine.executor)
+        batch_size = usual_batch(model, options.batch_size)
         _log.info("DATA: %s; batches of %d", dataset.describe(), batch_size)
         job = Job(model, dataset, Selection(shard), batch_size, options)
         state = State()
@@ -183,9 +181,3 @@ def _resumed(job: Job, checkpoint: Checkpoint) -> tuple[Job, State]:
         raise OptionError(f"{checkpoint.path} has {state.images:,} images already, more than --limit {limit}")
     selection = replace(job.selection, done=state.done, measured=state.images, unusable=len(state.skipped))
     return replace(job, selection=selection), state
-
-
-def _checked_batch(batch_size: int | None, fixed: int | None) -> int:
-    if fixed is not None and batch_size not in {None, fixed}:
-        raise OptionError(f"--batch-size {batch_size} does not fit the model, whose batch is fixed to {fixed}")
-    return batch_size or fixed or DEFAULT_BATCH

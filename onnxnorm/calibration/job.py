@@ -11,10 +11,11 @@ from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.ranges import Range, merge_ranges
 from onnxnorm.calibration.step import Increment
 from onnxnorm.data.dataset import Dataset
-from onnxnorm.data.files.fingerprints import fingerprints
 from onnxnorm.data.selection import Ranges, Selection
 from onnxnorm.model.files import Model
-from onnxnorm.statistics import FORECAST_ERRORS, Statistics
+from onnxnorm.model.graph import input_specs
+from onnxnorm.model.input_records import settings_record
+from onnxnorm.statistics import FORECAST_ERRORS, GIVEN, Statistics
 from onnxnorm.statistics.moments import Totals, merge_totals
 from onnxnorm.statistics.provenance import KEPT
 from onnxnorm.version import VERSION
@@ -50,6 +51,11 @@ class Job:
         """A description of the data in one line."""
         return self.dataset.describe()
 
+    @cached_property
+    def given(self) -> dict[str, Any] | None:
+        """The settings of the model's inputs, in plain values."""
+        return settings_record(input_specs(self.model), self.model.settings)
+
     @property
     def total(self) -> int | None:
         """Number of samples there are at most, including those that are done; None if it is not known."""
@@ -66,6 +72,7 @@ class Job:
             "data": self.dataset.identity["digest"],
             "order of the data": self.dataset.order,
             "preprocessing": preprocessing.to_json() if preprocessing else None,
+            "values or axes of inputs": self.given,
             "shard": str(self.selection.shard),
             "filters": self.options.filters,
             "weighting": self.options.weighting,
@@ -125,11 +132,8 @@ class State:
         preprocessing = job.dataset.preprocessing
         identity = job.dataset.identity if sources else {"digest": ""}
         source = identity | {"order": job.dataset.order, "shards": [str(job.selection.shard)]}
-        used = (
-            job.dataset.used(replace(job.selection, done=self.done), {name for name, _ in self.skipped})
-            if identity["digest"]
-            else ()
-        )
+        digest, skipped = str(identity["digest"]), {name for name, _ in self.skipped}
+        done = replace(job.selection, done=self.done)
         return Statistics(
             model=job.digest,
             version=VERSION,
@@ -139,6 +143,7 @@ class State:
                 "data": job.description,
                 "sources": [source] if identity["digest"] else [],
                 "preprocessing": preprocessing.to_json() if preprocessing else None,
+                **({GIVEN: job.given} if job.given else {}),
                 "ranges": {name: vars(limits) for name, limits in self.ranges.items()},
                 **(
                     {FORECAST_ERRORS: {str(share): error for share, error in log_standard_errors.items()}}
@@ -150,7 +155,7 @@ class State:
             values=self.totals,
             weighting=job.options.weighting,
             complete=complete,
-            files={str(identity["digest"]): fingerprints(used, KEPT)} if identity["digest"] else {},
+            files={digest: job.dataset.fingerprints(done, skipped, KEPT)} if digest else {},
         )
 
     @classmethod

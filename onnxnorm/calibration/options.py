@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from onnxnorm.data.images.options import ImageOptions
-from onnxnorm.data.options import BatchOptions
+from onnxnorm.data.options import BatchOptions, InputOptions
 from onnxnorm.errors import OptionError
 from onnxnorm.options import FILTERS, RUNNING, option
 from onnxnorm.runtime import RuntimeOptions
@@ -22,7 +22,7 @@ EngineName = Literal["local", "ray"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasuringOptions(StoppingOptions, RuntimeOptions, BatchOptions, ImageOptions):
+class MeasuringOptions(StoppingOptions, RuntimeOptions, BatchOptions, InputOptions, ImageOptions):
     """The options of every command that measures."""
 
     filters: FilterKind = option("conv", "conv: convolutions. all: dense layers too.", panel=FILTERS)

@@ -31,7 +31,7 @@ from onnxnorm.errors import DataError, ModelError
 from onnxnorm.model.boundary import model_errors
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph, all_names
-from onnxnorm.model.shapes import shorten_domain
+from onnxnorm.model.inference import shorten_domain
 from onnxnorm.scaling.filters import FilterKind, Layer, Site, why_no_layers
 from onnxnorm.statistics import Moments, Value, Weighting
 from onnxnorm.statistics.histograms import Histogram

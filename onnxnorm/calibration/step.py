@@ -8,7 +8,7 @@ can be added in any order.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -17,7 +17,7 @@ from onnxnorm.calibration.probe import Probe, make_probe, sites_of
 from onnxnorm.calibration.ranges import Range, ranges_of
 from onnxnorm.calibration.room import Room
 from onnxnorm.calibration.taps import Positions
-from onnxnorm.data.batches import Batch, Skipped, pad_batch
+from onnxnorm.data.batches import Batch, Skipped, model_feeds
 from onnxnorm.errors import MemoryShortageError, ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
@@ -157,7 +157,7 @@ class ProbeSession:
     def place(self, batch: Batch) -> DeviceBatch:
         """Copy a batch to the device, padded with its last sample if the model's batch size is fixed."""
         size = fixed_batch(self.specs) or batch.count
-        feeds = {name: pad_batch(array, size) for name, array in batch.feeds.items()}
+        feeds = model_feeds(self.specs, batch.feeds, size)
         shapes = tuple((name, array.shape) for name, array in feeds.items())
         if not self.room.allows(batch.count):
             return DeviceBatch(batch, size, shapes, feeds)  # it is going to be halved
@@ -185,7 +185,7 @@ class ProbeSession:
         if placed.size == 1 or fixed_batch(self.specs) is not None:
             return error
         try:
-            self.current().run({name: array[:1] for name, array in placed.batch.feeds.items()})
+            self.current().run(model_feeds(self.specs, placed.batch.split(1)[0].feeds, 1))
         except ModelError:
             return error
         return ModelError(f"{error}; it runs with one sample at a time: give --batch-size 1")
@@ -223,6 +223,12 @@ def _is_idle(traced: Trace, layer: Layer) -> bool:
     return idle and not has_rows_of_samples(traced.graph, layer.site)
 
 
-def sample_of(batch: Batch, fixed: int | None) -> dict[str, tuple[int, ...]]:
+def sample_of(batch: Batch, specs: Sequence[InputSpec]) -> dict[str, tuple[int, ...]]:
     """Return the input shapes of one sample of a batch, or of the model's fixed batch."""
-    return {name: (fixed or 1, *array.shape[1:]) for name, array in batch.feeds.items()}
+    count = fixed_batch(specs) or 1
+    return {
+        spec.name: spec.repeated(count).shape
+        if spec.value is not None
+        else spec.shape_of(batch.feeds[spec.name].shape[1:], count)
+        for spec in specs
+    }

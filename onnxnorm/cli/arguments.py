@@ -12,7 +12,11 @@ __all__ = ["DataPaths", "DefaultStats", "ModelOut", "ModelPath", "OptionalData",
 ModelPath = Annotated[Path, typer.Argument(metavar="MODEL", help="The ONNX model.")]
 DataPaths = Annotated[
     list[str],
-    typer.Argument(metavar="DATA...", help="Images, folders of them (also as URIs), .npy or .npz arrays of inputs."),
+    typer.Argument(
+        metavar="DATA...",
+        help="Images, folders of them (also as URIs), archives (.tar, .zip), @list.txt or @- (a path a line), "
+        ".npy or .npz arrays of inputs.",
+    ),
 ]
 OptionalData = Annotated[
     list[str] | None,

@@ -17,7 +17,8 @@ from onnxnorm.cli.hints import suggested
 from onnxnorm.cli.precision import WORST_SHOWN, Clock, forecast_text, tell_stop
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.model.files import Model
-from onnxnorm.statistics import Moments, Statistics
+from onnxnorm.model.input_records import described
+from onnxnorm.statistics import GIVEN, Moments, Statistics
 from onnxnorm.statistics.measures import measured
 from onnxnorm.statistics.precision import RelativeErrors, forecast
 
@@ -84,9 +85,13 @@ def tell_statistics(terminal: Terminal, statistics: Statistics, seconds: float |
     terminal.show(f"{statistics}{rate}")
     preprocessing = statistics.inputs.get("preprocessing")
     if preprocessing:
-        from onnxnorm.data.images.preprocessing import Preprocessing
+        from onnxnorm.data.images.preprocessing import recipe_from_json
 
-        terminal.show(f"images as {Preprocessing.from_json(preprocessing).describe()}")
+        terminal.show(f"images as {recipe_from_json(preprocessing).describe()}")
+    if given := described(statistics.inputs.get(GIVEN)):
+        terminal.show(f"inputs: {given}")
+    if left_out := _left_out(str(statistics.inputs.get("data", ""))):
+        terminal.say(f"of DATA: {left_out}")
     errors = RelativeErrors.of(statistics.values)
     if errors.relative.size:
         terminal.show(
@@ -96,6 +101,11 @@ def tell_statistics(terminal: Terminal, statistics: Statistics, seconds: float |
         terminal.say(f"skipped {name}: {reason}")
     if len(statistics.skipped) > _SKIPPED_SHOWN:
         terminal.say(f"... and {len(statistics.skipped) - _SKIPPED_SHOWN} more, all named in the statistics file")
+
+
+def _left_out(description: str) -> str:
+    """The parts of a description of DATA that say what was not read."""
+    return ", ".join(part for part in description.split(", ") if "ignored" in part or "not followed" in part)
 
 
 def summary(statistics: Statistics) -> dict[str, Any]:

@@ -24,8 +24,9 @@ else:
 __all__ = ["COMMAND_LINE_ONLY", "SETTABLE", "Settable", "Setting", "read_settings"]
 
 PROJECT = Path("pyproject.toml")
-COMMAND_LINE_ONLY = frozenset({"config", "in_place", "version"})
-"""Options that only the command line sets: what may cost a model must not come from a forgotten file or variable."""
+COMMAND_LINE_ONLY = frozenset({"config", "in_place", "transform", "version"})
+"""Options that only the command line sets: what may cost a model, or runs code, must not come from a forgotten file or
+variable."""
 
 _LARGEST = 1 << 24  # bytes of a file of settings
 

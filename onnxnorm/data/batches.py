@@ -1,4 +1,4 @@
-"""Batches: samples of equal shape, joined along their first axis.
+"""Batches: samples of equal shape, joined along their first axis. `model_feeds` makes of one what a model is fed.
 
 Readers yield blocks of any size, in order: one image, or some rows of an array. `regroup` cuts and joins them into
 batches of one size. Samples of different shapes never share a batch; incomplete batches wait in a buffer that is
@@ -7,14 +7,22 @@ bounded both in samples and in bytes.
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Batch", "Skipped", "pad_batch", "regroup"]
+from onnxnorm.data.options import DEFAULT_BATCH
+from onnxnorm.errors import BatchWarning, OptionError
+from onnxnorm.model.files import Model
+from onnxnorm.model.graph import input_specs
+from onnxnorm.model.inputs import InputSpec, fixed_batch
+from onnxnorm.model.single import why_single
+
+__all__ = ["Batch", "Skipped", "model_feeds", "pad_batch", "regroup", "usual_batch"]
 
 Array = npt.NDArray[np.generic]
 Key = tuple[tuple[str, tuple[int, ...]], ...]
@@ -158,3 +166,38 @@ def pad_batch(array: Array, size: int) -> Array:
     """Return an array `(n, *sample)` with its last sample repeated until there are `size` samples."""
     missing = size - len(array)
     return array if missing <= 0 else np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+
+
+def model_feeds(specs: Sequence[InputSpec], feeds: Mapping[str, Array], size: int) -> dict[str, Array]:
+    """Return what a model is fed for samples: each input padded to `size` samples, on its own axis of samples.
+
+    Inputs that have one value for all samples are added.
+    """
+    fed: dict[str, Array] = {}
+    for spec in specs:
+        if spec.value is not None:
+            fed[spec.name] = spec.repeated(size)
+        else:
+            array = pad_batch(feeds[spec.name], size)
+            fed[spec.name] = np.ascontiguousarray(np.moveaxis(array, 0, spec.batch)) if spec.batch else array
+    return fed
+
+
+def usual_batch(model: Model, asked: int | None, *, tell: bool = True) -> int:
+    """Return how many samples a model is fed at a time: what was asked for, its own number, 1 if it needs that, else 8.
+
+    With `tell`, there is a warning if it needs one sample at a time.
+
+    Raises OptionError if the model fixes another number than was asked for.
+    """
+    fixed = fixed_batch(input_specs(model))
+    if fixed is not None and asked not in {None, fixed}:
+        raise OptionError(f"--batch-size {asked} does not fit the model, whose batch is fixed to {fixed}")
+    if asked or fixed:
+        return asked or fixed or DEFAULT_BATCH
+    reason = why_single(model)
+    if reason is None:
+        return DEFAULT_BATCH
+    if tell:
+        warnings.warn(BatchWarning(reason), stacklevel=3)
+    return 1

@@ -8,35 +8,38 @@ listed; any other fault is an error.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property
-from itertools import chain, islice, pairwise
+from itertools import islice, pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from onnxnorm.data.arrays.fitting import ArrayItem, array_blocks
 from onnxnorm.data.batches import Batch, Skipped, regroup
 from onnxnorm.data.files.discovery import DiscoveredFiles, discover, identity, order_digest
+from onnxnorm.data.files.fingerprints import fingerprints
 from onnxnorm.data.files.listing import Executor
 from onnxnorm.data.files.table import FileTable
 from onnxnorm.data.images.options import ImageOptions
-from onnxnorm.data.images.preprocessing import Preprocessing
-from onnxnorm.data.readers import IterableReader, Reader, printable
+from onnxnorm.data.images.preprocessing import Recipe
+from onnxnorm.data.memory import Item, is_item, memory_reader, peeked
+from onnxnorm.data.readers import Reader, ReaderOfMembers, printable
 from onnxnorm.data.selection import Indices, RowSelector, Selection
 from onnxnorm.data.sources import sources
+from onnxnorm.data.usable import check_usable
 from onnxnorm.errors import DataError, OptionError
-from onnxnorm.model.inputs import InputSpec
+from onnxnorm.model.files import Model
+from onnxnorm.model.graph import input_specs
+from onnxnorm.model.inputs import InputSettings, InputSpec, read_specs
 from onnxnorm.threads import available_threads
 
-__all__ = ["Data", "Dataset", "open_data"]
+__all__ = ["Data", "Dataset", "open_data", "open_inputs"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
-Data: TypeAlias = PathLike | ArrayItem | Iterable[PathLike] | Iterable[ArrayItem]
-"""One or more paths; an array (N, *sample) or a dict of arrays by input name; or an iterable of those, each a batch."""
-
-_REASONS_SHOWN = 3
+Data: TypeAlias = PathLike | Item | Iterable[PathLike] | Iterable[Item]
+"""One or more paths; an array (N, *sample) or a dict of arrays by input name, or an image; or an iterable of those."""
 
 
 class Dataset:
@@ -54,9 +57,25 @@ class Dataset:
         """Number of files in the folders that no source reads."""
 
     @property
-    def preprocessing(self) -> Preprocessing | None:
+    def preprocessing(self) -> Recipe | None:
         """How images become samples; None if there are no images."""
         return next((reader.preprocessing for reader in self._readers if reader.preprocessing is not None), None)
+
+    @cached_property
+    def shared(self) -> dict[str, NDArray[Any]]:
+        """The values of inputs that DATA gives once for all samples, by the name of the input.
+
+        Raises DataError if parts of DATA give others.
+        """
+        parts = [getattr(reader, "shared", {}) for reader in self._readers]
+        known = [{name: (value.shape, value.tobytes()) for name, value in part.items()} for part in parts]
+        if any(other != known[0] for other in known[1:]):
+            names = ", ".join(sorted({name for part in parts for name in part}))
+            raise DataError(
+                f"parts of DATA give input {names} other values for all their samples; calibrate each part by "
+                f"itself, and put them together with onnxnorm merge, or give one value with --input"
+            )
+        return dict(parts[0]) if parts else {}
 
     @property
     def total(self) -> int | None:
@@ -99,7 +118,8 @@ class Dataset:
             readers = [reader for reader, kind in zip(self._readers, self._kinds, strict=False) if kind == number]
             parts += [source.describe(count, readers)] if count else []
         if not len(self._files):
-            parts.append("arrays in memory" + ("" if self.total is None else f" with {self.total:,} sample(s)"))
+            what = "images" if self.preprocessing else "arrays"
+            parts.append(f"{what} in memory" + ("" if self.total is None else f" with {self.total:,} sample(s)"))
         if self.ignored:
             parts.append(f"{self.ignored:,} other file(s) ignored")
         return ", ".join(parts)
@@ -124,6 +144,16 @@ class Dataset:
             return done
         bad = [row for row, entry in enumerate(done.entries()) if printable(entry.where) in skipped]
         return done.select(np.delete(np.arange(len(done)), bad)) if bad else done
+
+    def fingerprints(self, selection: Selection, skipped: Collection[str], most: int) -> NDArray[np.uint64]:
+        """Return the fingerprints of what `used` returns, and of the images in archives that are done."""
+        parts, start = [fingerprints(self.used(selection, skipped), most)], 0
+        for reader in self._readers:
+            if isinstance(reader, ReaderOfMembers):
+                rows = selection.done_among(start, start + (reader.total or 0)) - start
+                parts.append(reader.fingerprints(rows, skipped, most))
+            start += reader.total or 0
+        return np.unique(np.concatenate(parts), axis=0)[:most]
 
     def _done(self, selection: Selection) -> Iterator[Indices]:
         """Yield the rows in the file table of the files that have samples done, reader by reader."""
@@ -194,6 +224,29 @@ class Dataset:
             offset += reader.total or 0
 
 
+def open_inputs(
+    model: Model, data: Data | Dataset, options: ImageOptions | None = None, executor: Executor | None = None
+) -> tuple[Model, Dataset]:
+    """Open DATA for the inputs of a model that have a value for every sample.
+
+    Args:
+        model: the model; inputs that its settings give a value are not read.
+        data: as for `open_data`, or a dataset that is open already.
+        options: how images become samples.
+        executor: what lists folders; by default threads of this process.
+
+    Returns:
+        The model, whose settings now also have the values that DATA gives for all samples, and the dataset.
+    """
+    dataset = data
+    if not isinstance(dataset, Dataset):
+        specs = input_specs(model)
+        if specs and not read_specs(specs):
+            raise DataError("every input has one value for all samples, so DATA has nothing to add; leave one to DATA")
+        dataset = open_data(dataset, read_specs(specs), options, executor)
+    return model.fed(InputSettings(values=dataset.shared)), dataset
+
+
 def open_data(
     data: Data, specs: Sequence[InputSpec], options: ImageOptions | None = None, executor: Executor | None = None
 ) -> Dataset:
@@ -201,7 +254,7 @@ def open_data(
 
     Args:
         data: files, folders, URIs or arrays.
-        specs: the inputs of the model.
+        specs: the inputs of the model that have a value for every sample.
         options: how images become samples; arrays are fed as they are.
         executor: what lists folders; by default threads of this process.
 
@@ -213,14 +266,13 @@ def open_data(
         raise DataError("the model has no inputs, so there is nothing to calibrate on")
     if isinstance(data, (str, os.PathLike)):
         return _open_files([data], specs, options or ImageOptions(), executor)
-    if isinstance(data, Mapping) or hasattr(data, "__array__"):
-        return _open_memory([data], specs)
-    first, items = _peeked(data)
+    options = options or ImageOptions()
+    if is_item(data):
+        return Dataset([memory_reader([data], data, specs, options, count=True, alone=True)])
+    first, items = peeked(data)
     if isinstance(first, (str, os.PathLike)):
-        return _open_files(items, specs, options or ImageOptions(), executor)
-    if isinstance(data, (list, tuple)):
-        return _open_memory(list(data), specs)
-    return Dataset([IterableReader(items, tuple(specs), None)])
+        return _open_files(items, specs, options, executor)
+    return Dataset([memory_reader(items, first, specs, options, count=isinstance(data, (list, tuple)))])
 
 
 def _open_files(
@@ -242,37 +294,6 @@ def _open_files(
     return Dataset(readers, discovered, kinds)
 
 
-def _open_memory(items: list[Any], specs: Sequence[InputSpec]) -> Dataset:
-    """Check arrays that are all in memory, and count their samples."""
-    total = sum(block.count for block in array_blocks(items, specs, "array"))
-    return Dataset([IterableReader(items, tuple(specs), total)])
-
-
-def _peeked(data: Any) -> tuple[object, Iterable[Any]]:
-    """Return the first item, and an iterable of all items: `data` itself if it can be iterated over again."""
-    try:
-        items = iter(data)
-    except TypeError:
-        raise DataError(f"DATA is a {type(data).__name__}; give paths, arrays or an iterable of arrays") from None
-    for first in items:
-        return first, chain([first], items) if items is data else data
-    raise DataError("DATA is empty; give images, folders, .npy or .npz files")
-
-
 def _shifted(selection: Selection, offset: int) -> RowSelector:
     """Return the selector for a reader whose first sample has the index `offset`."""
     return lambda start, stop: selection.among(start + offset, stop + offset) - offset
-
-
-def check_usable(good: int, bad: Sequence[Skipped], selection: Selection) -> None:
-    """Raise DataError if no sample, or less than half of the samples, could be used."""
-    if good >= max(len(bad) + selection.unusable, 1):
-        return
-    if not bad and selection.shard.count > 1:
-        raise DataError(f"shard {selection.shard} holds no sample: DATA has fewer than shards; use fewer shards")
-    if not bad:
-        raise DataError("DATA held no sample; an iterable that can be read only once must be made anew for each run")
-    reasons = "; ".join(f"{item.name}: {item.reason}" for item in bad[:_REASONS_SHOWN])
-    more = f"; and {len(bad) - _REASONS_SHOWN} more" if len(bad) > _REASONS_SHOWN else ""
-    count = len(bad) + selection.unusable
-    raise DataError(f"{count} of {good + count} samples cannot be used: {reasons}{more}")

@@ -8,9 +8,22 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import BinaryIO
+import struct
+from typing import IO, BinaryIO, Protocol
 
-__all__ = ["open_regular"]
+__all__ = ["StoredFile", "open_regular", "zip_data_start"]
+
+_LOCAL_HEADER = struct.Struct("<4s22x2H")
+
+
+class StoredFile(Protocol):
+    """A file that has no path on this machine: in a store, or in an archive."""
+
+    def __fspath__(self) -> str:
+        """What it is called in messages."""
+
+    def open(self) -> IO[bytes]:
+        """Open it for reading. Raises OSError if it cannot be."""
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
@@ -24,3 +37,16 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 
 def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def zip_data_start(file: IO[bytes], header: int) -> int:
+    """Return where the content of a member of a zip file starts, given where its local header starts.
+
+    Only the local header itself says how long it is. Raises OSError if there is none.
+    """
+    file.seek(header)
+    head = file.read(_LOCAL_HEADER.size)
+    if len(head) < _LOCAL_HEADER.size or not head.startswith(b"PK\x03\x04"):
+        raise OSError("it is damaged in the archive, or the archive was changed")
+    _, name, extra = _LOCAL_HEADER.unpack(head)
+    return int(header + _LOCAL_HEADER.size + name + extra)

@@ -1,27 +1,24 @@
 """Readers: each yields the samples of one stretch of the data, in order and in blocks.
 
-Files are read by the readers of their sources (`onnxnorm.data.sources`); this module has the readers for data in
-memory.
+Files are read by the readers of their sources (`onnxnorm.data.sources`), data in memory by `onnxnorm.data.memory`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Generator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
-from onnxnorm.data.arrays.fitting import ArrayItem, array_blocks
 from onnxnorm.data.batches import Batch, Skipped
-from onnxnorm.data.images.preprocessing import Preprocessing
-from onnxnorm.data.remote import RemoteFile
-from onnxnorm.data.selection import Indices, RowSelector, all_rows, these_rows
-from onnxnorm.model.inputs import InputSpec
+from onnxnorm.data.images.preprocessing import Recipe
+from onnxnorm.data.local import StoredFile
+from onnxnorm.data.selection import Indices, RowSelector, all_rows
 
-__all__ = ["IterableReader", "MemoryReader", "Reader", "printable"]
+__all__ = ["Reader", "ReaderOfMembers", "printable"]
 
 
 class Reader(Protocol):
@@ -40,7 +37,7 @@ class Reader(Protocol):
         """Number of files that are read: one, or one for each sample; 0 for data in memory."""
 
     @property
-    def preprocessing(self) -> Preprocessing | None:
+    def preprocessing(self) -> Recipe | None:
         """How images become samples; None if there are no images."""
 
     def blocks(
@@ -52,60 +49,14 @@ class Reader(Protocol):
         """Return a reader of these samples only, with the same indices, that can be sent to another process."""
 
 
-@dataclass(frozen=True)
-class IterableReader:
-    """Reads arrays in memory, or an iterable of arrays, each as one block."""
+@runtime_checkable
+class ReaderOfMembers(Protocol):
+    """A reader of one file that holds other files, each of which is one sample."""
 
-    items: Iterable[ArrayItem]
-    specs: tuple[InputSpec, ...]
-    total: int | None
-    sample_bytes: int | None = None
-    file_count: int = 0
-    preprocessing: None = None
-
-    def blocks(
-        self,
-        size: int,  # noqa: ARG002 - the arrays are in memory
-        threads: int,  # noqa: ARG002
-        selected: RowSelector = all_rows,
-    ) -> Generator[Batch | Skipped, None, None]:
-        """Yield the selected samples of each array as one block."""
-        yield from array_blocks(self.items, self.specs, "array", selected)
-
-    def select(self, rows: Indices) -> MemoryReader:
-        """Return a reader of these samples only, with the same indices."""
-        return MemoryReader(tuple(array_blocks(self.items, self.specs, "array", these_rows(rows))))
+    def fingerprints(self, rows: Indices, skipped: Collection[str], most: int) -> NDArray[np.uint64]:
+        """Return the fingerprints of at most `most` of these samples, without those named in `skipped`."""
 
 
-@dataclass(frozen=True)
-class MemoryReader:
-    """Yields blocks that are in memory already."""
-
-    items: tuple[Batch, ...]
-    sample_bytes: int | None = None
-    file_count: int = 0
-    preprocessing: None = None
-
-    @property
-    def total(self) -> int:
-        """Number of samples."""
-        return sum(block.count for block in self.items)
-
-    def blocks(
-        self,
-        size: int,  # noqa: ARG002 - the blocks are in memory
-        threads: int,  # noqa: ARG002
-        selected: RowSelector = all_rows,  # noqa: ARG002 - `select` has selected already
-    ) -> Generator[Batch | Skipped, None, None]:
-        """Yield all blocks."""
-        yield from self.items
-
-    def select(self, rows: Indices) -> MemoryReader:
-        """Return a reader of these samples only, with the same indices."""
-        positions = (np.flatnonzero(np.isin(block.indices, rows)) for block in self.items)
-        return MemoryReader(tuple(block.select(at) for block, at in zip(self.items, positions, strict=True) if len(at)))
-
-
-def printable(path: str | Path | RemoteFile) -> str:
+def printable(path: str | Path | StoredFile) -> str:
     """Return the path with bytes that are not UTF-8 replaced, so that any stream can print it."""
     return os.fsencode(path).decode("utf-8", "replace")

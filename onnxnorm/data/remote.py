@@ -9,6 +9,7 @@ import os
 import re
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import PurePosixPath
 from typing import IO, Any
@@ -16,7 +17,7 @@ from typing import IO, Any
 from onnxnorm.data.local import open_regular
 from onnxnorm.errors import DataError, OptionError
 
-__all__ = ["RemoteFile", "check_uri", "fsspec_module", "is_uri", "store_of"]
+__all__ = ["RemoteFile", "check_uri", "fsspec_module", "has_fsspec", "is_local_uri", "is_uri", "store_of"]
 
 _LOCAL = ("file://", "local://")
 # Stores of files. fsspec knows more protocols: some wrap another store, some log in to a machine, some run a service.
@@ -60,6 +61,11 @@ def is_uri(path: str | os.PathLike[str]) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", os.fspath(path)) is not None
 
 
+def is_local_uri(path: str | os.PathLike[str]) -> bool:
+    """Whether this is a URI of a file or folder on this machine."""
+    return os.fspath(path).lower().startswith(_LOCAL) and "::" not in os.fspath(path)
+
+
 def check_uri(uri: str) -> None:
     """Raise DataError unless a URI that the user gave names one place in one store, by a protocol that is known."""
     protocol = uri.partition("://")[0].lower()
@@ -96,5 +102,10 @@ def fsspec_module() -> Any:
         return import_module("fsspec")
     except ImportError:
         raise OptionError(
-            "reading URIs needs fsspec: pip install 'onnxnorm[ray]', and the package of the store"
+            "reading URIs needs fsspec: pip install 'onnxnorm[remote]', and the package of the store"
         ) from None
+
+
+def has_fsspec() -> bool:
+    """Whether `fsspec` is installed."""
+    return find_spec("fsspec") is not None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "kind_of", "register", "source_number", "sources", "unregister"]
 
-_BUILT_IN = ("onnxnorm.data.images.reader", "onnxnorm.data.arrays.reader")
+_BUILT_IN = ("onnxnorm.data.images.reader", "onnxnorm.data.arrays.reader", "onnxnorm.data.archives.reader")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Source:
         kind: name of the source, such as "image".
         one: what messages call a single file, such as "a .npy or .npz file".
         files: what messages call several files, such as ".npy or .npz files".
-        endings: returns the file extensions of this source, in lower case and with the dot.
+        endings: returns the file extensions of this source, in lower case and with the dot; `.tar.gz` is one too.
         remote: whether files are also read from stores (URIs), and not only from the file system.
         open: makes readers for consecutive files of this kind, given the inputs of the model and the image options.
         describe: describes the files in a few words, given their number and their readers.
@@ -90,7 +90,11 @@ def source_number(kind: str) -> int:
 def kind_of(name: str) -> str | None:
     """Return the kind of the file with this name; None if its ending belongs to no source."""
     stem, dot, ending = name.rpartition(".")
-    return _kinds().get((dot + ending).lower()) if stem else None
+    if not stem:
+        return None
+    before, _, inner = stem.rpartition(".")
+    double = f".{inner}{dot}{ending}".lower() if before else ""
+    return _kinds().get(double) or _kinds().get((dot + ending).lower())
 
 
 @cache

@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from onnxnorm.errors import ModelError
 from onnxnorm.model.boundary import model_errors
 from onnxnorm.model.checks import check_model
 from onnxnorm.model.external import check_inner_tensors, external_data, external_locations, forget_location
+from onnxnorm.model.inputs import InputSettings
 from onnxnorm.model.mapped_data import MappedData, mapped
 from onnxnorm.model.protobuf import Span, TensorData, join_weights, split_weights
 from onnxnorm.model.tensors import PACKED, check_tensor, tensor_dtype, value_bytes
@@ -42,11 +43,13 @@ class Model:
         proto: the ModelProto without bulky data.
         tensor_data: the bulky data, by the initializer's index.
         path: the file that it was opened from; None for a ModelProto in memory.
+        settings: what is known about its inputs beyond what it says itself.
     """
 
     proto: onnx.ModelProto
     tensor_data: Mapping[int, TensorData] = field(repr=False)
     path: Path | None = None
+    settings: InputSettings = field(default_factory=InputSettings, repr=False)
 
     @classmethod
     def open(cls, source: ModelLike | Model) -> Model:
@@ -70,6 +73,10 @@ class Model:
                 check_tensor(tensor, f"{where}: initializer {tensor.name!r}", stored.get(index))
             check_inner_tensors(proto, path, where)
             return cls(proto, stored | external_data(proto, path, where), path)
+
+    def fed(self, settings: InputSettings) -> Model:
+        """The same model, with more known about its inputs."""
+        return replace(self, settings=self.settings.joined(settings)) if settings else self
 
     @property
     def files(self) -> tuple[Path, ...]:

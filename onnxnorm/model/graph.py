@@ -18,7 +18,7 @@ from onnxnorm.model.boundary import model_errors
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.containers import subgraphs
 from onnxnorm.model.files import Model
-from onnxnorm.model.inputs import InputSpec
+from onnxnorm.model.inputs import InputSpec, settled, with_batch_axes
 from onnxnorm.model.tensors import tensor_dtype
 
 __all__ = ["Graph", "Node", "Reader", "Resized", "all_names", "input_specs", "ordered_nodes"]
@@ -141,13 +141,15 @@ def ordered_nodes(model: Model) -> tuple[Node, ...]:
 
 @model_errors("the model's inputs")
 def input_specs(model: Model) -> tuple[InputSpec, ...]:
-    """The inputs that a model must be fed: graph inputs without an initializer.
+    """The inputs that a model must be fed: graph inputs without an initializer; its settings are applied.
 
     Raises:
         ModelError: if one is not a tensor or has no shape.
+        OptionError: if its settings do not fit.
     """
     initialized = {tensor.name for tensor in model.proto.graph.initializer}
-    specs = []
+    specs: list[InputSpec] = []
+    symbols: dict[str, list[str]] = {}
     for value in model.proto.graph.input:
         if value.name in initialized:
             continue
@@ -158,7 +160,8 @@ def input_specs(model: Model) -> tuple[InputSpec, ...]:
             raise ModelError(f"graph input {value.name!r} has no shape in the model; export it with one")
         shape = tuple(d.dim_value if d.dim_value > 0 else None for d in tensor.shape.dim)
         specs.append(InputSpec(value.name, shape, tensor_dtype(tensor.elem_type)))
-    return tuple(specs)
+        symbols[value.name] = [dim.dim_param for dim in tensor.shape.dim]
+    return settled(with_batch_axes(specs, symbols), model.settings)
 
 
 def readers_of(nodes: Sequence[Node]) -> dict[str, tuple[Reader, ...]]:

@@ -20,7 +20,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Node, Resized
 from onnxnorm.model.inputs import InputSpec
 
-__all__ = ["Differences", "Known", "differences", "other_sizes"]
+__all__ = ["Differences", "Known", "differences", "is_allowed", "other_sizes", "resized"]
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
@@ -77,6 +77,11 @@ def differences(base: Known, others: Sequence[tuple[Known, bool]]) -> Difference
     return Differences(batched, steady, frozenset(unsteady), resized_graphs)
 
 
+def resized(base: Known, other: Known) -> set[str]:
+    """The values whose shapes differ."""
+    return {name for name, shape in base.shapes.items() if other.shapes[name] != shape}
+
+
 def other_sizes(
     model: Model, specs: Sequence[InputSpec], nodes: Sequence[Node], base: Known, read: Callable[[Shapes], Known]
 ) -> list[tuple[Known, bool]]:
@@ -90,7 +95,7 @@ def other_sizes(
         read: finds out what is known for other shapes of the inputs; may raise ModelError.
     """
 
-    def resized(places: Iterable[Places], change: Callable[[int], int]) -> Known | None:
+    def read_for(places: Iterable[Places], change: Callable[[int], int]) -> Known | None:
         axes = {place for together in places for place in together}
         shapes = {
             spec.name: tuple(
@@ -102,18 +107,18 @@ def other_sizes(
             known = read(shapes)
         except ModelError:
             return None
-        return known if _is_allowed(nodes, base, known) else None
+        return known if is_allowed(nodes, base, known) else None
 
     samples, rest = _open_dimensions(model, specs, base.shapes)
-    more_samples = resized([samples], lambda size: size + 1) if samples else None
+    more_samples = read_for([samples], lambda size: size + 1) if samples else None
     found = [] if more_samples is None else [(more_samples, True)]
     for change in _CHANGES if rest else ():
-        together = resized(rest, change)
+        together = read_for(rest, change)
         if together is not None:
-            alone = resized(rest[:1], change) if len(rest) > 1 else None
+            alone = read_for(rest[:1], change) if len(rest) > 1 else None
             return found + [(known, False) for known in (together, alone) if known is not None]
     for places in rest[:_MOST_ALONE] if len(rest) > 1 else ():
-        known = next(filter(None, (resized([places], change) for change in _CHANGES)), None)
+        known = next(filter(None, (read_for([places], change) for change in _CHANGES)), None)
         found += [] if known is None else [(known, False)]
     return found
 
@@ -130,13 +135,13 @@ def _open_dimensions(model: Model, specs: Sequence[InputSpec], shapes: Shapes) -
             if size is None and len(shapes.get(spec.name, ())) == len(spec.shape):
                 key = symbols[spec.name][axis] or (spec.name, axis)
                 groups.setdefault(key, set()).add((spec.name, axis))
-                if axis == 0:
+                if axis == spec.batch:
                     samples.add(key)
     batch = frozenset(place for key in samples for place in groups[key])
     return batch, [frozenset(places) for key, places in groups.items() if key not in samples]
 
 
-def _is_allowed(nodes: Sequence[Node], base: Known, other: Known) -> bool:
+def is_allowed(nodes: Sequence[Node], base: Known, other: Known) -> bool:
     """Whether a graph can be run for another size, as far as shapes tell."""
     for name, shape in base.shapes.items():
         resized = other.shapes.get(name)

@@ -12,9 +12,9 @@ names begin with `onnxnorm_`. A node that changed (it reads, or writes, another 
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -139,6 +139,7 @@ class _Insertion:
         self.numbers: dict[str, float] = {}
         self.nodes: list[str] = []
         self._used = all_names(self.proto.graph) | {node.name for node in self.proto.graph.node}
+        self._numbers: Counter[str] = Counter()
         self._written = {name: k for k, node in enumerate(self.proto.graph.node) for name in node.output}
 
     def finished(self) -> tuple[Model, Insertion]:
@@ -250,8 +251,10 @@ class _Insertion:
 
     def _fresh(self, stem: str) -> str:
         stem = PREFIX + stem.removeprefix(PREFIX)
-        names = chain([stem], (f"{stem}_{k}" for k in count(1)))
-        name = next(name for name in names if name not in self._used)
+        name = stem
+        while name in self._used:
+            self._numbers[stem] += 1
+            name = f"{stem}_{self._numbers[stem]}"
         self._used.add(name)
         return name
 

@@ -27,7 +27,7 @@ from onnxnorm.scaling.filters import Layer, slots_at
 from onnxnorm.scaling.groups import components
 from onnxnorm.scaling.openings import Opening, OpenWalk
 from onnxnorm.scaling.operators import load_all
-from onnxnorm.scaling.slots import ZERO, Ids, distinct
+from onnxnorm.scaling.slots import ZERO, Ids, distinct, distinct_columns
 from onnxnorm.scaling.walk import Outputs
 
 __all__ = ["choose_openings", "cost_of"]
@@ -85,7 +85,7 @@ class _Parts:
             if opening.place in _SHARED and right.size:
                 self.stars.append((opening, self.of[right if opening.place != "computed" else np.append(right, left)]))
             elif right.size:
-                self.pairs.append((opening, *np.unique(self.of[np.stack([left, right])], axis=1)))
+                self.pairs.append((opening, *distinct_columns(self.of[np.stack([left, right])])))
 
     def greedy(self, *, thorough: bool) -> list[Opening]:
         """The openings other than those of shared constants."""

@@ -29,7 +29,7 @@ from onnxnorm.model.graph import Graph, Node
 from onnxnorm.model.tensors import FLOATS
 from onnxnorm.scaling.filters import Layer
 from onnxnorm.scaling.laws import Operand, Visit
-from onnxnorm.scaling.slots import ZERO, Barrier, Edit, Ids, at_rank
+from onnxnorm.scaling.slots import ZERO, Barrier, Edit, Ids, at_rank, is_ascending
 from onnxnorm.scaling.walk import Outputs, Walk
 
 __all__ = ["OpenWalk", "Opening", "Place"]
@@ -95,8 +95,12 @@ class OpenWalk(Walk):
         """Slots for the other end of an edge, as many different ones as there are on this end."""
         if ids.size > _MOST_FACTORS:
             return ids
-        known, places = np.unique(ids, return_inverse=True)
-        own = np.where(ids == ZERO, ZERO, self.slots.fresh(len(known))[places.reshape(ids.shape)])
+        flat = ids.reshape(-1)
+        if flat.size and flat[0] != ZERO and is_ascending(flat):
+            own = self.slots.fresh(*ids.shape)
+        else:
+            known, places = np.unique(ids, return_inverse=True)
+            own = np.where(ids == ZERO, ZERO, self.slots.fresh(len(known))[places.reshape(ids.shape)])
         shape = self.graph.shapes[name]
         factors = (1,) * (len(shape) - ids.ndim) + ids.shape
         elements = int(np.prod(shape, dtype=np.int64))

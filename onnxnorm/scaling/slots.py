@@ -18,7 +18,20 @@ from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.graph import Reader
 
-__all__ = ["ZERO", "Barrier", "Edit", "Ids", "Relation", "Slots", "Term", "at_rank", "distinct", "squeezed"]
+__all__ = [
+    "ZERO",
+    "Barrier",
+    "Edit",
+    "Ids",
+    "Relation",
+    "Slots",
+    "Term",
+    "at_rank",
+    "distinct",
+    "distinct_columns",
+    "is_ascending",
+    "squeezed",
+]
 
 Ids = NDArray[np.int64]
 Term = tuple[int | Fraction, Ids]
@@ -113,8 +126,7 @@ class Slots:
             raise ModelError(f"values of shapes that do not fit meet ({a.shape} and {b.shape} scales)") from None
         apart = (left != right) & (left != ZERO) & (right != ZERO)
         if apart.any():
-            pairs = np.unique(left[apart] * self.count + right[apart])
-            self.ties.append(np.stack(np.divmod(pairs, self.count)))
+            self.ties.append(distinct_columns(np.stack([left[apart], right[apart]])))
 
     def pin(self, ids: Ids, barrier: Barrier) -> None:
         """Demand that these slots keep scale 1."""
@@ -129,7 +141,7 @@ class Slots:
         `barrier` is the reason if slots must keep scale 1 because of this. Elements that are zero demand nothing.
         """
         columns = np.stack([ids.reshape(-1) for ids in np.broadcast_arrays(*(ids for _, ids in terms))])
-        columns = np.unique(columns[:, (columns != ZERO).all(axis=0)], axis=1)
+        columns = distinct_columns(columns[:, (columns != ZERO).all(axis=0)])
         if columns.size:
             self.relations.append(Relation(columns, tuple(factor for factor, _ in terms), len(self.barriers)))
             self.barriers.append(barrier)
@@ -137,6 +149,9 @@ class Slots:
 
 def distinct(ids: Ids) -> Ids:
     """The distinct slots of an array, in ascending order, without `ZERO`."""
+    flat = ids.reshape(-1)
+    if flat.size and flat[0] > ZERO and is_ascending(flat):
+        return flat
     largest = int(ids.max(initial=0))
     if ids.size <= 1 or ids.size < largest // 16:  # sorting few ids is cheaper than marking them among many
         unique: Ids = np.unique(ids[ids != ZERO])
@@ -145,6 +160,16 @@ def distinct(ids: Ids) -> Ids:
     seen[ids] = True
     seen[ZERO] = False
     return np.flatnonzero(seen)
+
+
+def distinct_columns(columns: Ids) -> Ids:
+    """The distinct columns of an array `(n, m)`, in the order of their first elements."""
+    return columns if is_ascending(columns[0]) else np.unique(columns, axis=1)
+
+
+def is_ascending(ids: Ids) -> bool:
+    """Whether every id is larger than the one before, as most are that a walk makes: there is nothing to sort then."""
+    return bool((ids[1:] > ids[:-1]).all())
 
 
 def at_rank(array: NDArray[Number], rank: int) -> NDArray[Number]:

@@ -2,10 +2,11 @@
 
 from onnxnorm.statistics.histograms import Histogram
 from onnxnorm.statistics.moments import Moments, Value
-from onnxnorm.statistics.statistics import FORECAST_ERRORS, Statistics, Weighting
+from onnxnorm.statistics.statistics import FORECAST_ERRORS, GIVEN, Statistics, Weighting
 
 __all__ = [
     "FORECAST_ERRORS",
+    "GIVEN",
     "Histogram",
     "Moments",
     "Statistics",

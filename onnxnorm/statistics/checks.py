@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxnorm.model.input_records import settings_from_record
+
 __all__ = ["check_header", "check_prints", "check_row", "parse_header"]
 
 _DEEPEST = 20  # levels of objects and lists in the header; onnxnorm writes five
@@ -111,6 +113,7 @@ def _check_inputs(inputs: object) -> None:
             re.fullmatch(r"[01]?\.\d+|[01]", share) is not None and _is_number(error) and 0 <= error <= 100,
             "a forecast is none",
         )
+    settings_from_record(inputs.get("given"))
     sources = inputs.get("sources", [])
     _expect(isinstance(sources, list) and all(isinstance(source, dict) for source in sources), "'sources' is no list")
     for source in sources:

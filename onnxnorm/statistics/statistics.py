@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from onnxnorm.display import Shown, html_block
 from onnxnorm.errors import StatisticsError
+from onnxnorm.model.input_records import settings_from_record
+from onnxnorm.model.inputs import InputSettings
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.statistics.file import Content, read_content
 from onnxnorm.statistics.histograms import Histogram
@@ -24,10 +26,11 @@ from onnxnorm.statistics.tables import data_frame, value_table
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FORECAST_ERRORS", "Histogram", "Moments", "Statistics", "Value", "Weighting"]
+__all__ = ["FORECAST_ERRORS", "GIVEN", "Histogram", "Moments", "Statistics", "Value", "Weighting"]
 
 Weighting = Literal["position", "image"]
 _SHOWN = 5  # skipped images shown in a notebook
+GIVEN = "given"  # key in `inputs` of the settings of the model's inputs
 FORECAST_ERRORS = "forecast_spreads"  # key in `inputs` of the standard errors of forecasts, which only a run can tell
 
 
@@ -110,6 +113,11 @@ class Statistics(Shown):
         return max((moments.images for moments in self.values.values()), default=0)
 
     @property
+    def settings(self) -> InputSettings:
+        """What was known about the model's inputs beyond it and DATA, such as values that all samples shared."""
+        return settings_from_record(self.inputs.get(GIVEN))
+
+    @property
     def log_standard_errors(self) -> dict[float, float]:
         """Standard error of the logarithm of a forecast, by share of filters; empty if it is not known."""
         return {float(share): float(error) for share, error in self.inputs.get(FORECAST_ERRORS, {}).items()}
@@ -119,6 +127,7 @@ class Statistics(Shown):
         for name, mine, theirs in (
             ("model", self.model, other.model),
             ("preprocessing", self.inputs.get("preprocessing"), other.inputs.get("preprocessing")),
+            ("values or axes of inputs", self.inputs.get(GIVEN), other.inputs.get(GIVEN)),
             ("filters", self.filters, other.filters),
             ("weighting", self.weighting, other.weighting),
             ("measured values", set(self.values), set(other.values)),

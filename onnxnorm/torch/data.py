@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from onnxnorm.data.images.options import ImageOptions, parsed_size, preprocessing_for
+from onnxnorm.data.images.transform import function_of
 from onnxnorm.errors import DataError
 from onnxnorm.model.inputs import InputSpec
 from onnxnorm.torch.installed import load_torch
@@ -35,8 +36,8 @@ class Images:
         arguments: for each input of the exported model the argument of `forward`, where that has another name.
     """
 
-    def __init__(self, images: Any, transform: Callable[[Any], Any] | None, options: ImageOptions) -> None:
-        self.transform = transform
+    def __init__(self, images: Any, options: ImageOptions) -> None:
+        self.transform = None if options.transform is None else function_of(options.transform)
         self.options = options
         self.kept: list[Any] = []
         self.arguments: dict[str, str] = {}

@@ -82,7 +82,6 @@ def normalize_(
     *,
     exporter: str | None = None,
     example: Any = None,
-    transform: Callable[[Any], Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
     options: NormalizeOptions | None = None,
     **keywords: Any,
@@ -100,7 +99,6 @@ def normalize_(
             `onnxnorm.calibrate` takes; for several arguments of `forward` a dict of tensors by argument.
         exporter: "dynamo" or "torchscript"; None for the first of these that is installed and can export the module.
         example: a tensor, or a tuple of them, to export the module with; None for the first two images.
-        transform: applied to PIL images, `weights.transforms()` of torchvision for instance; None for the preset.
         progress: called after every batch.
         options: all options as one object, instead of keywords.
         **keywords: options by name, below.
@@ -119,7 +117,7 @@ def normalize_(
     options = NormalizeOptions.of(options, keywords)
     module = _checked(module, options)
     with evaluating(module):
-        source = Images(images, transform, options)
+        source = Images(images, options)
         state = State(module)
         names = argument_names(module, source)
         tensors = example_of(module, names, source, example)
@@ -178,12 +176,15 @@ class _Work:
         """
         options = self.options
         with suppress(StatisticsError, DataError):  # the images will tell, if they are not better
-            few = calibrate(self.proto, self.example, options=options.part(CalibrationOptions, limit=None, measure=()))
+            measuring = options.part(CalibrationOptions, limit=None, measure=(), transform=None)
+            few = calibrate(self.proto, self.example, options=measuring)
             trial = options.part(RewriteOptions, statistic="mean", verify=False, require_share=None)
             self._rewrite(few, trial)
         measure = (options.statistic,) if options.statistic in measurable() else ()
         data = source.data(input_specs(Model.open(self.proto)))
-        return calibrate(self.proto, data, options=options.part(CalibrationOptions, measure=measure), progress=progress)
+        transform = None if source.files is None else options.transform  # of other images it made arrays already
+        measuring = options.part(CalibrationOptions, measure=measure, transform=transform)
+        return calibrate(self.proto, data, options=measuring, progress=progress)
 
     def finish(self, source: Images, statistics: Statistics) -> Normalized:
         """Rewrite, put the parameters in place, and compare."""

@@ -28,7 +28,7 @@ def random_feeds(
     """Feeds for at least `samples` samples of these shapes (one sample each, or the model's fixed batch).
 
     Every second one follows `ranges` where given (mean, std, low, high of the calibration data per input): coarse
-    patches of that mean and spread. The others are standard normal noise.
+    patches of that mean and spread. The others are standard normal noise. Inputs of one value for all samples have it.
     """
     generator = np.random.default_rng(seed)
     feeds: list[Feeds] = []
@@ -39,8 +39,9 @@ def random_feeds(
     usable = {spec.name: _usable((ranges or {}).get(spec.name), spec) for spec in specs}
     while done < samples:
         like = usable if len(feeds) % 2 == 0 else {}
-        feeds.append({spec.name: _random(generator, spec, shapes[spec.name], like.get(spec.name)) for spec in specs})
-        done += max((shapes[spec.name][0] for spec in specs if shapes[spec.name]), default=1) if specs else samples
+        feeds.append({spec.name: _feed(generator, spec, shapes[spec.name], like.get(spec.name)) for spec in specs})
+        counts = [shapes[s.name][s.batch] for s in specs if s.batch is not None and s.value is None]
+        done += max(counts, default=1) if specs else samples
     return feeds
 
 
@@ -52,6 +53,14 @@ def _usable(like: Mapping[str, float] | None, spec: InputSpec) -> Mapping[str, f
         limits: Any = np.iinfo(str(spec.dtype))
         return like if limits.min <= like["low"] and like["high"] <= limits.max else None
     return like
+
+
+def _feed(
+    generator: np.random.Generator, spec: InputSpec, shape: tuple[int, ...], like: Mapping[str, float] | None
+) -> NDArray[Any]:
+    if spec.value is not None:
+        return np.array(np.broadcast_to(spec.value, shape))
+    return np.asarray(_random(generator, spec, shape, like)).astype(spec.dtype, copy=False)
 
 
 def _random(

@@ -10,13 +10,15 @@ Networks in half precision are compared twice: as they run, at a tolerance that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from onnxnorm.errors import DataError, ModelError, OptionError
 from onnxnorm.model.files import Model
+from onnxnorm.model.graph import input_specs
+from onnxnorm.model.inputs import InputSpec
 from onnxnorm.model.tensors import unit_in_last_place
 from onnxnorm.rewriting.record import Record, read_entries, read_record
 from onnxnorm.runtime import Runtime
@@ -61,9 +63,9 @@ def verify_models(
     if tolerance is not None and not tolerance >= 0:
         raise OptionError(f"the tolerance must not be negative, as {tolerance:g} is")
     runs, not_compared = _open(original, rewritten, runtime or Runtime(), record, scales or {})
-    samples = 0
+    samples, specs = 0, input_specs(original)
     for feed in feeds:
-        samples += _batch(feed)
+        samples += _batch(specs, feed)
         for run in runs:
             run.add(feed)
     if not samples:
@@ -130,5 +132,6 @@ def _own_record(original: Model, rewritten: Model) -> Record | None:
         return None  # the comparison is less sharp without, and not wrong
 
 
-def _batch(feed: Feeds) -> int:
-    return max((len(array) for array in feed.values() if array.ndim), default=1)
+def _batch(specs: Sequence[InputSpec], feed: Feeds) -> int:
+    counts = (feed[s.name].shape[s.batch] for s in specs if s.batch is not None and s.value is None and s.name in feed)
+    return max(counts, default=1)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
+import sys
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -361,3 +366,39 @@ def test_plan_says_why_there_is_nothing(tmp_path: Path) -> None:
         shown = succeeded("plan", tmp_path / "m.onnx").out
         assert expected in " ".join(shown.split())
         assert "next:" not in shown
+
+
+def test_a_list_on_standard_input_an_archive_and_a_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same photographs in every form give the same statistics, and what is left out is said."""
+    expected = succeeded("calibrate", DEMO, *SOME, "--preset", "unit", "-o", tmp_path / "s", "--json", "-q").json
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for path in SOME:
+            archive.write(path, path.name)
+        archive.writestr("notes.txt", "none")
+    for path in SOME:
+        shutil.copy(path, tmp_path)
+    content = "".join(f"{path}\n" for path in SOME).encode()
+    for given in ("@-", f"{tmp_path}/*.jpg", f"file://{tmp_path}/a.zip", tmp_path / "a.zip"):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+        ran = succeeded("calibrate", DEMO, given, "--preset", "unit", "-o", tmp_path / "t", "--json")
+        for name in ("images", "values", "relative_standard_error"):
+            assert ran.json[name] == expected[name], given
+        assert ("of DATA: 1 other member(s) ignored (1 .txt)" in ran.err) == str(given).endswith(".zip")
+
+
+def test_what_is_read_by_another_name_is_not_replaced(tmp_path: Path) -> None:
+    shutil.copy(SOME[0], tmp_path / "a.jpg")
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/a.jpg\n")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(SOME[0], "a.jpg")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for given, out in (
+        (f"@{tmp_path}/list.txt", "list.txt"),
+        (f"@{tmp_path}/list.txt", "a.jpg"),
+        (f"{tmp_path}/*.jpg", "a.jpg"),
+        (tmp_path / "a.zip", "a.zip"),
+        (tmp_path, "a.zip"),
+    ):
+        for verb in ("calibrate", "normalize"):
+            assert "would be lost" in run(verb, DEMO, given, "-o", tmp_path / out).error
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

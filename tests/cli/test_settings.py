@@ -77,7 +77,7 @@ def test_a_file_like_pyproject() -> None:
 
 
 WRONG = {
-    "colour = 1": "c.toml: colour is not an option; there are allow, batch-size, calibrate,",
+    "colour = 1": "c.toml: colour is not an option; there are allow, batch-axis, batch-size, calibrate,",
     "presett = 'unit'": "c.toml: presett is not an option; did you mean 'preset'?",
     "preset = 'vgg'": "c.toml: preset is 'vgg', expected one of 'imagenet', 'caffe'",
     "preset = 3": "c.toml: preset is 3, expected one of",

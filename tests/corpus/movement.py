@@ -117,9 +117,9 @@ def shortcut_padded_with_zeros() -> onnx.ModelProto:
     return net.head(net.relu(net.op("Add", p, net.conv(a, 2, 4)), "p"), 4)
 
 
-@case(4, 0, 4, pinned="a", free="b", reason="puts 1 around")
+@case(4, 4, 0, free="b")
 def pad_with_one() -> onnx.ModelProto:
-    """Pad with a value that would have to be scaled."""
+    """Pad with a number that is scaled along, which all channels share."""
     net = Net()
     a = net.block(net.input(), 3, 4, "a")
     p = net.op("Pad", a, net.ints(0, 0, 1, 1, 0, 0, 1, 1), net.const(1.0))
@@ -221,9 +221,9 @@ def squeezed_and_unsqueezed() -> onnx.ModelProto:
     return net.head(net.conv(u, 4, 2, k=1, b=None), 2)
 
 
-@case(0, 0, 4, pinned="r")
-def scatter_and_einsum() -> onnx.ModelProto:
-    """Operators that nobody wrote a law for."""
+@case(4, 0, 0, free="r")
+def einsum() -> onnx.ModelProto:
+    """A product with constant weights, as a layer."""
     net = Net()
     r = net.block(net.input(), 3, 4, "r")
     e = net.op("Einsum", r, net.weight(4, 4), equation="nchw,cd->ndhw")

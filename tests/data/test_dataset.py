@@ -16,6 +16,7 @@ from onnxnorm.data.batches import Batch
 from onnxnorm.data.dataset import Dataset, open_data
 from onnxnorm.data.images.decoding import read_decoded, read_image
 from onnxnorm.data.images.options import ImageOptions
+from onnxnorm.data.images.preprocessing import Preprocessing
 from onnxnorm.errors import DataError, OptionError
 from onnxnorm.model.inputs import InputSpec
 
@@ -60,7 +61,7 @@ def test_images_come_in_order_in_batches_of_any_size(photos: Path, size: int, th
 
 def test_a_sample_is_what_the_preprocessing_makes_of_the_picture(photos: Path) -> None:
     dataset = open_data(photos / "7.png", [SPEC])
-    assert dataset.preprocessing is not None
+    assert isinstance(dataset.preprocessing, Preprocessing)
     assert dataset.preprocessing.preset == "imagenet"
     (batch,) = dataset.batches(4)
     np.testing.assert_array_equal(batch.feeds["x"][0], dataset.preprocessing(read_image(photos / "7.png")))
@@ -221,7 +222,8 @@ def test_images_cannot_feed_several_inputs(photos: Path) -> None:
         (np.zeros((2, 3, 8, 8)), "dtype is float64"),
         (np.zeros((3, 8, 8), np.float32), r"takes \(N, 3, 8, 8\)"),
         ({"y": np.zeros((2, 3, 8, 8), np.float32)}, "no array for 'x'"),
-        ([(np.zeros((2, 3, 8, 8), np.float32), 1)], "batch 0 is a tuple"),
+        ([("label", np.zeros((2, 3, 8, 8), np.float32))], "batch 0 is a str"),
+        ([()], "batch 0 is a tuple"),
     ],
 )
 def test_data_that_makes_no_sense_is_refused(data: Any, message: str) -> None:

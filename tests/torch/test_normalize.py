@@ -191,11 +191,12 @@ def test_photographs_as_files_as_images_and_through_a_transform(tmp_path: Path) 
     def transform(image: Image.Image) -> Any:
         return torch.from_numpy(np.asarray(image).transpose(2, 0, 1) / np.float32(255))
 
-    modules = [built(networks.plain) for _ in range(3)]
+    modules = [built(networks.plain) for _ in range(4)]
     options: dict[str, Any] = {"exporter": "torchscript"}
     normalize_(modules[0], tmp_path, preset="unit", size=16, **options)
     normalize_(modules[1], photographs(), preset="unit", size=16, **options)
     normalize_(modules[2], photographs(), transform=transform, **options)
+    normalize_(modules[3], tmp_path, transform=transform, example=torch.zeros(2, 3, 16, 16), **options)
     for module in modules[1:]:
         for name, tensor in module.state_dict().items():
             torch.testing.assert_close(tensor, modules[0].state_dict()[name], rtol=1e-5, atol=1e-7)

@@ -1,6 +1,6 @@
 """Measure speed and memory side by side, and write docs/benchmarks.md.
 
-    python -m tools.benchmarks.run [calibrate] [images] [rewrite] [plan] [--quick]
+    python -m tools.benchmarks.run [calibrate] [every] [images] [rewrite] [plan] [--quick]
 
 Without a name all sections are measured; those that are not keep what docs/benchmarks.md said about them. Every number
 is a median over rounds that take turns, every measurement a process of its own.
@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tools.benchmarks import calibrate, images, plan, rewrite
+from tools.benchmarks import calibrate, every, images, plan, rewrite
 from tools.benchmarks.runs import Machine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +29,7 @@ PACKAGES = ("onnxnorm", "onnxruntime-gpu", "onnxruntime", "onnx", "numpy", "pill
 
 TITLES = {
     "calibrate": "Calibration beside bare inference and other calibrators",
+    "every": "Calibration beside bare inference on every network",
     "images": "Growth with the number of images",
     "rewrite": "Rewriting a model of full size",
     "plan": "Growth with the number of nodes",
@@ -52,6 +53,7 @@ def main() -> int:
         )
         sections: Mapping[str, Callable[[], str]] = {
             "calibrate": lambda: calibrate.measure(machine, given.models, given.zoo, EMBEDDED),
+            "every": lambda: every.measure(machine, given.models, given.zoo, given.exported, EMBEDDED),
             "images": lambda: images.measure(machine, given.zoo, EMBEDDED),
             "rewrite": lambda: rewrite.measure(machine, given.models),
             "plan": lambda: plan.measure(machine),
@@ -133,6 +135,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=cores(), help="threads for everyone (default: all cores)")
     parser.add_argument("--models", type=Path, default=ROOT / "build" / "models", help="folder of the fetched networks")
     parser.add_argument("--zoo", type=Path, default=ROOT.parent / "shared" / "zoo", help="folder of more networks")
+    exported = ROOT / "build" / "networks"
+    parser.add_argument("--exported", type=Path, default=exported, help="folder of networks from tools.networks.export")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "bench", help="folder for temporary files")
     parser.add_argument("--torch-python", type=interpreter, help="a Python that has torch, onnx, numpy and Pillow")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "benchmarks.md", help="the page to write")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -13,7 +13,7 @@ from onnxnorm.calibration.step import DeviceBatch, Increment, prepare, sample_of
 from onnxnorm.data.batches import Batch
 from onnxnorm.data.files.listing import Executor, LocalExecutor
 from onnxnorm.model.graph import input_specs
-from onnxnorm.model.inputs import fixed_batch
+from onnxnorm.model.inputs import InputSpec, fixed_batch
 from onnxnorm.runtime import RunConcurrency
 from onnxnorm.statistics.moments import Totals
 from onnxnorm.threads import map_ahead
@@ -34,11 +34,12 @@ class LocalEngine:
         """Yield an increment after every batch."""
         reported = 0
         options = job.options
-        fixed = fixed_batch(input_specs(job.model))
+        specs = input_specs(job.model)
+        fixed = fixed_batch(specs)
         concurrency = job.options.runtime.concurrency(job.batch_size, fixed, job.dataset.sample_bytes)
         with (
             closing(job.dataset.batches(concurrency.size, options.limit, options.threads, job.selection)) as batches,
-            closing(_steps(job, concurrency, fixed, batches)) as steps,
+            closing(_steps(job, concurrency, specs, batches)) as steps,
         ):
             for batch, totals, ranges in steps:
                 skipped = tuple(job.dataset.skipped_after(reported))
@@ -48,7 +49,7 @@ class LocalEngine:
                     images=batch.count,
                     indices=(*batch.indices, *(item.index for item in skipped)),
                     skipped=skipped,
-                    shapes=sample_of(batch, fixed),
+                    shapes=sample_of(batch, specs),
                     ranges=ranges,
                 )
         skipped = tuple(job.dataset.skipped_after(reported))
@@ -57,7 +58,7 @@ class LocalEngine:
 
 
 def _steps(
-    job: Job, concurrency: RunConcurrency, fixed: int | None, batches: Generator[Batch, None, None]
+    job: Job, concurrency: RunConcurrency, specs: Sequence[InputSpec], batches: Generator[Batch, None, None]
 ) -> Generator[tuple[Batch, Totals, Mapping[str, Range]], None, None]:
     """Measure batches, several at a time, and yield them in order; the next batch is copied to a device ahead.
 
@@ -67,7 +68,7 @@ def _steps(
     if first is None:
         return
     runtime = replace(job.options.runtime, threads=concurrency.threads)
-    probe = prepare(job.model, sample_of(first, fixed), job.options, runtime)
+    probe = prepare(job.model, sample_of(first, specs), job.options, runtime)
     every = chain([first], batches)
     on_device = bool(probe.current().device)
     placed = map_ahead(probe.place, every, threads=1, ahead=1) if on_device else (probe.place(b) for b in every)

@@ -4,8 +4,8 @@ How an array is read depends on how it is stored:
 
 1. A `.npy` file, or an uncompressed member of a `.npz`, is memory-mapped in place.
 2. A compressed member of a `.npz` is decompressed from start to end, one block of rows after the other.
-3. A compressed member in Fortran order, where each row is spread over the whole member, is decompressed to a temporary
-   file, which is memory-mapped.
+3. A compressed member whose rows are each spread over the whole member (Fortran order, or samples on another axis than
+   the first) is decompressed to a temporary file, which is memory-mapped.
 
 Pickled objects are never loaded. Source: NumPy Enhancement Proposal 1, "A Simple File Format for NumPy Arrays".
 """
@@ -20,27 +20,26 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxnorm.data.local import open_regular
+from onnxnorm.data.local import open_regular, zip_data_start
 from onnxnorm.data.selection import Indices
 from onnxnorm.errors import DataError
 
 __all__ = ["Rows", "open_npy", "open_npz"]
 
-_LOCAL_HEADER = struct.Struct("<4s22x2H")
 _ENCRYPTED = 1
 # What NumPy writes. With the other methods of the zip format a few bytes can become gigabytes in one step.
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 
 
 class Rows(Protocol):
-    """An array on disk whose first axis is the samples."""
+    """An array on disk, read with the samples first."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -52,6 +51,12 @@ class Rows(Protocol):
 
     def blocks(self, row_blocks: Iterable[Indices], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
         """Yield a copy `(n, *sample)` in `dtype` for each block of n row numbers; all numbers must be ascending."""
+
+    def along(self, axis: int) -> Rows:
+        """Return the same array with its samples on another axis than the first."""
+
+    def whole(self, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Return a copy of the whole array in `dtype`, as it is stored."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,12 @@ class MappedRows:
     path: Path
     header: Header
     offset: int
+    axis: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the whole array."""
-        return self.header.shape
+        """Shape of the whole array, the samples first."""
+        return _moved_shape(self.header.shape, self.axis)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -90,7 +96,15 @@ class MappedRows:
     def blocks(self, row_blocks: Iterable[Indices], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
         """Yield copies of the rows."""
         for rows in row_blocks:  # mapped again for each: pages count as memory of this process while they are mapped
-            yield _native(_select_rows(self.mapped(), rows), dtype)
+            yield _native(_select_rows(np.moveaxis(self.mapped(), self.axis, 0), rows), dtype)
+
+    def along(self, axis: int) -> MappedRows:
+        """Return the same array with its samples on another axis."""
+        return replace(self, axis=axis)
+
+    def whole(self, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Return a copy of the whole array, as it is stored."""
+        return _native(self.mapped(), dtype)
 
     def mapped(self) -> np.memmap[Any, np.dtype[Any]]:
         """Return the memory map of the whole array, read-only. Raises DataError if the file is not there any more."""
@@ -109,11 +123,12 @@ class StreamedRows:
     path: Path
     member: str
     header: Header
+    axis: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the whole array."""
-        return self.header.shape
+        """Shape of the whole array, the samples first."""
+        return _moved_shape(self.header.shape, self.axis)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -129,13 +144,25 @@ class StreamedRows:
                 archive.open(self.member) as stream,
             ):
                 stream.read(self.header.length)
-                read = self._read_rows if self.header.order == "C" else self._read_spilled
+                in_order = self.header.order == "C" and not self.axis
+                read = self._read_rows if in_order else self._read_spilled
                 for block in read(stream, row_blocks):
                     yield _native(block, dtype)
         except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
             raise DataError(f"{self.path}: array {self.member!r} is damaged ({error}); write it again") from error
         except zlib.error as error:
             raise DataError(f"{self.path}: array {self.member!r} cannot be decompressed ({error})") from error
+
+    def along(self, axis: int) -> StreamedRows:
+        """Return the same array with its samples on another axis."""
+        return replace(self, axis=axis)
+
+    def whole(self, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Return a copy of the whole array, as it is stored."""
+        header = self.header
+        as_row = replace(self, header=Header((1, header.nbytes), np.dtype(np.uint8), "C", header.length), axis=0)
+        (data,) = as_row.blocks([np.zeros(1, np.int64)], np.dtype(np.uint8))
+        return _native(np.ndarray(header.shape, header.dtype, data.tobytes(), order=header.order), dtype)
 
     def _read_rows(self, stream: IO[bytes], row_blocks: Iterable[Indices]) -> Iterator[npt.NDArray[Any]]:
         sample = self.header.shape[1:]
@@ -155,9 +182,9 @@ class StreamedRows:
             while left > 0 and (data := stream.read(min(left, 2**20))):
                 left -= file.write(data)
             file.flush()
-            array = np.memmap(file, self.header.dtype, "r", 0, self.header.shape, "F")
+            array = np.memmap(file, self.header.dtype, "r", 0, self.header.shape, self.header.order)
             for rows in row_blocks:
-                yield _select_rows(array, rows)
+                yield _select_rows(np.moveaxis(array, self.axis, 0), rows)
 
 
 def open_npy(path: Path) -> Rows:
@@ -194,7 +221,10 @@ def _open_member(archive: zipfile.ZipFile, file: IO[bytes], info: zipfile.ZipInf
             "(deflated) are read; write it again with numpy.savez or numpy.savez_compressed"
         )
     if info.compress_type == zipfile.ZIP_STORED:
-        start = _data_start(file, info, where)
+        try:
+            start = zip_data_start(file, info.header_offset)
+        except OSError as error:
+            raise DataError(f"{where} is damaged; write it again with numpy.savez") from error
         file.seek(start)
         header = _read_header(file, where)
         _check_length(header, info.file_size, where)
@@ -203,16 +233,6 @@ def _open_member(archive: zipfile.ZipFile, file: IO[bytes], info: zipfile.ZipInf
         header = _read_header(stream, where)
     _check_length(header, info.file_size, where)
     return StreamedRows(path, info.filename, header)
-
-
-def _data_start(file: IO[bytes], info: zipfile.ZipInfo, where: str) -> int:
-    """Return the offset of a member's bytes, after its local header, whose length is not in the zip directory."""
-    file.seek(info.header_offset)
-    head = file.read(_LOCAL_HEADER.size)
-    if len(head) < _LOCAL_HEADER.size or not head.startswith(b"PK\x03\x04"):
-        raise DataError(f"{where} is damaged; write it again with numpy.savez")
-    _, name, extra = _LOCAL_HEADER.unpack(head)
-    return int(info.header_offset + _LOCAL_HEADER.size + name + extra)
 
 
 def _read_header(stream: IO[bytes], where: str) -> Header:
@@ -254,6 +274,10 @@ def _native(rows: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     if rows.dtype.kind == "V":
         return np.array(rows, order="C", subok=False).view(dtype)
     return np.array(rows, dtype, order="C", subok=False)
+
+
+def _moved_shape(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return (*shape[axis : axis + 1], *shape[:axis], *shape[axis + 1 :])
 
 
 def _select_rows(array: npt.NDArray[Any], rows: Indices) -> npt.NDArray[Any]:

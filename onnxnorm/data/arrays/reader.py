@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import tee
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from onnxnorm.data.arrays.fitting import check_fit, equal_length, quoted_names
+from onnxnorm.data.arrays.fitting import (
+    check_fit,
+    equal_length,
+    quoted_names,
+    samples_axis,
+    shared_names,
+    shared_value,
+)
 from onnxnorm.data.arrays.npy import Rows, open_npy, open_npz
 from onnxnorm.data.batches import Batch
 from onnxnorm.data.files.table import FileTable
@@ -20,7 +28,7 @@ from onnxnorm.data.readers import Reader
 from onnxnorm.data.selection import Indices, RowSelector, all_rows, stretches, these_rows
 from onnxnorm.data.sources import Source
 from onnxnorm.errors import DataError
-from onnxnorm.model.inputs import InputSpec
+from onnxnorm.model.inputs import LARGEST_VALUE, InputSpec
 from onnxnorm.threads import run_ahead
 
 __all__ = ["SOURCE", "ArrayReader", "open_arrays"]
@@ -38,6 +46,7 @@ class ArrayReader:
         dtypes: the dtype of each input.
         total: number of samples in the file.
         selected: the rows to read; None for all.
+        shared: the values that all samples share, by the name of their input.
         file_count: one file.
         preprocessing: None, because arrays are fed unchanged.
     """
@@ -47,6 +56,7 @@ class ArrayReader:
     dtypes: Mapping[str, np.dtype[Any]]
     total: int
     selected: Indices | None = None
+    shared: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict, compare=False)
     file_count: int = 1
     preprocessing: None = None
 
@@ -86,11 +96,27 @@ def open_arrays(path: Path, specs: Sequence[InputSpec]) -> ArrayReader:
     rows = {specs[0].name: open_npy(path)} if path.suffix.lower() == ".npy" else _by_input(path, open_npz(path), specs)
     if len(rows) != len(specs):
         raise DataError(f"{path} holds one array, but the model has the inputs {quoted_names(specs)}; give a .npz file")
+    names = shared_names(specs, {name: array.shape for name, array in rows.items()})
+    shared = {}
     for spec in specs:
-        where = str(path) if len(specs) == 1 else f"{path}[{spec.name!r}]"
-        check_fit(spec, rows[spec.name].shape, rows[spec.name].dtype, where)
+        where, array = str(path) if len(specs) == 1 else f"{path}[{spec.name!r}]", rows[spec.name]
+        if spec.name in names:
+            shared[spec.name] = shared_value(spec, _whole(rows.pop(spec.name), spec, where), where)
+            continue
+        rows[spec.name] = array = array.along(samples_axis(spec, array.shape))
+        check_fit(spec, array.shape, array.dtype, where)
+    if not rows:
+        raise DataError(f"{path} holds no array with an axis for samples; at least one input must differ among them")
     lengths = {name: array.shape[0] for name, array in rows.items()}
-    return ArrayReader(path, rows, {spec.name: spec.dtype for spec in specs}, equal_length(lengths, str(path)))
+    dtypes = {spec.name: spec.dtype for spec in specs}
+    return ArrayReader(path, rows, dtypes, equal_length(lengths, str(path)), shared=shared)
+
+
+def _whole(rows: Rows, spec: InputSpec, where: str) -> npt.NDArray[Any]:
+    """Read an array that holds one value. NumPy stores bfloat16 and similar types as void bytes."""
+    if math.prod(rows.shape) * rows.dtype.itemsize > LARGEST_VALUE:
+        raise DataError(f"{where}: its shape is {rows.shape}, more than one value for all samples may have")
+    return rows.whole(spec.dtype if rows.dtype.kind == "V" else rows.dtype.newbyteorder("="))
 
 
 def _row_blocks(total: int, size: int, selected: RowSelector) -> Iterator[Indices]:

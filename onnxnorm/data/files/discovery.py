@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import heapq
 import os
+import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import chain, pairwise
 from pathlib import Path
 
+import numpy as np
+
+from onnxnorm.data.files.expansion import Given, expanded
 from onnxnorm.data.files.listing import Executor, Listing, LocalExecutor
 from onnxnorm.data.files.stores import listed_folder, listed_uri
 from onnxnorm.data.files.table import DataFile, FileTable, FileTableBuilder, Place
-from onnxnorm.data.remote import is_uri
-from onnxnorm.data.sources import kind_of, sources
-from onnxnorm.errors import DataError
+from onnxnorm.data.remote import has_fsspec, is_local_uri, is_uri
+from onnxnorm.data.sources import kind_of, source_number, sources
+from onnxnorm.errors import DataError, DataWarning
 
 __all__ = ["DataFile", "DiscoveredFiles", "discover", "identity", "order_digest"]
 
@@ -38,7 +42,7 @@ def discover(data: Iterable[str | os.PathLike[str]], executor: Executor | None =
     """Return all files that `data` leads to.
 
     Args:
-        data: files, folders and URIs.
+        data: files, folders, URIs, lists of them (`@list.txt`) and patterns.
         executor: what lists folders; by default threads of this process.
 
     Raises:
@@ -47,10 +51,10 @@ def discover(data: Iterable[str | os.PathLike[str]], executor: Executor | None =
     tables: list[FileTable] = []
     loose = FileTableBuilder()
     ignored = singles = 0
-    for given in data:
-        path = Path(given)
+    for item in expanded(data):
+        given, path = item.path, Path(item.path)
         if not is_uri(given) and not os.path.isdir(path):
-            _add_single(loose, path)
+            _add_single(loose, path, item)
             singles += 1
             continue
         if loose:
@@ -114,31 +118,57 @@ def _once(table: FileTable) -> FileTable:
     return table if len(first) == len(table) else table.select(list(first.values()))
 
 
-def _add_single(table: FileTableBuilder, path: Path) -> None:
+def _add_single(table: FileTableBuilder, path: Path, given: Given) -> None:
     try:
         size = os.stat(path).st_size
     except OSError as error:
         first, *others = (source.files for source in sources())
         *most, last = [first, "folders", *others]
-        raise DataError(f"{path} does not exist; give {', '.join(most)} or {last}") from error
+        raise DataError(f"{given} does not exist; give {', '.join(most)} or {last}") from error
     kind = kind_of(path.name)
     if kind is None or not os.path.isfile(path):
-        raise DataError(f"{path} is neither {' nor '.join(source.one for source in sources())}")
+        raise DataError(f"{given} is neither {' nor '.join(source.one for source in sources())}")
     table.add(Place.folder(path.parent), path.name, kind, size)
 
 
 def _below(given: str | os.PathLike[str], executor: Executor) -> Listing:
     """List what lies below a folder or a URI. Raises DataError if no source reads any of it."""
-    if not is_uri(given):
-        listing = listed_folder(given, kind_of, executor)
+    local = _local_folder(given)
+    if not is_uri(given) or (local and not has_fsspec()):
+        listing = _without_archives(listed_folder(local or given, kind_of, executor), str(given))
         if not listing.files:
             what = " and ".join(f"no {source.files}" for source in sources())
             raise DataError(f"folder {given} holds {what} ({listing.others} other files)")
         return listing
     listing = listed_uri(os.fspath(given), kind_of, executor)
+    if local and listing.local_only:
+        return _without_archives(listed_folder(local, kind_of, executor), str(given))
     if not listing.files:
-        remote, local = ([s.files for s in sources() if s.remote is is_remote] for is_remote in (True, False))
+        remote, at_home = ([s.files for s in sources() if s.remote is is_remote] for is_remote in (True, False))
         nothing = f"{' and '.join(f'no {files}' for files in remote)} ({listing.others} other files)"
-        what = f"only {' and '.join(local)}, which must be local files" if listing.local_only else nothing
+        what = f"only {' and '.join(at_home)}, which must be local files" if listing.local_only else nothing
         raise DataError(f"{given} holds {what}")
     return listing
+
+
+def _local_folder(given: str | os.PathLike[str]) -> str | None:
+    """Return the path of a folder of this machine that was given as a URI; None if it is none."""
+    if not is_local_uri(given):
+        return None
+    path = os.fspath(given).partition("://")[2]
+    return path if os.path.isdir(path) else None
+
+
+def _without_archives(listing: Listing, folder: str) -> Listing:
+    """Leave out archives that lie beside other data, with a warning: often what they hold is unpacked there too."""
+    is_archive = listing.files.kinds == source_number("archive")
+    count = int(is_archive.sum())
+    if not 0 < count < len(listing.files):
+        return listing
+    first = next(entry.name for entry in listing.files.entries() if entry.kind == source_number("archive"))
+    message = (
+        f"folder {folder} holds {count:,} archive(s) beside other data ({first}): they are left out, since the same "
+        "images may lie there unpacked; to read them too, name them"
+    )
+    warnings.warn(DataWarning(message), stacklevel=2)
+    return replace(listing, files=listing.files.select(np.flatnonzero(~is_archive)), others=listing.others + count)

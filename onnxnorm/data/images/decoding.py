@@ -8,7 +8,7 @@ Images that are not 8-bit RGB are treated as follows:
 3. 16-bit gray is scaled to 8 bits and rounded. (Pillow's own `convert` clips at 255.)
 4. 32-bit integers and floats are refused, because it is not defined which value is white.
 5. Of several frames, the first is used.
-6. A rotation in EXIF is applied. Unreadable EXIF data is ignored.
+6. A rotation in EXIF is applied. Unreadable EXIF data is ignored. (HEIC and AVIF: see `plugins`.)
 
 A caller that needs only a small version of an image says so to `read_decoded`. A JPEG is then decoded at a half, a
 quarter or an eighth of its size, which takes a fraction of the time.
@@ -16,7 +16,6 @@ quarter or an eighth of its size, which takes a fraction of the time.
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -29,8 +28,8 @@ from typing import IO, Any, cast
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from onnxnorm.data.local import open_regular
-from onnxnorm.data.remote import RemoteFile
+from onnxnorm.data.images.plugins import missing_plugin, plugin_endings, register_plugins
+from onnxnorm.data.local import StoredFile, open_regular
 from onnxnorm.errors import DataError
 
 __all__ = [
@@ -45,7 +44,7 @@ __all__ = [
     "webp_size",
 ]
 
-# Formats that Pillow registers, but passes to other programs (EPS runs Ghostscript) or only identifies.
+# Formats that Pillow passes to other programs (EPS runs Ghostscript) or only identifies.
 _NOT_IMAGES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 _USUAL = ("JPEG", "PNG", "WEBP")
 _SIXTEEN_BIT = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
@@ -53,11 +52,10 @@ _SIXTEEN_BIT = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 _SIXTEEN_IN_THIRTY_TWO = frozenset({"PNG", "PPM"})
 # Formats that can be decoded at a fraction of their size; their EXIF data comes before the pixels.
 _REDUCIBLE = frozenset({"JPEG", "MPO"})
-
 _BAND = 1 << 20  # pixels that are scaled to 8 bits at a time
 _WEBP_PIXELS = 50_000_000  # decoding a WebP takes 16 bytes for each
 
-AnyPath = Path | RemoteFile
+AnyPath = Path | StoredFile
 Size = tuple[int, int]
 """(width, height) in pixels, in Pillow's order."""
 Box = tuple[float, float, float, float]
@@ -137,7 +135,8 @@ class DecodedImage:
 def image_extensions() -> frozenset[str]:
     """Return the file extensions of images, in lower case and with the dot."""
     formats = set(_image_formats())
-    return frozenset(extension for extension, kind in Image.registered_extensions().items() if kind in formats)
+    own = frozenset(extension for extension, kind in Image.registered_extensions().items() if kind in formats)
+    return own | plugin_endings()
 
 
 def read_image(path: AnyPath) -> Image.Image:
@@ -201,6 +200,7 @@ def quiet_pillow() -> Iterator[None]:
 def _image_formats() -> tuple[str, ...]:
     """Return the formats in the order of trying them: common ones first, because some plugins are slow to decide."""
     Image.init()
+    register_plugins()
     kinds = [kind for kind in (*_USUAL, *Image.OPEN) if kind in Image.OPEN and kind not in _NOT_IMAGES]
     return tuple(dict.fromkeys(kinds))
 
@@ -212,15 +212,16 @@ def _decoded(path: AnyPath, least: Least | None, most: int | None) -> _Turned:
     TIFF that is stored on its side (seen with Pillow 13.0).
     """
     try:
-        with path.open() if isinstance(path, RemoteFile) else open_regular(path) as file:
-            _check_pixels(path, webp_size(file.read(32)), _WEBP_PIXELS)  # before Pillow, which decodes it on opening
+        with open_regular(path) if isinstance(path, Path) else path.open() as file:
+            head = file.read(32)
+            _check_pixels(path, webp_size(head), _WEBP_PIXELS)  # before Pillow, which decodes it on opening
             file.seek(0)
             return _opened(path, file, least, most)
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        empty = os.path.exists(path) and not os.path.getsize(path)
-        raise ImageError(path, "it is empty" if empty else "it is not an image that Pillow can read") from error
+        reason = missing_plugin(head) or "it is not an image that Pillow can read"
+        raise ImageError(path, reason if head else "it is empty") from error
     except Image.DecompressionBombError as error:
         raise ImageError(path, f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from error
     except Exception as error:  # Damaged files make decoders raise nearly any exception.

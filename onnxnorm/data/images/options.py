@@ -14,13 +14,33 @@ from typing import Literal
 
 import numpy as np
 
-from onnxnorm.data.images.preprocessing import DRAFT_GAP, IMAGE_DTYPES, Channels, Layout, Preprocessing, channel_count
+from onnxnorm.data.images.preprocessing import (
+    DRAFT_GAP,
+    IMAGE_DTYPES,
+    Channels,
+    Layout,
+    Preprocessing,
+    Recipe,
+    channel_count,
+)
 from onnxnorm.data.images.resizing import Resize
+from onnxnorm.data.images.transform import TransformLike, transform_for
 from onnxnorm.errors import DataError, OptionError
 from onnxnorm.model.inputs import InputSpec
-from onnxnorm.options import IMAGES, Options, option
+from onnxnorm.options import IMAGES, Options, flags_of, option
 
-__all__ = ["PRESETS", "ImageOptions", "Numbers", "Preset", "Size", "SizeOptions", "parsed_size", "preprocessing_for"]
+__all__ = [
+    "PRESETS",
+    "ImageOptions",
+    "Numbers",
+    "Preset",
+    "Size",
+    "SizeOptions",
+    "TransformOptions",
+    "parsed_size",
+    "preprocessing_for",
+    "recipe_for",
+]
 
 Numbers = str | float | Sequence[float]
 Size = str | int | tuple[int, int]
@@ -63,7 +83,21 @@ class SizeOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageOptions(SizeOptions):
+class TransformOptions(Options):
+    """A preprocessing of the user's own."""
+
+    transform: TransformLike | None = option(
+        None,
+        "A function of your own in place of a preset and its options: it takes an image of Pillow and returns an array "
+        "in the shape of the input. From a module in the current folder, or installed.",
+        panel=IMAGES,
+        metavar="MODULE:FUNCTION",
+        kind=str,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(TransformOptions, SizeOptions):
     """How images become samples; where an option is None or "auto", the preset and the model decide.
 
     Attributes:
@@ -73,6 +107,7 @@ class ImageOptions(SizeOptions):
         std: the same; the difference is divided by it.
         channels: the order of the channels that the model sees.
         layout: the order of the axes of the model's input.
+        transform: a function that makes a sample of an image, or its name `module:function`; replaces all others.
     """
 
     preset: str | None = option(
@@ -87,6 +122,19 @@ class ImageOptions(SizeOptions):
     std: Numbers | None = option(None, "In the preset's units.", panel=IMAGES, metavar="S[,S,S]", kind=str)
     channels: Channels | None = option(None, "Default: the preset's.", panel=IMAGES)
     layout: Layout | Literal["auto"] = option("auto", "Of the model's input.", panel=IMAGES)
+
+
+def recipe_for(spec: InputSpec, options: ImageOptions) -> Recipe:
+    """Return what turns images into samples of the input `spec`: the user's own transform, or a preprocessing.
+
+    Raises:
+        DataError: if the input cannot be fed with images.
+        OptionError: if an option does not fit the input or another option, or if there is no such transform.
+    """
+    if options.transform is None:
+        return preprocessing_for(spec, options)
+    _check_alone(options)
+    return transform_for(spec, options.transform)
 
 
 def preprocessing_for(spec: InputSpec, options: ImageOptions) -> Preprocessing:
@@ -120,6 +168,15 @@ def preprocessing_for(spec: InputSpec, options: ImageOptions) -> Preprocessing:
         dtype=spec.dtype,
         draft=0 if options.resize == "none" else DRAFT_GAP,
     )
+
+
+def _check_alone(options: ImageOptions) -> None:
+    """Raise OptionError if an option is given that a transform replaces."""
+    for item, _ in flags_of(ImageOptions):
+        if item.name != "transform" and getattr(options, item.name) != item.default:
+            raise OptionError(
+                f"--transform prepares images alone, so --{item.name} has no effect; leave one of them out"
+            )
 
 
 def _layout(spec: InputSpec, options: ImageOptions) -> Layout:

@@ -17,9 +17,20 @@ from PIL import Image
 
 from onnxnorm.data.images.decoding import DecodedImage, Size, eight_bit
 from onnxnorm.data.images.resizing import Resize, resized, scaled_size
+from onnxnorm.data.images.transform import Transform
 from onnxnorm.errors import OptionError, StatisticsError
 
-__all__ = ["DRAFT_GAP", "IMAGE_DTYPES", "MOST_UNRESIZED", "Channels", "Layout", "Preprocessing", "channel_count"]
+__all__ = [
+    "DRAFT_GAP",
+    "IMAGE_DTYPES",
+    "MOST_UNRESIZED",
+    "Channels",
+    "Layout",
+    "Preprocessing",
+    "Recipe",
+    "channel_count",
+    "recipe_from_json",
+]
 
 Channels = Literal["rgb", "bgr", "gray"]
 Layout = Literal["nchw", "nhwc"]
@@ -204,6 +215,15 @@ class Preprocessing:
             return "at its own size"
         size = f"{self.size[0]}x{self.size[1]}"
         return f"squashed to {size}" if self.resize == "squash" else f"shortest side to {size}"
+
+
+Recipe = Preprocessing | Transform
+"""How an image becomes a sample."""
+
+
+def recipe_from_json(record: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that a statistics file records. Raises StatisticsError if the record is damaged."""
+    return Transform.from_json(record) if "transform" in record else Preprocessing.from_json(record)
 
 
 _DEFAULTS = {item.name: item.default for item in fields(Preprocessing)}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Protocol, TypeVar
 
 from onnxnorm.data.batches import Batch, Skipped
 from onnxnorm.data.files.table import FileTable
-from onnxnorm.data.images.decoding import ImageError, image_extensions, quiet_pillow, read_decoded
-from onnxnorm.data.images.options import ImageOptions, preprocessing_for
-from onnxnorm.data.images.preprocessing import Preprocessing
+from onnxnorm.data.images.decoding import AnyPath, ImageError, image_extensions, quiet_pillow, read_decoded
+from onnxnorm.data.images.options import ImageOptions, recipe_for
+from onnxnorm.data.images.preprocessing import Recipe
 from onnxnorm.data.readers import Reader, printable
 from onnxnorm.data.selection import Indices, RowSelector, all_rows, stretches
 from onnxnorm.data.sources import Source
@@ -19,7 +20,9 @@ from onnxnorm.errors import DataError
 from onnxnorm.model.inputs import InputSpec
 from onnxnorm.threads import map_ahead
 
-__all__ = ["SOURCE", "ImageReader"]
+__all__ = ["SOURCE", "ImageReader", "check_single_input", "image_blocks"]
+
+Item = TypeVar("Item")
 
 # Small images take about a millisecond each, so several are passed between threads together to save overhead.
 _SMALL, _TOGETHER = 1 << 16, 4
@@ -38,7 +41,7 @@ class ImageReader:
 
     files: FileTable
     input_name: str
-    preprocessing: Preprocessing
+    preprocessing: Recipe
     numbers: Indices | None = None
 
     @property
@@ -60,37 +63,91 @@ class ImageReader:
         self, size: int, threads: int, selected: RowSelector = all_rows
     ) -> Generator[Batch | Skipped, None, None]:
         """Yield one block for each selected image, decoded ahead by `threads` threads."""
-        indices = (int(index) for stretch in stretches(len(self.files), selected) for index in stretch)
-        each = _TOGETHER if self.sample_bytes is not None and self.sample_bytes <= _SMALL else 1
-        groups = iter(lambda: tuple(islice(indices, each)), ())
-        ahead = max(size, 2 * threads) if each == 1 else 2 * threads
-        with quiet_pillow(), closing(map_ahead(self._samples, groups, threads=threads, ahead=ahead)) as results:
-            for blocks in results:
-                yield from blocks
+        rows = (int(row) for stretch in stretches(len(self.files), selected) for row in stretch)
+        yield from image_blocks(rows, self._file, self, size, threads)
 
     def select(self, rows: Indices) -> ImageReader:
         """Return a reader of these files only, with the same indices."""
         return replace(self, files=self.files.select(rows), numbers=rows)
 
-    def _samples(self, positions: tuple[int, ...]) -> list[Batch | Skipped]:
-        return [self._sample(position) for position in positions]
+    def _file(self, row: int) -> tuple[AnyPath, int]:
+        return self.files[row].path, row if self.numbers is None else int(self.numbers[row])
 
-    def _sample(self, position: int) -> Batch | Skipped:
-        file = self.files[position]
-        index = position if self.numbers is None else int(self.numbers[position])
-        name = printable(file.path)
-        try:
-            sample = self.preprocessing(read_decoded(file.path, self.preprocessing.least, self.preprocessing.most))
-        except ImageError as error:
-            return Skipped(name, error.reason, index)
-        return Batch({self.input_name: sample[None]}, 1, (name,), (index,))
+
+class Images(Protocol):
+    """What all readers of images have."""
+
+    @property
+    def input_name(self) -> str:
+        """The model's input that is fed."""
+
+    @property
+    def preprocessing(self) -> Recipe:
+        """How images become samples."""
+
+    @property
+    def sample_bytes(self) -> int | None:
+        """Bytes of one sample; None if images keep their own size."""
+
+
+def image_blocks(
+    items: Iterable[Item],
+    file: Callable[[Item], tuple[AnyPath, int]],
+    images: Images,
+    size: int,
+    threads: int,
+    ahead: int | None = None,
+) -> Generator[Batch | Skipped, None, None]:
+    """Yield one block for each image, decoded ahead by `threads` threads.
+
+    Args:
+        items: one for each image.
+        file: what is opened for an item, and the index of the sample; called in the threads.
+        images: the reader.
+        size: number of samples in a batch.
+        threads: number of threads.
+        ahead: how many images are decoded ahead; by default a batch, or two for each thread.
+    """
+
+    def samples(group: tuple[Item, ...]) -> list[Batch | Skipped]:
+        return [_sample(images, *file(item)) for item in group]
+
+    each = _TOGETHER if images.sample_bytes is not None and images.sample_bytes <= _SMALL else 1
+    iterator = iter(items)
+    groups = iter(lambda: tuple(islice(iterator, each)), ())
+    if ahead is None:
+        ahead = max(size, 2 * threads) if each == 1 else 2 * threads
+    with quiet_pillow(), closing(map_ahead(samples, groups, threads=threads, ahead=ahead)) as results:
+        for blocks in results:
+            yield from blocks
+
+
+def _sample(images: Images, path: AnyPath, index: int) -> Batch | Skipped:
+    name = printable(path)
+    try:
+        decoded = read_decoded(path, images.preprocessing.least, images.preprocessing.most)
+    except ImageError as error:
+        return Skipped(name, error.reason, index)
+    try:
+        sample = images.preprocessing(decoded)
+    except DataError as error:  # a transform of the user's own
+        raise DataError(f"{error}; at image {name}") from error
+    return Batch({images.input_name: sample[None]}, 1, (name,), (index,))
+
+
+def check_single_input(what: str, specs: Sequence[InputSpec]) -> None:
+    """Raise DataError if images are to feed several inputs."""
+    if len(specs) > 1:
+        names = ", ".join(repr(spec.name) for spec in specs)
+        raise DataError(
+            f"{what}, but the model has the inputs {names}; give .npz files named so, or the others one value for all "
+            "samples (--input)"
+        )
 
 
 def _open(files: FileTable, specs: Sequence[InputSpec], options: ImageOptions) -> list[Reader]:
-    if len(specs) > 1:
-        names = ", ".join(repr(spec.name) for spec in specs)
-        raise DataError(f"{files[0].path} is an image, but the model has the inputs {names}; give .npz files named so")
-    return [ImageReader(files, specs[0].name, preprocessing_for(specs[0], options))]
+    check_single_input(f"{files[0].path} is an image", specs)
+    return [ImageReader(files, specs[0].name, recipe_for(specs[0], options))]
 
 
 def _describe(count: int, readers: Sequence[Reader]) -> str:

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.data.images.preprocessing import Preprocessing
+from onnxnorm.data.images.preprocessing import recipe_from_json
+from onnxnorm.model.input_records import described
 from onnxnorm.report.data import ReportData
 from onnxnorm.report.page.text import clean, number, percent, ranges
 from onnxnorm.rewriting import LayerScales
 from onnxnorm.scaling.plan import PlannedBarrier, PlannedLayer
-from onnxnorm.statistics import Value
+from onnxnorm.statistics import GIVEN, Value
 from onnxnorm.statistics.precision import RelativeErrors
 
 __all__ = ["BarrierRow", "DeadRow", "GroupRow", "LayerRow", "Tile", "barrier_rows", "dead_rows", "group_rows"]
@@ -218,6 +219,7 @@ def provenance(report: ReportData) -> list[tuple[str, str]]:
         ("input shapes of one sample", _shapes(statistics.shapes)),
         ("measured with", f"onnxnorm {statistics.version}, weighting by {statistics.weighting}"),
         ("preprocessing", preprocessing_text(statistics.inputs.get("preprocessing"))),
+        *([("inputs", given)] if (given := described(statistics.inputs.get(GIVEN))) else []),
         *(("images", _source(source)) for source in statistics.inputs.get("sources", [])),
     ]
     if report.rewrite:
@@ -240,7 +242,7 @@ def settings_text(settings: Mapping[str, str]) -> str:
 
 def preprocessing_text(record: Mapping[str, Any] | None) -> str:
     """Return in one line how images became inputs."""
-    return Preprocessing.from_json(record).describe() if record else "arrays, taken as they are"
+    return recipe_from_json(record).describe() if record else "arrays, taken as they are"
 
 
 def _shapes(shapes: Mapping[str, Sequence[int]]) -> str:

@@ -16,7 +16,7 @@ from onnxnorm.data.files.discovery import discover, identity
 from onnxnorm.data.images.decoding import image_extensions
 from onnxnorm.errors import DataError
 
-fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed (extra ray)")
+fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed (extra remote)")
 
 TREE = [
     *("a.png", "b.JPG", "notes.txt", "data.npy", ".hidden.png", ".git/a.png", "a/b.png", "a-b/c.png", "a/.cache/d.png"),

@@ -18,7 +18,7 @@ from onnxnorm.calibration.engines.ray.worker import Setup, Worker
 from onnxnorm.calibration.job import Job
 from onnxnorm.calibration.step import Increment
 from onnxnorm.data.batches import Skipped
-from onnxnorm.data.dataset import check_usable
+from onnxnorm.data.usable import check_usable
 from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.runtime import Runtime
@@ -88,7 +88,7 @@ class RayEngine:
     def _starter(self, job: Job) -> partial[Any]:
         provider = job.options.provider
         runtime = Runtime("cpu" if provider == "auto" and not self.gpu else provider, self.threads)
-        setup = Setup(job.options, runtime, job.batch_size, os.getcwd())
+        setup = Setup(job.options, runtime, job.batch_size, os.getcwd(), job.model.settings)
         kind = self.ray.remote(num_cpus=self.threads, num_gpus=int(self.gpu), max_restarts=0)(Worker)
         return partial(kind.remote, _sent(self.ray, job.model), setup)
 

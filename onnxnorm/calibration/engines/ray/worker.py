@@ -16,7 +16,7 @@ from onnxnorm.data.readers import Reader
 from onnxnorm.data.selection import Indices
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
-from onnxnorm.model.inputs import fixed_batch
+from onnxnorm.model.inputs import InputSettings
 from onnxnorm.runtime import Runtime
 from onnxnorm.statistics.moments import Totals, merge_totals
 from onnxnorm.version import VERSION
@@ -33,12 +33,14 @@ class Setup:
         runtime: execution provider and threads of the worker.
         batch_size: number of samples in a batch.
         folder: current folder of the driver, from which relative paths start.
+        settings: what is known about the model's inputs beyond the model.
     """
 
     options: CalibrationOptions
     runtime: Runtime
     batch_size: int
     folder: str
+    settings: InputSettings = field(default_factory=InputSettings)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Worker:
         if os.path.isdir(setup.folder):
             os.chdir(setup.folder)
         self.setup = setup
-        self.model = Model.open(model if isinstance(model, str) else onnx.ModelProto.FromString(model))
+        opened = Model.open(model if isinstance(model, str) else onnx.ModelProto.FromString(model))
+        self.model = opened.fed(setup.settings)
         self.probe: ProbeSession | None = None
 
     def version(self) -> str:
@@ -80,14 +83,14 @@ class Worker:
 
     def measure(self, chunk: Chunk) -> Increment:
         """Return the moments of all samples of a chunk together."""
-        fixed, setup = fixed_batch(input_specs(self.model)), self.setup
+        specs, setup = input_specs(self.model), self.setup
         skipped: list[Skipped] = []
         totals: Totals = {}
         shapes: dict[str, tuple[int, ...]] = {}
         ranges: dict[str, Range] = {}
         images = 0
         for batch in regroup(chunk.blocks(setup.batch_size, setup.runtime.threads or 1, skipped), setup.batch_size):
-            shapes = shapes or sample_of(batch, fixed)
+            shapes = shapes or sample_of(batch, specs)
             ranges = ranges or ranges_of(batch)
             if self.probe is None:
                 self.probe = prepare(self.model, shapes, setup.options, setup.runtime)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -277,3 +279,46 @@ def test_a_worker_waits_for_nobody(work: Path) -> None:
     assert found.images == 7
     assert found.indices == tuple(range(5, 12))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("onnxnorm-data")]
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
+def test_archives_are_read_by_workers(cluster: Any, work: Path, tmp_path: Path, name: str) -> None:
+    """Each image once, also with unusable ones among them, other archives, and a list of files."""
+    only = sorted(path for path in (work / "data").iterdir() if path.suffix == ".png")
+    archive = tmp_path / name
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+            for path in only:
+                zipped.write(path, path.name)
+    else:
+        with tarfile.open(archive, "w:gz" if name.endswith("gz") else "w") as tarred:
+            for path in only:
+                tarred.add(path, path.name)
+    (tmp_path / "list.txt").write_text(f"{archive}\n{work / 'data' / '20a.npy'}\n{only[0]}\n")
+    given = f"@{tmp_path / 'list.txt'}"
+    local, far = run(work, data=given), run(work, data=given, engine="ray", workers=2)
+    assert local.images == far.images == 57 + 70 + 1
+    assert sorted(local.skipped) == sorted(far.skipped)
+    close(far, local)
+    parts = [run(work, data=given, engine="ray", workers=2, shard=f"{index}/2") for index in (0, 1)]
+    close(onnxnorm.merge(parts), local)
+
+
+def test_inputs_that_all_samples_share_and_transforms_reach_the_workers(
+    cluster: Any, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx.save(net(inputs=2), tmp_path / "two.onnx")
+    (tmp_path / "worker_transform.py").write_text(
+        "import numpy as np\ndef sample(image):\n"
+        "    return np.asarray(image.convert('RGB').resize((8, 8)), np.float32).transpose(2, 0, 1) / 255\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    shared = rand(3, 8, 8, seed=9)
+    words: dict[str, Any] = {
+        **{"data": work / "data", "model": tmp_path / "two.onnx", "input": {"y": shared}},
+        **{"preset": None, "resize": "shortest"},
+    }
+    pictures = sorted(path for path in (work / "data").iterdir() if path.suffix == ".png")
+    for more in ({"transform": "worker_transform:sample"}, {"transform": lambda image: rand(3, 8, 8)}, {"size": "8"}):
+        given = {**words, **more, "data": pictures}
+        close(run(work, engine="ray", workers=2, **given), run(work, **given))
