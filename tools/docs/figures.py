@@ -81,12 +81,13 @@ def groups(path: Path) -> None:
     arrow(axes, [(5.9, 2.5), (5.9, 4.6), (14.0, 4.6), (14.0, 3.2)], TIED)
     for name, place, colour in row:
         box(axes, place, 2.5, name, colour)
-    notes = (
+    notes = [
         (1.2, "scale 1"),
         (4.2, "one scale for\neach pair of\nchannels"),
         (7.6, "free: each filter\nits own scale"),
-    )
-    notes += ((10.9, "tied to\nConv a"), (17.0, "pinned: the\noutput stays"))
+        (10.9, "tied to\nConv a"),
+        (17.0, "pinned: the\noutput stays"),
+    ]
     for place, text in notes:
         axes.text(place, 1.5, text, ha="center", va="top", fontsize=10, color=INK)
     axes.text(9.9, 4.8, "what is added must have the same scale", ha="center", va="bottom", fontsize=10, color=INK)
