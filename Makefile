@@ -9,7 +9,7 @@ PHOTOS ?= models/images
 SECONDS ?= 60
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check fuzz soak fetch vgg16 bench docs clean
+.PHONY: help demo test check dist fuzz soak fetch vgg16 bench docs clean
 
 help: ## Show this list.
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -43,6 +43,10 @@ check: $(VENV)/.check ## Run the linters and the type checker.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+dist: $(VENV)/.installed ## Build the wheel and the source archive, check what is in them, run the demo from the wheel.
+	$(BIN)/python -m pip install --quiet --editable '.[dist]'
+	$(BIN)/python -m tools.checks.package
+
 fuzz: $(VENV)/.test ## Damage inputs at random for SECONDS; cases that fail are kept in build/fuzz.
 	$(BIN)/python -m tools.fuzz.run --seconds $(SECONDS)
 
@@ -66,8 +70,10 @@ bench: $(VENV)/.test fetch ## Measure speed and memory side by side; writes docs
 	$(BIN)/python -m tools.models.full_vgg
 	$(BIN)/python -m tools.benchmarks.run $(if $(TORCH_PYTHON),--torch-python $(TORCH_PYTHON))
 
-docs: $(VENV)/.installed ## Write the generated parts of the documentation again.
+docs: $(VENV)/.installed ## Write the generated pages again, and build the documentation as a site in build/site.
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/python -m tools.docs.operators
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --config-file tools/docs/mkdocs.yml
 
 clean: ## Remove everything that was made.
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -23,6 +23,7 @@ FILES = {
 
 # From the roof down. A room imports from rooms below its own, never from its neighbours on the same level.
 LEVELS = (
+    {"__main__"},
     {"cli"},
     {"torch"},
     {"api"},

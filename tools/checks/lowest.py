@@ -6,9 +6,9 @@
     build/lowest/bin/python -m pytest -q
 
 Run it with the interpreter that is to be tested: what is meant for another system or another Python is left out. Take
-one of the oldest Pythons that are supported, since old versions have no wheels for new ones. The extra `check` is left
-out too: what linters say depends on their version. A bound must be a version that exists, such as 4.25.1 and not 4.25
-where there is no 4.25.0.
+one of the oldest Pythons that are supported, since old versions have no wheels for new ones. Extras for work on the
+project itself (LEFT_OUT) are left out too: what linters say depends on their version. A bound must be a version that
+exists, such as 4.25.1 and not 4.25 where there is no 4.25.0.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ else:
         from pip._vendor import tomli as tomllib
 
 PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
-LEFT_OUT = {"check"}
+LEFT_OUT = {"check", "dist", "docs"}
 
 
 def requirements(text: str) -> Iterator[str]:

@@ -1,10 +1,10 @@
-"""Measure, on the real VGG-16, every figure about it that the README publishes.
+"""Measure, on the real VGG-16, every figure about it that docs/networks.md publishes.
 
     python -m tools.measurements.vgg16 PHOTOS [--calibrate N]
 
 The first N photographs (default 100) calibrate, the others are the ones that outputs are compared on. Means are
 measured again by other code than the library's: all activations leave the runtime and are averaged by NumPy in float64.
-Prints the README's table and one line per claim, and exits with 1 if a claim does not hold. Needs
+Prints the table there and one line per claim, and exits with 1 if a claim does not hold. Needs
 `tools/models/fetch.py` first.
 """
 
@@ -153,7 +153,7 @@ def raw_means(path: Path, names: Sequence[str], inputs: Arrays) -> Means:
 
 
 def print_table(done: onnxnorm.Rewritten, before: Means, after: Means) -> None:
-    """The README's table, as Markdown."""
+    """The table of docs/networks.md, as Markdown."""
     print("| layer | filters | mean before: min | median | max | after: min | max | dead |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for layer in done.rewriting.scales.layers:

@@ -1,4 +1,4 @@
-"""Normalize a folder of networks on photographs and print the README's table of them.
+"""Normalize a folder of networks on photographs and print the table of them in docs/networks.md.
 
     python -m tools.measurements.zoo MODELS PHOTOS [--limit N]
 
