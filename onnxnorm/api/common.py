@@ -20,11 +20,13 @@ from onnxnorm.data.images.options import Size, parsed_size
 from onnxnorm.data.remote import is_uri
 from onnxnorm.data.sources import kind_of
 from onnxnorm.errors import OptionError
-from onnxnorm.model.files import Model
+from onnxnorm.model.files import Model, ModelLike
+from onnxnorm.model.functions import inlined
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.inputs import fixed_batch
 from onnxnorm.model.shapes import assumed_shapes
 from onnxnorm.rewriting import output_scales
+from onnxnorm.rewriting.options import FilterOptions
 from onnxnorm.runtime import Runtime
 from onnxnorm.statistics import Statistics
 from onnxnorm.verification import HeadroomMeter, Verification, verify_models
@@ -37,6 +39,7 @@ __all__ = [
     "batches_of",
     "check_output",
     "load_statistics",
+    "open_model",
     "sample_shapes_of",
 ]
 
@@ -85,6 +88,11 @@ def _behind(item: object) -> Iterator[str | os.PathLike[str]]:
     if name is not None:
         yield name
     yield from (given.path for given in expanded([item]) if given.path != item)
+
+
+def open_model(model: ModelLike, options: FilterOptions) -> Model:
+    """Open a model to be planned or rewritten: functions that hold layers inlined, its inputs as the options say."""
+    return replace(inlined(Model.open(model)), inputs_as_constants=options.inputs_as_constants)
 
 
 def load_statistics(statistics: StatisticsLike) -> Statistics:

@@ -8,7 +8,7 @@ from contextlib import closing
 from itertools import islice
 from typing import Any
 
-from onnxnorm.api.common import SAMPLES, batches_of, check_output
+from onnxnorm.api.common import SAMPLES, batches_of, check_output, open_model
 from onnxnorm.api.options import NormalizeOptions
 from onnxnorm.api.progress import OnProgress, reporting
 from onnxnorm.api.rewrite import Rewritten, verify_and_write
@@ -17,8 +17,7 @@ from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.data.batches import usual_batch
 from onnxnorm.data.dataset import Data, open_inputs
 from onnxnorm.data.memory import length
-from onnxnorm.model.files import Model, ModelLike
-from onnxnorm.model.functions import inlined
+from onnxnorm.model.files import ModelLike
 from onnxnorm.options import documented
 from onnxnorm.rewriting import rewrite_model
 from onnxnorm.statistics.measures import measurable
@@ -55,7 +54,7 @@ def normalize(
             then.
     """
     options = NormalizeOptions.of(options, keywords)
-    opened = inlined(Model.open(model)).fed(options.settings)
+    opened = open_model(model, options).fed(options.settings)
     if output is not None:
         check_output(output, opened, *_paths(data), in_place=options.in_place)
     kept = list[Any]()

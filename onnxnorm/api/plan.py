@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from onnxnorm.api.common import StatisticsLike, load_statistics, sample_shapes_of
+from onnxnorm.api.common import StatisticsLike, load_statistics, open_model, sample_shapes_of
 from onnxnorm.api.options import PlanOptions
-from onnxnorm.model.files import Model, ModelLike
-from onnxnorm.model.functions import inlined
+from onnxnorm.model.files import ModelLike
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.options import documented
 from onnxnorm.rewriting import count_dead, measure
@@ -46,7 +45,7 @@ def plan(
         StatisticsError: if the statistics were measured on another model.
     """
     options = PlanOptions.of(options, keywords)
-    opened = inlined(Model.open(model))
+    opened = open_model(model, options)
     measured = None if statistics is None else load_statistics(statistics)
     if measured is not None:
         measured.check_model(opened.digest())

@@ -11,12 +11,11 @@ from typing import Any
 
 import onnx
 
-from onnxnorm.api.common import Feeds, StatisticsLike, check_output, load_statistics, sample_shapes_of
+from onnxnorm.api.common import Feeds, StatisticsLike, check_output, load_statistics, open_model, sample_shapes_of
 from onnxnorm.api.options import RewriteOptions
 from onnxnorm.display import Shown, html_block
 from onnxnorm.errors import VerificationError
 from onnxnorm.model.files import Model, ModelLike
-from onnxnorm.model.functions import inlined
 from onnxnorm.model.graph import input_specs
 from onnxnorm.options import documented
 from onnxnorm.report.notebook import layers_plot, layers_table
@@ -106,7 +105,7 @@ def rewrite(
             then.
     """
     options = RewriteOptions.of(options, keywords)
-    opened = inlined(Model.open(model))
+    opened = open_model(model, options)
     measured = None if statistics is None else load_statistics(statistics)
     if measured is not None and measured.settings and measured.model == opened.digest():
         opened = opened.fed(measured.settings)

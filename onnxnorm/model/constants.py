@@ -4,8 +4,9 @@ A constant is an initializer, the value of a `Constant` node, or computed from o
 `Transpose`, `DequantizeLinear`, ...). Only the first two hold bytes that can be edited, and not all of them may be:
 `Constant.fixed` gives the reason.
 
-* An initializer that is also a graph input may be replaced by the caller. (Before IR version 4 every initializer had to
-  be listed as an input. Runtimes treat those as constants, and so does this module.)
+* An initializer that is also a graph input may be replaced by the caller, unless it is known that nobody does. (Before
+  IR version 4 every initializer had to be listed as an input. Runtimes treat those as constants, and so does this
+  module.)
 * One that is also a graph output is visible from outside, and two initializers that share bytes of an external-data
   file cannot be changed independently: these stay, and whoever needs them scaled reads a copy (`Constant.kept`).
 * Sparse initializers, and constants that are not floating point of 16 bits or more, are left alone.
@@ -31,7 +32,10 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.mapped_data import MappedData
 from onnxnorm.model.tensors import FLOATS, tensor_dtype
 
-__all__ = ["Constant", "Home", "stored_constants"]
+__all__ = ["REPLACEABLE", "Constant", "Home", "stored_constants"]
+
+REPLACEABLE = "is also a graph input, which the caller may replace (--inputs-as-constants: nobody does)"
+"""Why an initializer is not changed that is a graph input too."""
 
 Home = Literal["initializer", "node", "attribute", "computed"]
 
@@ -84,13 +88,14 @@ def stored_constants(model: Model) -> dict[str, Constant]:
 
 def _initializers(model: Model) -> Iterator[Constant]:
     graph = model.proto.graph
-    inputs = {value.name for value in graph.input} if model.proto.ir_version >= 4 else set()
+    replaceable = model.proto.ir_version >= 4 and not model.inputs_as_constants
+    inputs = {value.name for value in graph.input} if replaceable else set()
     outputs = {value.name for value in graph.output}
     overlapping = _overlapping(model)
     for index, tensor in enumerate(graph.initializer):
         fixed = None
         if tensor.name in inputs:
-            fixed = "is also a graph input, which the caller may replace"
+            fixed = REPLACEABLE
         elif tensor.data_type not in FLOATS:
             fixed = "is not floating point of 16 bits or more"
         read = partial(model.values, index)

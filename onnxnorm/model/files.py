@@ -44,6 +44,7 @@ class Model:
         tensor_data: the bulky data, by the initializer's index.
         path: the file that it was opened from; None for a ModelProto in memory.
         settings: what is known about its inputs beyond what it says itself.
+        inputs_as_constants: whether initializers that are graph inputs too are constants, since nobody feeds them.
         inlined: number of functions of its own that were inlined since it was opened.
         source_digest: its digest before that.
     """
@@ -52,6 +53,7 @@ class Model:
     tensor_data: Mapping[int, TensorData] = field(repr=False)
     path: Path | None = None
     settings: InputSettings = field(default_factory=InputSettings, repr=False)
+    inputs_as_constants: bool = False
     inlined: int = 0
     source_digest: str = ""
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -149,7 +149,7 @@ class _Insertion:
             self.proto.graph.node.append(onnx.NodeProto.FromString(content))
             self.proto.graph.node.extend(self.behind.get(index, ()))
         done = Insertion(tuple(self.nodes), self.numbers, self.renamed, self.before, self.of)
-        return Model(self.proto, self.model.tensor_data, self.model.path), done
+        return replace(self.model, proto=self.proto), done
 
     def open_computed(self, opening: Opening) -> None:
         """What a node computes from constants is multiplied before it is read."""

@@ -21,6 +21,7 @@ class FilterOptions(Options):
     Attributes:
         outputs: "keep" leaves graph outputs unchanged, "scale" normalizes them too.
         allow: how much of the graph may change.
+        inputs_as_constants: whether initializers that are graph inputs too count as constants.
         filters: "conv" for convolutions, "all" for dense layers too; None for those that were measured.
     """
 
@@ -30,6 +31,9 @@ class FilterOptions(Options):
         "How much of the graph may change. constants: their values. attributes: numbers in these too (epsilon, alpha). "
         "nodes: constant multiplications may be added, so that every filter has a scale of its own.",
         panel=FILTERS,
+    )
+    inputs_as_constants: bool = option(
+        False, "Nobody feeds initializers that are graph inputs too: treat them as constants.", panel=FILTERS
     )
     filters: FilterKind | None = option(
         None,

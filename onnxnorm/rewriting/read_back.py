@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +91,8 @@ def read_back(original: Model, rewritten: Model, shapes: Mapping[str, tuple[int,
             f"{digest[:12]}); give a model and its own rewritten version"
         )
     record = read_record(entries, rewritten.path)
+    constant = entries.get("inputs_as_constants") == "true"
+    original, rewritten = (replace(model, inputs_as_constants=constant) for model in (original, rewritten))
     level: Level = next((level for level in LEVELS if level == entries.get("level")), "constants")
     graph = read_graph(original, shapes)
     opened = read_graph(rewritten, shapes) if level == "nodes" else graph

@@ -4,6 +4,7 @@
 `version`              version of onnxnorm
 `statistic` ...        the options of the scales: also `strength`, `target`, `power_of_two`
 `original`             SHA-256 digest of the model before the rewrite
+`inputs_as_constants`  `true` if initializers that are graph inputs too were treated as constants
 `inlined`              the same with the model's own functions inlined, if they were
 `statistics`           digest of the statistics; `images` is the number of images they were measured on
 `scales`               the record: the factor of each constant, and which constants are clones

@@ -175,6 +175,8 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
     if statistics is not None:
         entries["statistics"] = hashlib.sha256(statistics.to_bytes()).hexdigest()
         entries["images"] = str(statistics.images)
+    if model.inputs_as_constants:
+        entries["inputs_as_constants"] = "true"
     if model.inlined:
         entries["inlined"] = replace(model, source_digest="").digest()
     record = Record.of(applied, subject.insertion)

@@ -10,10 +10,7 @@ from collections.abc import Collection, Container
 import onnx
 from onnx import helper
 
-__all__ = ["HELD", "hold", "separate_copies"]
-
-HELD = "is also a graph input, which the caller may replace"
-"""What the law says of a constant that is held."""
+__all__ = ["hold", "separate_copies"]
 
 
 def hold(proto: onnx.ModelProto, names: Collection[str]) -> None:

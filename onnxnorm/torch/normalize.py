@@ -16,6 +16,7 @@ from onnxnorm.api.common import SAMPLES, Feeds, batches_of
 from onnxnorm.calibration.calibrate import Progress
 from onnxnorm.data.dataset import open_data
 from onnxnorm.errors import DataError, ModelError, OptionError, StatisticsError, VerificationError
+from onnxnorm.model.constants import REPLACEABLE
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.options import documented
@@ -26,7 +27,6 @@ from onnxnorm.statistics.measures import measurable
 from onnxnorm.torch.comparison import TOLERANCES, difference, run
 from onnxnorm.torch.data import Images, argument_names, example_of, input_name
 from onnxnorm.torch.exporting import export_module
-from onnxnorm.torch.holding import HELD
 from onnxnorm.torch.installed import exporters, load_torch
 from onnxnorm.torch.parameters import Change, changes_of, hold_others
 from onnxnorm.torch.state import State, evaluating
@@ -63,7 +63,7 @@ class Normalized:
         reach = self.reach
         whole = reach.normalized == reach.live
         first = f"{reach.normalized:,} of {reach.live:,} live filters ({reach.share:.0%}) end at the target"
-        first += "" if whole else f"; of the others {reach.obstacle.replace(HELD, 'has to keep its value')}"
+        first += "" if whole else f"; of the others {reach.obstacle.replace(REPLACEABLE, 'has to keep its value')}"
         changed = (
             f"{len(self.changed)} parameters changed; the module's outputs differ by {self.difference:.1e} of the "
         )
@@ -141,6 +141,8 @@ def _checked(module: Any, options: NormalizeOptions) -> Any:
             f"allow={allowed!r} changes more than parameters, for which a module in place has no room; leave it out, "
             "or export the module and use onnxnorm.normalize"
         )
+    if options.inputs_as_constants:
+        raise OptionError("inputs_as_constants is for models in files: a module has no such inputs; leave it out")
     for name, parameter in module.named_parameters():
         if parameter.dtype in {torch.bfloat16, torch.float64}:
             kind = str(parameter.dtype).removeprefix("torch.")

@@ -347,11 +347,11 @@ def test_names_with_brackets_are_printed_as_they_are(tmp_path: Path) -> None:
 
 
 def test_plan_says_why_there_is_nothing(tmp_path: Path) -> None:
-    """A network of dense layers, one whose convolutions are in functions, and one without any."""
+    """A network of dense layers, one whose convolutions are in functions of ONNX's own domain, and one without any."""
     dense = helper.make_node("MatMul", ["x", "w"], ["y"])
     conv = helper.make_node("Conv", ["x", "w"], ["y"])
-    function = helper.make_function("own", "Block", ["x", "w"], ["y"], [conv], [helper.make_opsetid("", 18)])
-    call = helper.make_node("Block", ["x", "w"], ["y"], domain="own")
+    function = helper.make_function("", "Block", ["x", "w"], ["y"], [conv], [helper.make_opsetid("", 18)])
+    call = helper.make_node("Block", ["x", "w"], ["y"])
     relu = helper.make_node("Relu", ["x"], ["y"])
     for node, functions, expected in (
         (dense, [], "with --filters all, dense layers count too (it has 1)"),

@@ -11,7 +11,8 @@ from onnx import parser
 
 import onnxnorm
 from onnxnorm.errors import OptionError
-from onnxnorm.torch.holding import HELD, hold, separate_copies
+from onnxnorm.model.constants import REPLACEABLE
+from onnxnorm.torch.holding import hold, separate_copies
 from onnxnorm.torch.installed import exporters, load_torch
 
 CLIPPED = """<ir_version: 8, opset_import: ["" : 17]>
@@ -50,7 +51,7 @@ def test_held_constants_keep_their_values_and_the_barrier_is_told() -> None:
     onnx.checker.check_model(model)
     plan = onnxnorm.plan(model)
     assert plan.to_json()["pinned"] == 2
-    assert any(HELD in barrier.reason for barrier in plan.barriers)
+    assert any(REPLACEABLE in barrier.reason for barrier in plan.barriers)
     assert [tensor.name for tensor in model.graph.initializer] == [*(name for name, _ in before), "high"]
     hold(model, {"high"})
     assert [value.name for value in model.graph.input] == ["x", "high"]
