@@ -53,7 +53,7 @@ class ScaleOptions(FilterOptions):
         "mean",
         "What is brought to the target. Of activations on images: "
         + ", ".join(name for name, entry in measured().items() if not entry.optional)
-        + f", and, after calibrate --measure, {', '.join(measurable())}. Without images: "
+        + f", and, after calibrate --measure, {', '.join(n for n in measurable() if n in measured())}. Without images: "
         + ", ".join(f"{name} ({entry.help})" for name, entry in WITHOUT_IMAGES.items())
         + ".",
         panel=FILTERS,
