@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
+from onnxnorm.errors import OptionError
 from onnxnorm.options import FILTERS, Options, option
 from onnxnorm.rewriting.layer_statistics import WITHOUT_IMAGES, statistic_names
 from onnxnorm.scaling.filters import FilterKind
@@ -47,6 +49,7 @@ class ScaleOptions(FilterOptions):
         strength: the power to which the statistic is raised; 0.5 goes half the way, in logarithms.
         target: the value to which it is brought.
         power_of_two: whether every scale is rounded to a power of two, so that outputs stay the same bit for bit.
+        ceiling: instead of all that, the largest magnitude that any value of the network may have.
     """
 
     statistic: str = option(
@@ -64,3 +67,20 @@ class ScaleOptions(FilterOptions):
     power_of_two: bool = option(
         False, "Round every scale to a power of two: the output stays the same bit for bit.", panel=FILTERS
     )
+    ceiling: float | None = option(
+        None,
+        "Instead of a statistic: no value of the network larger than T (512 without a number), by powers of two, with "
+        "as few filters moved as that takes. Needs calibrate --measure range.",
+        panel=FILTERS,
+        metavar="[T]",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ceiling is None:
+            return
+        if not (math.isfinite(self.ceiling) and self.ceiling > 0):
+            raise OptionError(f"--ceiling must be a positive number, not {self.ceiling:g}")
+        for item in fields(ScaleOptions):
+            if item.name in {"statistic", "strength", "target"} and getattr(self, item.name) != item.default:
+                raise OptionError(f"--ceiling takes the place of --{item.name}; give one of the two")
