@@ -19,7 +19,6 @@ from onnxnorm.model.files import Model, ModelLike
 from onnxnorm.model.graph import input_specs
 from onnxnorm.options import documented
 from onnxnorm.rewriting import rewrite_model
-from onnxnorm.statistics.measures import measurable
 
 __all__ = ["normalize"]
 
@@ -58,8 +57,7 @@ def normalize(
         check_output(output, opened, *_paths(data), in_place=options.in_place)
     specs, kept = input_specs(opened), list[Any]()
     dataset = open_data(_keeping(data, kept) if isinstance(data, Iterator) else data, specs, options)
-    measure = (options.statistic,) if options.statistic in measurable() else ()
-    measuring = options.part(CalibrationOptions, measure=measure)
+    measuring = options.part(CalibrationOptions, measure=options.to_measure)
     with reporting(progress) as watching:
         statistics = calibrate_model(opened, dataset, measuring, progress=watching)
     rewriting = rewrite_model(opened, statistics, options)

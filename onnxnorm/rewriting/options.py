@@ -11,9 +11,12 @@ from onnxnorm.rewriting.layer_statistics import WITHOUT_IMAGES, statistic_names
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.scaling.levels import Level
 from onnxnorm.scaling.walk import Outputs
-from onnxnorm.statistics.measures import measurable, measured
+from onnxnorm.statistics.measures import RANGE, measurable, measured
 
-__all__ = ["FilterOptions", "ScaleOptions"]
+__all__ = ["USUAL_CEILING", "FilterOptions", "ScaleOptions"]
+
+USUAL_CEILING = 512.0
+"""NVIDIA's AutoCast leaves a node in float32 that reads or writes larger values than this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,13 @@ class ScaleOptions(FilterOptions):
         panel=FILTERS,
         metavar="[T]",
     )
+
+    @property
+    def to_measure(self) -> tuple[str, ...]:
+        """What a calibration has to measure beside means and maxima."""
+        if self.ceiling is not None:
+            return (RANGE,)
+        return (self.statistic,) if self.statistic in measurable() else ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -29,9 +29,10 @@ from onnxnorm.rewriting.outlook import touched_share
 from onnxnorm.rewriting.power_of_two import powers_of_two
 from onnxnorm.rewriting.record import OUTPUTS_RECORDED, Record, read_entries, record_entries, write_entries
 from onnxnorm.rewriting.scales import Scales, choose_scales
-from onnxnorm.scaling import Plan, Trace, make_plan
+from onnxnorm.scaling import Plan, Trace, find_layers, make_plan, trace
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.scaling.levels import LEVELS, Level
+from onnxnorm.scaling.walk import Outputs
 from onnxnorm.statistics import Statistics
 from onnxnorm.statistics.measures import RANGE
 from onnxnorm.version import VERSION
@@ -146,7 +147,7 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
         ModelError: if a scaled constant leaves the range of its type.
     """
     options = options or ScaleOptions()
-    filters: FilterKind = options.filters or ("all" if options.ceiling is not None else _measured_kind(statistics))
+    filters: FilterKind = options.filters or (statistics.filters if statistics else "conv")
     digest = model.digest()
     previous = read_entries(model)
     if statistics is not None and (options.ceiling is not None or needs_images(options.statistic)):
@@ -157,11 +158,10 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
     graph = read_graph(model, shapes)
     if options.ceiling is None:
         choose: Choose = partial(_normalized, statistics=statistics, options=options)
-        subject, scales, ceiling = _chosen(graph, model, shapes, filters, options, choose)
+        subject = subject_of(graph, model, shapes, filters, options.outputs, options.allow)
+        subject, scales, ceiling = _chosen(graph, model, shapes, subject, options.outputs, choose)
     else:
-        peaks = measured_peaks(graph, statistics)
-        choose = partial(ceiling_scales, measured=peaks, ceiling=options.ceiling)
-        subject, scales, ceiling = _under_ceiling(graph, model, shapes, filters, options, choose)
+        subject, scales, ceiling = _under_ceiling(graph, model, shapes, statistics, options)
     traced, layers = subject.trace, subject.layers
     _log.info(
         "%d filters in %d layers; scales from %.4g to %.4g",
@@ -212,41 +212,50 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
 
 
 def _chosen(
-    graph: Graph, model: Model, shapes: Shapes, filters: FilterKind, options: ScaleOptions, choose: Choose
+    graph: Graph, model: Model, shapes: Shapes, subject: Subject, outputs: Outputs, choose: Choose
 ) -> tuple[Subject, Scales, Ceiling | None]:
     """What is rewritten, without openings that no scale needs, and its scales."""
-    subject = subject_of(graph, model, shapes, filters, options.outputs, options.allow)
     scales, ceiling = choose(subject)
     while subject.insertion.of:
         openings = needed(subject, scales.of_slot)
         if len(openings) == len({*subject.insertion.of.values()}):
             break
-        subject = opened(graph, model, shapes, subject.layers, openings, options.outputs)
+        subject = opened(graph, model, shapes, subject.layers, openings, outputs)
         scales, ceiling = choose(subject)
     return subject, scales, ceiling
 
 
 def _under_ceiling(
-    graph: Graph, model: Model, shapes: Shapes, filters: FilterKind, options: ScaleOptions, choose: Choose
+    graph: Graph, model: Model, shapes: Shapes, statistics: Statistics | None, options: ScaleOptions
 ) -> tuple[Subject, Scales, Ceiling]:
     """What is rewritten for a ceiling: no more of the graph than is needed, and of that what the ceiling needs.
 
     If values are left above it, the levels that were not allowed are tried too, to say what they would do.
     """
-    allowed = LEVELS[: LEVELS.index(options.allow) + 1]
+    assert options.ceiling is not None
+    kind, outputs = options.filters or "all", options.outputs
+    plain = trace(graph)
+    traced = plain if outputs == "keep" else trace(graph, outputs)
+    choose = partial(ceiling_scales, measured=measured_peaks(plain, statistics), ceiling=options.ceiling)
     best: tuple[Subject, Scales, Ceiling] | None = None
     higher: dict[Level, int] = {}
     for level in LEVELS:
-        subject, scales, ceiling = _chosen(graph, model, shapes, filters, replace(options, allow=level), choose)
+        if level == "constants":
+            subject = Subject(model, traced, find_layers(traced, kind))
+        elif level == "nodes" or traced.wants_attributes:
+            subject = subject_of(graph, model, shapes, kind, outputs, level)
+        else:
+            continue
+        subject, scales, ceiling = _chosen(graph, model, shapes, subject, outputs, choose)
         assert ceiling is not None
-        if level not in allowed:
+        if LEVELS.index(level) > LEVELS.index(options.allow):
             higher[level] = len(ceiling.above)
         elif best is None or len(ceiling.above) < len(best[2].above):
             best = subject, scales, ceiling
         if not ceiling.above:
             break
     assert best is not None
-    return best[0], best[1], replace(best[2], higher=higher if best[2].above else {})
+    return best[0], best[1], replace(best[2], higher=higher)
 
 
 def _normalized(subject: Subject, *, statistics: Statistics | None, options: ScaleOptions) -> tuple[Scales, None]:
@@ -258,10 +267,6 @@ def _scales(subject: Subject, statistics: Statistics | None, options: ScaleOptio
     measured = measure(options.statistic, model, traced, layers, statistics)
     scales = choose_scales(traced, layers, measured, target=options.target, strength=options.strength)
     return (powers_of_two if options.power_of_two else within_range)(model, traced, scales)
-
-
-def _measured_kind(statistics: Statistics | None) -> FilterKind:
-    return statistics.filters if statistics else "conv"
 
 
 def _check(statistics: Statistics, digest: str, previous: Mapping[str, str]) -> None:

@@ -16,8 +16,9 @@ from onnxnorm.errors import StatisticsError
 from onnxnorm.model.graph import Graph
 from onnxnorm.rewriting.insertion import Insertion
 from onnxnorm.rewriting.opened import Subject
-from onnxnorm.scaling import Site, trace
+from onnxnorm.scaling import Trace
 from onnxnorm.scaling.channels import channel_axes
+from onnxnorm.scaling.filters import Site
 from onnxnorm.statistics import Moments, Statistics
 
 __all__ = ["INFINITE", "at_site", "measured_peaks", "peaks_behind"]
@@ -28,8 +29,12 @@ INFINITE = float(np.finfo(np.float32).max)
 Floats = NDArray[np.float64]
 
 
-def measured_peaks(graph: Graph, statistics: Statistics | None) -> dict[str, Floats]:
+def measured_peaks(traced: Trace, statistics: Statistics | None) -> dict[str, Floats]:
     """The largest magnitudes of every value, by its name; each array broadcasts against the value.
+
+    Args:
+        traced: a walk over the graph as it is, at the level `constants`, with outputs that keep their scales.
+        statistics: what was measured.
 
     Raises:
         StatisticsError: if there are none, or they are of a graph that was walked differently.
@@ -40,8 +45,9 @@ def measured_peaks(graph: Graph, statistics: Statistics | None) -> dict[str, Flo
             "give what that writes as --stats"
         )
     found = {}
-    for name, axes in channel_axes(trace(graph)).items():
-        moments, shape = statistics.peaks.get(name), graph.shapes.get(name, ())
+    peaks = statistics.peaks
+    for name, axes in channel_axes(traced).items():
+        moments, shape = peaks.get(name), traced.graph.shapes.get(name, ())
         if moments is None or moments.channels != math.prod(shape[axis] for axis in axes):
             raise StatisticsError(
                 f"the statistics do not fit value {name!r}: they are of another version; calibrate this model again, "
