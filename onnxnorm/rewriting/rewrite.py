@@ -18,6 +18,7 @@ from onnxnorm.model.graph import Graph
 from onnxnorm.model.shapes import assumed_shapes, read_graph
 from onnxnorm.rewriting.ceiling import Ceiling, ceiling_scales
 from onnxnorm.rewriting.ceiling.peaks import measured_peaks
+from onnxnorm.rewriting.ceiling.places import places_above
 from onnxnorm.rewriting.constants import Clone, ScaledData, apply_edits
 from onnxnorm.rewriting.factors import Rounding
 from onnxnorm.rewriting.insertion import NOTHING, Insertion
@@ -29,7 +30,7 @@ from onnxnorm.rewriting.outlook import touched_share
 from onnxnorm.rewriting.power_of_two import powers_of_two
 from onnxnorm.rewriting.record import OUTPUTS_RECORDED, Record, read_entries, record_entries, write_entries
 from onnxnorm.rewriting.scales import Scales, choose_scales
-from onnxnorm.scaling import Plan, Trace, find_layers, make_plan, trace
+from onnxnorm.scaling import Plan, Trace, choose_openings, find_layers, make_plan, trace
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.scaling.levels import LEVELS, Level
 from onnxnorm.scaling.walk import Outputs
@@ -237,24 +238,26 @@ def _under_ceiling(
     plain = trace(graph)
     traced = plain if outputs == "keep" else trace(graph, outputs)
     choose = partial(ceiling_scales, measured=measured_peaks(plain, statistics), ceiling=options.ceiling)
-    best: tuple[Subject, Scales, Ceiling] | None = None
-    higher: dict[Level, int] = {}
-    for level in LEVELS:
-        if level == "constants":
-            subject = Subject(model, traced, find_layers(traced, kind))
-        elif level == "nodes" or traced.wants_attributes:
+    subject = Subject(model, traced, find_layers(traced, kind))
+    subject, scales, found = _chosen(graph, model, shapes, subject, outputs, choose)
+    assert found is not None
+    best, higher = (subject, scales, found), dict[Level, int]()
+    for level in LEVELS[1:]:
+        if not found.above:
+            break
+        if level == "nodes":
+            openings = choose_openings(graph, places_above(subject.trace, found), outputs, joined=True)
+            subject = opened(graph, model, shapes, subject.layers, openings, outputs)
+        elif traced.wants_attributes:
             subject = subject_of(graph, model, shapes, kind, outputs, level)
         else:
             continue
-        subject, scales, ceiling = _chosen(graph, model, shapes, subject, outputs, choose)
-        assert ceiling is not None
+        subject, scales, found = _chosen(graph, model, shapes, subject, outputs, choose)
+        assert found is not None
         if LEVELS.index(level) > LEVELS.index(options.allow):
-            higher[level] = len(ceiling.above)
-        elif best is None or len(ceiling.above) < len(best[2].above):
-            best = subject, scales, ceiling
-        if not ceiling.above:
-            break
-    assert best is not None
+            higher[level] = len(found.above)
+        elif len(found.above) < len(best[2].above):
+            best = subject, scales, found
     return best[0], best[1], replace(best[2], higher=higher)
 
 

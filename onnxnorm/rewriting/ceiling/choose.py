@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import csr_array, eye_array, vstack
 
 from onnxnorm.rewriting.ceiling.half import HalfBound, epsilons, lost_epsilons, violated_bounds
 from onnxnorm.rewriting.ceiling.outcome import Ceiling, ValuePeaks, above_ceiling, value_peaks
 from onnxnorm.rewriting.ceiling.peaks import INFINITE, at_site, peaks_behind
-from onnxnorm.rewriting.ceiling.program import solve_integers
+from onnxnorm.rewriting.ceiling.program import Costs, solve_integers
 from onnxnorm.rewriting.limits import settle
 from onnxnorm.rewriting.opened import Subject
 from onnxnorm.rewriting.power_of_two import all_bits_kept
@@ -26,6 +26,7 @@ Floats = NDArray[np.float64]
 
 _SECONDS = 20.0  # for one solution, after which it is rounded
 _ROUNDS = 30  # solutions with more bounds each, before exponents are moved towards 0 instead
+_NODE = 4.0  # what it costs to let the ends of an edge differ, for each channel
 _OTHERS = 0.125  # what it costs to move what is no filter, where moving a filter costs 1
 
 
@@ -81,12 +82,12 @@ def _solved(subject: Subject, values: Sequence[ValuePeaks], ceiling: float, guar
     limits = _limits(groups, values, ceiling)
     known = dict.fromkeys(guards)
     known |= dict.fromkeys(violated_bounds(subject.model, traced, np.zeros(groups.count, np.int64), first=True))
-    weights = _weights(groups, subject.layers)
+    costs = _costs(subject)
     unknowns, proven = np.zeros(basis.shape[1], np.int64), True
     if not ((limits[1] < 0).any() or any(bound.bound < 0 for bound in known)):
         return _Found(groups.at(unknowns), (), True)
     for _ in range(_ROUNDS):
-        solution = solve_integers(*_rows(groups, limits, list(known)), weights, _SECONDS)
+        solution = solve_integers(*_rows(groups, limits, list(known)), costs, _SECONDS)
         unknowns, proven = solution.unknowns, proven and solution.proven
         violated = [b for b in violated_bounds(subject.model, traced, groups.at(unknowns)) if b not in known]
         if not violated:
@@ -122,11 +123,24 @@ def _rows(groups: Groups, limits: tuple[Integers, Integers], bounds: Sequence[Ha
     return matrix, np.concatenate([limits[1], np.where(np.diff(pairs.indptr) > 0, numbers, 0)])
 
 
-def _weights(groups: Groups, layers: Sequence[Layer]) -> Floats:
-    """What it costs to move each unknown: the number of filters that move with it."""
-    filters = np.concatenate([np.empty(0, np.int64), *(groups.of[layer.slots] for layer in layers)])
+def _costs(subject: Subject) -> Costs:
+    """What it costs to move: of each unknown the filters that move with it, and of added nodes each channel."""
+    groups, count = subject.trace.groups, subject.trace.groups.basis.shape[1]
+    filters = np.concatenate([np.empty(0, np.int64), *(groups.of[layer.slots] for layer in subject.layers)])
     members = np.bincount(filters, minlength=groups.count).astype(np.float64)
-    return np.asarray(abs(groups.basis).sign().T @ members + _OTHERS, np.float64)
+    weights = np.asarray(abs(groups.basis).sign().T @ members + _OTHERS, np.float64)
+    pairs = [np.empty((2, 0), np.int64)]
+    for edit in subject.trace.edits:
+        opening = subject.insertion.of.get(edit.constant.name)
+        if opening is not None and opening.elements and edit.times is not None:
+            over = np.zeros(1, np.int64) if edit.over is None else edit.over
+            pairs.append(np.stack([ids.reshape(-1) for ids in np.broadcast_arrays(edit.times, over)]))
+    a, b = groups.of[np.unique(np.concatenate(pairs, axis=1), axis=1)]
+    added = csr_array(groups.basis[a] - groups.basis[b])
+    added.eliminate_zeros()
+    added = added[np.flatnonzero(np.diff(added.indptr))]
+    forms = csr_array(vstack([csr_array(eye_array(count, dtype=np.int64)), added]))
+    return Costs(forms, np.concatenate([weights, np.full(added.shape[0], _NODE)]))
 
 
 def _settled(subject: Subject, unknowns: Integers, known: dict[HalfBound, None]) -> Integers:

@@ -1,14 +1,14 @@
-"""Integers u with `rows @ u <= bounds`, of which the fewest that count are not 0.
+"""Integers u with `rows @ u <= bounds`, with the least cost of what moves: of forms `costs @ u` that are not 0.
 
 Rows with a bound of 0 or more hold for `u = 0`, and hold in the end in any case. Those with a negative bound are
 wishes: they hold in the end where they can, and come as near as they can elsewhere.
 
 **Algorithm.** Unknowns that no chain of rows connects are solved for apart, and only where a wish is. An unknown by
 itself has a range, of which the end next to 0 is taken. For several, two integer programs (`scipy.optimize.milp`):
-first by how much the wishes have to be missed, if they have to be; then the fewest weighted unknowns that move, by the
-fewest octaves. Channels make many programs that are the same but for names, so results are kept. Where time runs out,
-the solution without integrality is rounded. Whatever comes out is checked in whole numbers, and 0 takes its place if
-it breaks a row.
+first by how much the wishes have to be missed, if they have to be; then the least cost, and the fewest octaves.
+Channels make many programs that are the same but for names, so results are kept. Where time runs out, the solution
+without integrality is rounded. Whatever comes out is checked in whole numbers, and 0 takes its place if it breaks a
+row.
 """
 
 from __future__ import annotations
@@ -32,6 +32,14 @@ _FAR = 200  # no scale is further from 1 than 2 to this power
 
 
 @dataclass(frozen=True)
+class Costs:
+    """What it costs that a form is not 0: forms of integers, `(forms, unknowns)`, and the cost of each, `(forms,)`."""
+
+    forms: csr_array = field(repr=False)
+    weights: Floats = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Solution:
     """The unknowns, `(unknowns,)`, and whether they are known to be the best."""
 
@@ -39,37 +47,44 @@ class Solution:
     proven: bool
 
 
-def solve_integers(rows: csr_array, bounds: Integers, weights: Floats, seconds: float) -> Solution:
+def solve_integers(rows: csr_array, bounds: Integers, costs: Costs, seconds: float) -> Solution:
     """Solve the program.
 
     Args:
         rows: the rows, integers, shape `(rows, unknowns)`.
         bounds: their bounds, shape `(rows,)`; negative ones are wishes.
-        weights: what it costs to move each unknown, shape `(unknowns,)`.
+        costs: what it costs to move.
         seconds: after this time, the rest is solved without integrality and rounded.
     """
     unknowns = np.zeros(rows.shape[1], np.int64)
     proven, end = True, time.monotonic() + seconds
     known: dict[bytes, tuple[Integers, bool]] = {}
-    single = _alone(rows, bounds, unknowns)
-    for part, columns in _parts(rows, bounds, single):
-        some = csr_array(rows[part][:, columns])
-        some.sort_indices()
-        arrays = (some.indptr, some.indices, some.data, bounds[part], weights[columns])
-        key = b"|".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+    single = _alone(rows, bounds, costs, unknowns)
+    for part, here, columns in _parts(rows, bounds, costs, single):
+        some, forms = (_cut(matrix, which, columns) for matrix, which in ((rows, part), (costs.forms, here)))
+        weights = costs.weights[here]
+        arrays = [array for m in (some, forms) for array in (m.indptr, m.indices, m.data)]
+        key = b"|".join(np.ascontiguousarray(array).tobytes() for array in (*arrays, bounds[part], weights))
         if key not in known:
-            known[key] = _solved(some, bounds[part], weights[columns], end)
+            known[key] = _solved(some, bounds[part], Costs(forms, weights), end)
         unknowns[columns], best = known[key]
         proven &= best
     return Solution(unknowns, proven)
 
 
-def _alone(rows: csr_array, bounds: Integers, unknowns: Integers) -> NDArray[np.bool_]:
-    """Solve, in place, for unknowns that share no row with another; returns which those are, `(unknowns,)`."""
-    length = np.diff(rows.indptr)
-    of_entry = np.repeat(np.arange(rows.shape[0]), length)
+def _cut(matrix: csr_array, rows: Integers, columns: Integers) -> csr_array:
+    part = csr_array(matrix[rows][:, columns])
+    part.sort_indices()
+    return part
+
+
+def _alone(rows: csr_array, bounds: Integers, costs: Costs, unknowns: Integers) -> NDArray[np.bool_]:
+    """Solve, in place, for unknowns that share no row or form with another; returns which those are, `(unknowns,)`."""
     single = np.ones(rows.shape[1], np.bool_)
-    single[rows.indices[length[of_entry] > 1]] = False
+    for matrix in (rows, costs.forms):
+        length = np.diff(matrix.indptr)
+        single[matrix.indices[np.repeat(length, length) > 1]] = False
+    of_entry = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
     here = single[rows.indices]
     columns, factors, limits = rows.indices[here], rows.data[here], bounds[of_entry[here]]
     up, low = np.full(rows.shape[1], _FAR), np.full(rows.shape[1], -_FAR)
@@ -82,52 +97,57 @@ def _alone(rows: csr_array, bounds: Integers, unknowns: Integers) -> NDArray[np.
     return single
 
 
-def _parts(rows: csr_array, bounds: Integers, single: NDArray[np.bool_]) -> list[tuple[Integers, Integers]]:
-    """Rows and unknowns that belong together, apart from single unknowns, wherever there is a wish."""
-    length = np.diff(rows.indptr)
-    kept = np.flatnonzero(length)
-    kept = kept[~single[rows.indices[rows.indptr[kept]]]]
-    some = rows[kept]
-    count = some.shape[0]
-    entries = some.tocoo()
-    graph = coo_array(
-        (np.ones(entries.nnz, np.int8), (entries.row, entries.col + count)), shape=(count + rows.shape[1],) * 2
-    )
+def _parts(
+    rows: csr_array, bounds: Integers, costs: Costs, single: NDArray[np.bool_]
+) -> list[tuple[Integers, Integers, Integers]]:
+    """Rows, forms and unknowns that belong together, apart from single unknowns, wherever there is a wish."""
+    count = rows.shape[1]
+    links = [np.stack([m.indices[m.indptr[:-1].repeat(np.diff(m.indptr))], m.indices]) for m in (rows, costs.forms)]
+    left, right = np.concatenate(links, axis=1)
+    graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(count, count))
     label = connected_components(graph, directed=False)[1]
-    wished = np.unique(label[:count][bounds[kept] < 0])
-    row_order, column_order = (np.argsort(part, kind="stable") for part in (label[:count], label[count:]))
-    row_label, column_label = label[:count][row_order], label[count:][column_order]
+    places = [np.flatnonzero(np.diff(m.indptr)) for m in (rows, costs.forms)]
+    own = [label[m.indices[m.indptr[place]]] for m, place in zip((rows, costs.forms), places, strict=True)]
+    wished = np.unique(own[0][bounds[places[0]] < 0])
+    wished = np.setdiff1d(wished, label[single])
+    members = zip((*places, np.arange(count)), (*own, label), strict=True)
+    by_label = [
+        (place[order], found[order]) for place, found in members for order in [np.argsort(found, kind="stable")]
+    ]
     parts = []
     for one in wished.tolist():
-        here, there = (slice(*np.searchsorted(part, [one, one + 1])) for part in (row_label, column_label))
-        parts.append((kept[np.sort(row_order[here])], np.sort(column_order[there])))
+        rows_here, forms_here, columns = (
+            place[slice(*np.searchsorted(found, [one, one + 1]))] for place, found in by_label
+        )
+        parts.append((rows_here, forms_here, columns))
     return parts
 
 
-def _solved(rows: csr_array, bounds: Integers, weights: Floats, end: float) -> tuple[Integers, bool]:
+def _solved(rows: csr_array, bounds: Integers, costs: Costs, end: float) -> tuple[Integers, bool]:
     """The unknowns of one part, and whether they are the best."""
     far = min(_FAR, 4 * int(-bounds.min()) + 16)
-    found = _fewest(rows, bounds, weights, far, end)
+    found = _cheapest(rows, bounds, costs, far, end)
     if found is None:
         missed = _missed(rows, bounds, far, end)
-        found = None if missed is None else _fewest(rows, bounds + missed, weights, far, end)
+        found = None if missed is None else _cheapest(rows, bounds + missed, costs, far, end)
     if found is not None and _holds(rows, bounds, found):
         return found, True
     return _rounded(rows, bounds, far), False
 
 
-def _fewest(rows: csr_array, bounds: Integers, weights: Floats, far: int, end: float) -> Integers | None:
-    """The unknowns that keep all rows, the fewest of them moved; None if there are none, or time is short.
+def _cheapest(rows: csr_array, bounds: Integers, costs: Costs, far: int, end: float) -> Integers | None:
+    """The unknowns that keep all rows at the least cost; None if there are none, or time is short.
 
-    An unknown is `up - down`, and `up + down <= far * moves`, with `moves` 0 or 1.
+    An unknown is `up - down`, and each form lies between `-far * moves` and `far * moves`, with `moves` 0 or 1.
     """
-    count = rows.shape[1]
-    one = csr_array(eye_array(count))
-    above = hstack([rows, -rows, csr_array((rows.shape[0], count))])
-    matrix = csr_array(vstack([above, hstack([one, one, -far * one])]))
-    cost = np.concatenate([np.full(2 * count, _OCTAVE), weights])
-    limits = np.concatenate([bounds, np.zeros(count)])
-    top = np.concatenate([np.full(2 * count, far), np.ones(count)])
+    count, forms = rows.shape[1], costs.forms
+    widest = far * max(1, int(np.asarray(abs(forms).sum(axis=1)).max(initial=1)))
+    moves = widest * csr_array(eye_array(forms.shape[0]))
+    above = hstack([rows, -rows, csr_array((rows.shape[0], forms.shape[0]))])
+    matrix = csr_array(vstack([above, hstack([forms, -forms, -moves]), hstack([-forms, forms, -moves])]))
+    cost = np.concatenate([np.full(2 * count, _OCTAVE), costs.weights])
+    limits = np.concatenate([bounds, np.zeros(2 * forms.shape[0])])
+    top = np.concatenate([np.full(2 * count, far), np.ones(forms.shape[0])])
     found = _run(cost, matrix, limits, top, end)
     return None if found is None else found[:count] - found[count : 2 * count]
 
