@@ -26,7 +26,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnxnorm.calibration.peaks import PeakTap, add_peaks
+from onnxnorm.calibration.peaks import PeakTap, add_peaks, peak_moments
 from onnxnorm.calibration.surgeon import export_graph, import_graph
 from onnxnorm.calibration.taps import Positions, Tap, add_raw, add_tap, batch_first, pools
 from onnxnorm.errors import DataError, ModelError
@@ -76,7 +76,7 @@ class Probe:
             weighting: the weight of a sample: its number of positions, or 1.
         """
         count = len(names)
-        peaks = dict(tap.moments(results, count, batch) for tap in self.peaks)
+        peaks = peak_moments(self.peaks, results, count, batch)
         if not self.taps:
             return peaks
         rows = [_rows(results[tap.mean], batch, tap.site.value)[:count] for tap in self.taps]
@@ -134,10 +134,12 @@ def make_probe(
     kind: FilterKind = "conv",
     histograms: bool = False,
     peaks: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    copied: Mapping[str, tuple[str, bool]] = MappingProxyType({}),
 ) -> Probe:
     """Build the probe for these sites; with `histograms`, values are outputs too.
 
-    `peaks` are the channel axes of the values whose range is measured. Raises ModelError if there is nothing to
+    `peaks` are the channel axes of the values whose range is measured, `copied` those that have the range of others.
+    Raises ModelError if there is nothing to
     measure; `kind` says which filters were looked for.
     """
     if not sites and not peaks:
@@ -158,7 +160,7 @@ def make_probe(
         tap = Tap(site, f"{prefix}_mean_{index}", largest, pools(graph, site), shape, raw, order)
         add_tap(surgeon, value, graph, tap)
         taps.append(tap)
-    ranges = add_peaks(surgeon, graph, peaks, prefix)
+    ranges = add_peaks(surgeon, graph, peaks, copied, prefix)
     surgeon.cleanup(recurse_subgraphs=False, remove_unused_graph_inputs=True).toposort()
     probe = export_graph(surgeon)
     del probe.graph.value_info[:]  # the runtime would believe what the file claims, and fold shapes by it

@@ -255,7 +255,7 @@ def _under_ceiling(
         subject, scales, found = _chosen(graph, model, shapes, subject, outputs, choose)
         assert found is not None
         if LEVELS.index(level) > LEVELS.index(options.allow):
-            higher[level] = len(found.above)
+            higher[level] = min(len(found.above), len(best[2].above), *higher.values())
         elif len(found.above) < len(best[2].above):
             best = subject, scales, found
     return best[0], best[1], replace(best[2], higher=higher)

@@ -36,9 +36,7 @@ def main() -> int:
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--ceiling", type=float, default=512.0)
     given = parser.parse_args()
-    print(
-        "| network | level | > 65504 | > 512 | in float32 | multiplications in float16 | error | filters | bits | s |"
-    )
+    print("| network | level | > 65504 | > 512 | in float32 | multiplications | error | filters | bits | s |")
     print("|---|---|" + "---:|" * 6 + "---|---:|")
     right = [rows(path, given.ceiling) for path in given.models]
     return 0 if all(right) else 1
@@ -61,14 +59,8 @@ def rows(path: Path, ceiling: float) -> bool:
         if not shown:
             print(line(path.stem, "original", original, ["", "", ""]), flush=True)
             shown = True
-        print(
-            line(
-                "",
-                said(level, done),
-                rewritten,
-                [f"{done.ceiling.moved:,}", bits(model, done, feeds), f"{seconds:.0f}"],
-            )
-        )
+        rest = [f"{done.ceiling.moved:,}", bits(model, done, feeds), f"{seconds:.0f}"]
+        print(line("", said(level, done), rewritten, rest), flush=True)
         tell(done.ceiling)
         right &= same
         if not done.ceiling.above:

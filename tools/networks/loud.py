@@ -17,6 +17,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -49,9 +50,8 @@ def made_loud(proto: onnx.ModelProto, loud: Loud) -> onnx.ModelProto:
     names = 0
     for tensor in made.graph.initializer:
         if re.search(loud.pattern, tensor.name) and tensor.data_type == onnx.TensorProto.FLOAT:
-            tensor.CopyFrom(
-                numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(loud.factor), tensor.name)
-            )
+            values = numpy_helper.to_array(tensor) * np.float32(loud.factor)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
             names += 1
     if not names:
         raise ValueError(f"no constant is called like {loud.pattern!r}; export the network again")
@@ -73,10 +73,10 @@ def _written_out(proto: onnx.ModelProto, node: onnx.NodeProto, index: int) -> li
     epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
     stem = f"norm_{index}"
     for name, value in (("two", 2.0), ("epsilon", epsilon)):
-        proto.graph.initializer.append(numpy_helper.from_array(np.float32(value), f"{stem}.{name}"))
+        proto.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), f"{stem}.{name}"))
     source, scale, shift = node.input
 
-    def step(op: str, inputs: list[str], output: str, **attributes: object) -> onnx.NodeProto:
+    def step(op: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
         return helper.make_node(op, inputs, [output], name=output, **attributes)
 
     return [
@@ -96,10 +96,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Make the networks that are named, or all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(LOUD)}; default: all")
-    parser.add_argument(
-        "--from", dest="source", type=Path, default=Path("build/networks"), help="(default: %(default)s)"
-    )
-    parser.add_argument("--into", type=Path, default=Path("build/loud"), help="(default: %(default)s)")
+    default = "(default: %(default)s)"
+    parser.add_argument("--from", dest="source", type=Path, default=Path("build/networks"), help=default)
+    parser.add_argument("--into", type=Path, default=Path("build/loud"), help=default)
     given = parser.parse_args(arguments)
     given.into.mkdir(parents=True, exist_ok=True)
     for name in given.names or LOUD:
