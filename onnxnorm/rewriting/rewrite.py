@@ -90,7 +90,7 @@ class Rewriting:
 
     @property
     def level(self) -> Level:
-        """How much of the graph was allowed to change."""
+        """How much of the graph was allowed to change; under a ceiling, the lowest level that does as much."""
         return self.entries["level"]  # type: ignore[return-value]
 
     @property
@@ -181,7 +181,7 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
         "power_of_two": str(options.power_of_two or ceiling is not None).lower(),
         "filters": filters,
         "keep_outputs": str(options.outputs == "keep").lower(),
-        "level": options.allow,
+        "level": options.allow if ceiling is None else ceiling.level,
         "original": digest,
     }
     if statistics is not None:
@@ -234,11 +234,11 @@ def _under_ceiling(
     If values are left above it, the levels that were not allowed are tried too, to say what they would do.
     """
     assert options.ceiling is not None
-    kind, outputs = options.filters or "all", options.outputs
+    outputs = options.outputs
     plain = trace(graph)
     traced = plain if outputs == "keep" else trace(graph, outputs)
     choose = partial(ceiling_scales, measured=measured_peaks(plain, statistics), ceiling=options.ceiling)
-    subject = Subject(model, traced, find_layers(traced, kind))
+    subject = Subject(model, traced, find_layers(traced, "all"))
     subject, scales, found = _chosen(graph, model, shapes, subject, outputs, choose)
     assert found is not None
     best, higher = (subject, scales, found), dict[Level, int]()
@@ -249,7 +249,7 @@ def _under_ceiling(
             openings = choose_openings(graph, places_above(subject.trace, found), outputs, joined=True)
             subject = opened(graph, model, shapes, subject.layers, openings, outputs)
         elif traced.wants_attributes:
-            subject = subject_of(graph, model, shapes, kind, outputs, level)
+            subject = subject_of(graph, model, shapes, "all", outputs, level)
         else:
             continue
         subject, scales, found = _chosen(graph, model, shapes, subject, outputs, choose)
@@ -257,7 +257,7 @@ def _under_ceiling(
         if LEVELS.index(level) > LEVELS.index(options.allow):
             higher[level] = min(len(found.above), len(best[2].above), *higher.values())
         elif len(found.above) < len(best[2].above):
-            best = subject, scales, found
+            best = subject, scales, replace(found, level=level)
     return best[0], best[1], replace(best[2], higher=higher)
 
 

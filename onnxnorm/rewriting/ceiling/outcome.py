@@ -45,6 +45,7 @@ class Ceiling:
         lost: names of epsilons that become 0 in float16.
         proven: whether no other scales are known to do with fewer filters, or to reach more.
         higher: how many values each higher level would leave above it; empty if none is above it.
+        level: the lowest level that reaches this.
     """
 
     ceiling: float
@@ -56,6 +57,7 @@ class Ceiling:
     lost: tuple[str, ...]
     proven: bool
     higher: Mapping[Level, int] = field(default_factory=dict)
+    level: Level = "constants"
 
     def __str__(self) -> str:
         return (

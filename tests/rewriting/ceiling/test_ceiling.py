@@ -170,7 +170,7 @@ def test_the_next_level_is_tried_and_told() -> None:
     assert stays.ceiling.higher == {"attributes": 0}
     done = under(proto, SAMPLES, 512, "attributes")
     assert done.ceiling is not None
-    assert (done.ceiling.above, done.attributes_changed) == ((), 2)
+    assert (done.ceiling.above, done.attributes_changed, done.level) == ((), 2, "attributes")
     check(done, proto, SAMPLES, 512)
 
 
@@ -185,7 +185,8 @@ def test_nodes_are_added_only_where_nothing_else_helps() -> None:
     assert done.ceiling is not None
     assert (done.ceiling.above, done.nodes_added) == ((), 1)
     check(done, proto, SAMPLES, 512)
-    assert under(proto, SAMPLES, 1e6, "nodes").nodes_added == 0
+    low = under(proto, SAMPLES, 1e6, "nodes")
+    assert (low.nodes_added, low.level, low.changed) == (0, "constants", ())
 
 
 def test_what_is_below_stays_as_it_is() -> None:
