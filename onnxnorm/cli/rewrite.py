@@ -25,7 +25,6 @@ EXAMPLES = (
     "onnxnorm rewrite model.onnx",
     "onnxnorm rewrite model.onnx --power-of-two -o exact.onnx",
     "onnxnorm rewrite model.onnx --statistic weights --strength 0.5",
-    "onnxnorm rewrite model.onnx --ceiling 512 --allow attributes",
 )
 _SHOWN = 5  # clones, and layers with limited scales
 _HALF = 0.5  # share of live filters at the target below which the obstacle is named

@@ -8,6 +8,7 @@ An option may also leave out its value: `--ceiling` alone is `--ceiling 512`.
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -32,7 +33,7 @@ def _kept(parameters: list[Any]) -> list[Any]:
 def _completed(arguments: list[str]) -> list[str]:
     """The arguments, with their usual value for options that no number follows."""
     done = []
-    for word, behind in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, behind in zip_longest(arguments, arguments[1:], fillvalue=""):
         usual = _USUAL.get(word)
         done.append(word if usual is None or _is_number(behind) else f"{word}={usual:g}")
     return done
