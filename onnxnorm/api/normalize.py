@@ -20,7 +20,6 @@ from onnxnorm.data.memory import length
 from onnxnorm.model.files import ModelLike
 from onnxnorm.options import documented
 from onnxnorm.rewriting import rewrite_model
-from onnxnorm.statistics.measures import measurable
 
 __all__ = ["normalize"]
 
@@ -59,8 +58,7 @@ def normalize(
         check_output(output, opened, *_paths(data), in_place=options.in_place)
     kept = list[Any]()
     opened, dataset = open_inputs(opened, _keeping(data, kept) if isinstance(data, Iterator) else data, options)
-    measure = (options.statistic,) if options.statistic in measurable() else ()
-    measuring = options.part(CalibrationOptions, measure=measure)
+    measuring = options.part(CalibrationOptions, measure=options.to_measure)
     with reporting(progress) as watching:
         statistics = calibrate_model(opened, dataset, measuring, progress=watching)
     rewriting = rewrite_model(opened, statistics, options)

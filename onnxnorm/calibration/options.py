@@ -13,7 +13,7 @@ from onnxnorm.options import FILTERS, RUNNING, option
 from onnxnorm.runtime import RuntimeOptions
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.statistics import Weighting
-from onnxnorm.statistics.measures import measurable, measured
+from onnxnorm.statistics.measures import RANGE, measurable, measured, needs_histograms
 from onnxnorm.statistics.stopping import StoppingOptions
 
 __all__ = ["CalibrationOptions", "EngineName", "MeasuringOptions"]
@@ -48,8 +48,8 @@ class CalibrationOptions(MeasuringOptions):
     measure: tuple[str, ...] = option(
         (),
         "What to measure beside means and maxima, for rewrite --statistic; may be repeated. "
-        + "; ".join(f"{name}: {measured()[name].help}" for name in measurable())
-        + ".",
+        + "; ".join(f"{name}: {measured()[name].help}" for name in measurable() if name in measured())
+        + f"; {RANGE}: the largest magnitude of every value of the network, for rewrite --ceiling.",
         panel=FILTERS,
         metavar="|".join(measurable()),
         kind=list[str],
@@ -73,7 +73,7 @@ class CalibrationOptions(MeasuringOptions):
         unknown = [name for name in self.measure if name not in measurable()]
         if unknown:
             raise OptionError(f"--measure {unknown[0]!r} is unknown; choose of {', '.join(measurable())}")
-        counting = [name for name in self.measure if measured()[name].histogram]
+        counting = [name for name in self.measure if needs_histograms([name])]
         if self.weighting == "image" and counting:
             raise OptionError(
                 f"--measure {counting[0]} counts positions, one each, so that counts add up exactly; --weighting image "

@@ -19,12 +19,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnxnorm.calibration.peaks import PeakTap, add_peaks, peak_moments
 from onnxnorm.calibration.surgeon import export_graph, import_graph
 from onnxnorm.calibration.taps import Positions, Tap, add_raw, add_tap, batch_first, pools
 from onnxnorm.errors import DataError, ModelError
@@ -47,6 +49,7 @@ class Probe:
     proto: onnx.ModelProto = field(repr=False)
     folder: Path | None
     taps: tuple[Tap, ...]
+    peaks: tuple[PeakTap, ...] = ()
 
     def spreads(self, shapes: Mapping[str, tuple[int, ...]], batch: int) -> tuple[Positions | None, ...]:
         """Return the positions of each tap for values of these shapes; None if only a run tells the shape."""
@@ -73,6 +76,9 @@ class Probe:
             weighting: the weight of a sample: its number of positions, or 1.
         """
         count = len(names)
+        peaks = peak_moments(self.peaks, results, count, batch)
+        if not self.taps:
+            return peaks
         rows = [_rows(results[tap.mean], batch, tap.site.value)[:count] for tap in self.taps]
         known = [
             spread or tap.spread(tuple(results[tap.shape].tolist()), batch)
@@ -100,7 +106,7 @@ class Probe:
                 largest=largest.reshape(-1, width).max(axis=0, initial=0.0).astype(np.float64),
                 histogram=_histogram(results[tap.raw], tap.site, count, batch) if tap.raw else None,
             )
-        return moments
+        return moments | peaks
 
     def _not_finite(self, means: NDArray[np.float64], widths: Sequence[int], names: Sequence[str]) -> DataError:
         """Return the error that names the first sample with an activation that is not finite, and its first value."""
@@ -115,19 +121,28 @@ class Probe:
 def sites_of(layers: Iterable[Layer], measure: Iterable[str] = ()) -> tuple[Site, ...]:
     """Return the distinct sites of layers, in order, then those of the averages that the statistics `measure` need."""
     sites = dict.fromkeys(layer.site for layer in layers)
-    averages = [average for name in measure if (average := measured()[name].average) is not None]
+    averages = [entry.average for name, entry in measured().items() if name in measure and entry.average is not None]
     return (*sites, *(replace(site, measure=average) for average in averages for site in sites))
 
 
 @model_errors("the graph")
 def make_probe(
-    model: Model, graph: Graph, sites: Sequence[Site], *, kind: FilterKind = "conv", histograms: bool = False
+    model: Model,
+    graph: Graph,
+    sites: Sequence[Site],
+    *,
+    kind: FilterKind = "conv",
+    histograms: bool = False,
+    peaks: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    copied: Mapping[str, tuple[str, bool]] = MappingProxyType({}),
 ) -> Probe:
     """Build the probe for these sites; with `histograms`, values are outputs too.
 
-    Raises ModelError without sites; `kind` says which filters were looked for.
+    `peaks` are the channel axes of the values whose range is measured, `copied` those that have the range of others.
+    Raises ModelError if there is nothing to
+    measure; `kind` says which filters were looked for.
     """
-    if not sites:
+    if not sites and not peaks:
         raise ModelError(why_no_layers(model.proto, kind))
     proto, folder = model.in_place() or (model.to_proto(), None)
     shorten_domain(proto)
@@ -145,11 +160,12 @@ def make_probe(
         tap = Tap(site, f"{prefix}_mean_{index}", largest, pools(graph, site), shape, raw, order)
         add_tap(surgeon, value, graph, tap)
         taps.append(tap)
+    ranges = add_peaks(surgeon, graph, peaks, copied, prefix)
     surgeon.cleanup(recurse_subgraphs=False, remove_unused_graph_inputs=True).toposort()
     probe = export_graph(surgeon)
     del probe.graph.value_info[:]  # the runtime would believe what the file claims, and fold shapes by it
     probe.ir_version = max(4, model.proto.ir_version)
-    return Probe(probe, folder, tuple(taps))
+    return Probe(probe, folder, tuple(taps), ranges)
 
 
 def _unused_prefix(proto: onnx.ModelProto) -> str:

@@ -25,9 +25,10 @@ from onnxnorm.model.inputs import InputSpec, fixed_batch
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.runtime import Feeds, Runtime, Session
 from onnxnorm.scaling import Layer, Trace, find_layers, trace
+from onnxnorm.scaling.channels import channel_axes, copied_channels
 from onnxnorm.scaling.filters import has_rows_of_samples
 from onnxnorm.statistics import Weighting
-from onnxnorm.statistics.measures import needs_histograms
+from onnxnorm.statistics.measures import RANGE, needs_histograms
 from onnxnorm.statistics.moments import Totals, merge_totals
 
 __all__ = [
@@ -203,7 +204,16 @@ def prepare(
     traced = trace(graph)
     layers = [layer for layer in find_layers(traced, options.filters) if not _is_idle(traced, layer)]
     sites = sites_of(layers, options.measure)
-    probe = make_probe(model, graph, sites, kind=options.filters, histograms=needs_histograms(options.measure))
+    axes = channel_axes(traced) if RANGE in options.measure else {}
+    probe = make_probe(
+        model,
+        graph,
+        sites,
+        kind=options.filters,
+        histograms=needs_histograms(options.measure),
+        peaks=axes,
+        copied=copied_channels(traced, axes),
+    )
     _log.info("probe: %d values measured for inputs of %s", len(sites), dict(shapes))
 
     @lru_cache(maxsize=64)

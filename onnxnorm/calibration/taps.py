@@ -17,7 +17,7 @@ from onnxnorm.model.graph import Graph
 from onnxnorm.scaling.filters import Site
 from onnxnorm.statistics.measures import operators_of
 
-__all__ = ["Positions", "Tap", "add_raw", "add_tap", "batch_first", "pools"]
+__all__ = ["Positions", "Tap", "add_raw", "add_tap", "append", "batch_first", "never_negative", "pools", "reduced"]
 
 WINDOW = 16
 
@@ -64,7 +64,7 @@ def batch_first(
         return value, site, ()
     rank = _form(graph, site)[0]
     order = (site.batch, *(axis for axis in range(rank) if axis != site.batch))
-    moved = _append(surgeon, "Transpose", value, name, {"perm": list(order)})
+    moved = append(surgeon, "Transpose", value, name, {"perm": list(order)})
     return moved, replace(site, axis=order.index(site.axis), batch=0), order
 
 
@@ -77,7 +77,7 @@ def pools(graph: Graph, site: Site) -> bool:
 def add_raw(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, site: Site, name: str) -> str:
     """Make a value an output in float32, and return the output's name: its own name if it is float32 already."""
     if _form(graph, site)[1] != onnx.TensorProto.FLOAT:
-        value = _append(surgeon, "Cast", value, name, {"to": onnx.TensorProto.FLOAT})
+        value = append(surgeon, "Cast", value, name, {"to": onnx.TensorProto.FLOAT})
     if all(output is not value for output in surgeon.outputs):
         value.dtype, value.shape = np.dtype(np.float32), None
         surgeon.outputs.append(value)
@@ -88,28 +88,28 @@ def add_tap(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: Tap) -> None
     """Append the operators that measure a site, and make what they measure outputs of the graph."""
     rank, dtype = _form(graph, tap.site)
     if tap.shape:
-        shape = _append(surgeon, "Shape", value, tap.shape, {})
+        shape = append(surgeon, "Shape", value, tap.shape, {})
         shape.dtype = np.dtype(np.int64)
         surgeon.outputs.append(shape)
     if dtype not in {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}:
-        value = _append(surgeon, "Cast", value, f"{tap.mean}_float", {"to": onnx.TensorProto.FLOAT})
+        value = append(surgeon, "Cast", value, f"{tap.mean}_float", {"to": onnx.TensorProto.FLOAT})
     for operator in operators_of(tap.site.measure):
         twice = [value] if operator == "Mul" else []
-        value = _append(surgeon, operator, value, f"{tap.mean}_{operator.lower()}", {}, *twice)
+        value = append(surgeon, operator, value, f"{tap.mean}_{operator.lower()}", {}, *twice)
     size = value
-    if tap.largest and not _never_negative(value, graph):
-        size = _append(surgeon, "Abs", value, f"{tap.largest}_abs", {})
+    if tap.largest and not never_negative(value, graph):
+        size = append(surgeon, "Abs", value, f"{tap.largest}_abs", {})
     outputs = []
     if tap.windowed:
-        windows = _append(surgeon, "AveragePool", value, f"{tap.mean}_windows", _windows(rank - 2))
-        outputs.append(_append(surgeon, "GlobalAveragePool", windows, tap.mean, {}))
+        windows = append(surgeon, "AveragePool", value, f"{tap.mean}_windows", _windows(rank - 2))
+        outputs.append(append(surgeon, "GlobalAveragePool", windows, tap.mean, {}))
         if tap.largest:
-            outputs.append(_append(surgeon, "GlobalMaxPool", size, tap.largest, {}))
+            outputs.append(append(surgeon, "GlobalMaxPool", size, tap.largest, {}))
     else:
         axes = [axis for axis in range(1, rank) if axis != tap.site.axis]
         outputs.append(_mean(surgeon, value, tap.mean, axes))
         if tap.largest:
-            outputs.append(_reduce(surgeon, "ReduceMax", size, tap.largest, axes))
+            outputs.append(reduced(surgeon, "ReduceMax", size, tap.largest, axes))
     for output in outputs:
         output.dtype = np.dtype(np.float64 if dtype == onnx.TensorProto.DOUBLE else np.float32)
         surgeon.outputs.append(output)
@@ -124,13 +124,13 @@ def _form(graph: Graph, site: Site) -> tuple[int, int]:
     return len(weight.shape), onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)
 
 
-def _never_negative(value: gs.Tensor, graph: Graph) -> bool:
+def never_negative(value: gs.Tensor, graph: Graph) -> bool:
     """Whether a value cannot be negative, because of the operator that makes it; other values need an Abs."""
     if not value.inputs:
         return False
     node = value.inputs[0]
     if node.op in {"Cast", "Transpose"}:
-        return _never_negative(node.inputs[0], graph)
+        return never_negative(node.inputs[0], graph)
     if node.op == "Clip":
         low = graph.constants.get(node.inputs[1].name) if len(node.inputs) > 1 else None
         return bool((np.asarray(low.values(), np.float64) >= 0).all() if low else node.attrs.get("min", -1.0) >= 0)
@@ -150,24 +150,30 @@ def _windows(axes: int) -> dict[str, Any]:
 def _mean(surgeon: gs.Graph, value: gs.Tensor, name: str, axes: list[int]) -> gs.Variable:
     """Append means over one axis after the other, which is more precise, as the windows are."""
     for axis in reversed(axes[1:]):
-        value = _reduce(surgeon, "ReduceMean", value, f"{name}_{axis}", [axis])
-    return _reduce(surgeon, "ReduceMean", value, name, axes[:1])
+        value = reduced(surgeon, "ReduceMean", value, f"{name}_{axis}", [axis])
+    return reduced(surgeon, "ReduceMean", value, name, axes[:1])
 
 
-def _reduce(surgeon: gs.Graph, op: str, value: gs.Tensor, name: str, axes: list[int]) -> gs.Variable:
+def reduced(
+    surgeon: gs.Graph, op: str, value: gs.Tensor, name: str, axes: list[int], *, whole: bool = False
+) -> gs.Variable:
+    """Append a reduction over some axes, or over the `whole` value, and return its result without these axes."""
+    if whole:
+        return append(surgeon, op, value, name, {"keepdims": 0})
     if not axes:
-        return _append(surgeon, "Identity", value, name, {})
+        return append(surgeon, "Identity", value, name, {})
     if surgeon.opset < 18:
-        return _append(surgeon, op, value, name, {"axes": axes, "keepdims": 0})
+        return append(surgeon, op, value, name, {"axes": axes, "keepdims": 0})
     constant = gs.Constant(f"{name}_axes", np.asarray(axes, np.int64))
     output = gs.Variable(name)
     surgeon.nodes.append(gs.Node(op, name, {"keepdims": 0}, [value, constant], [output]))
     return output
 
 
-def _append(
+def append(
     surgeon: gs.Graph, op: str, value: gs.Tensor, name: str, attributes: dict[str, Any], *more: gs.Tensor
 ) -> gs.Variable:
+    """Append a node that reads a value, and return what it writes, of the same name as the node."""
     output = gs.Variable(name)
     surgeon.nodes.append(gs.Node(op, name, attributes, [value, *more], [output]))
     return output

@@ -18,6 +18,7 @@ NAME = "normalize"
 EXAMPLES = (
     "onnxnorm normalize model.onnx photos/ --preset caffe",
     "onnxnorm normalize model.onnx photos/ --limit 20 --power-of-two -o exact.onnx",
+    "onnxnorm normalize model.onnx photos/ --limit 20 --ceiling --allow attributes -o quiet.onnx",
 )
 
 

@@ -14,6 +14,7 @@ from onnxnorm.cli.hints import preprocessing_words, shell_line, suggested
 from onnxnorm.cli.misuse import Missing
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.model.files import Model
+from onnxnorm.report.terminal.ceiling import ceiling_lines
 from onnxnorm.report.terminal.tables import dead_lines, layer_table
 from onnxnorm.rewriting import Rewriting, needs_images, sidecar_path
 
@@ -43,8 +44,8 @@ def rewrite(
     if chosen is None and images:
         Model.open(model)  # a model that is not there is told first
         raise Missing(
-            f"--statistic {options.statistic} is measured on images, and there is no {stats_name(model)} here or "
-            f"beside MODEL: make it with {shell_line('calibrate', model, 'PHOTOS')}, or give --stats"
+            f"{_asked(options)} is measured on images, and there is no {stats_name(model)} here or beside MODEL: make "
+            f"it with {shell_line('calibrate', model, 'PHOTOS', *_measures(options))}, or give --stats"
         )
     if chosen is not None and stats is None:
         terminal.say(f"statistics: {chosen}")
@@ -56,14 +57,24 @@ def rewrite(
     terminal.show_json(summary(done))
 
 
+def _asked(options: RewriteOptions) -> str:
+    return f"--statistic {options.statistic}" if options.ceiling is None else "--ceiling"
+
+
+def _measures(options: RewriteOptions) -> list[str]:
+    return [word for name in options.to_measure for word in ("--measure", name)]
+
+
 def tell_rewritten(terminal: Terminal, done: api.Rewritten) -> None:
     """Show the table of layers, notes on what is unusual, and the verdict."""
     if not terminal.options.quiet:
         terminal.show(layer_table(done.rewriting.scales, done.rewriting.statistic), "")
     terminal.show(str(done.plan))
-    terminal.show(*dead_lines(done.rewriting.scales.layers))
-    for note in _notes(done.rewriting):
-        terminal.show(note)
+    ceiling = done.rewriting.ceiling
+    if ceiling is None:
+        terminal.show(*dead_lines(done.rewriting.scales.layers))
+    for line in ceiling_lines(ceiling) if ceiling else _notes(done.rewriting):
+        terminal.show(line)
     clones = done.rewriting.clones
     for clone in clones[:_SHOWN]:
         terminal.say(f"constant {clone.constant!r} is shared; {clone.node!r} now reads its own copy, {clone.clone!r}")
@@ -82,12 +93,12 @@ def tell_rewritten(terminal: Terminal, done: api.Rewritten) -> None:
             f"bounds of {done.rewriting.bounds} Clips changed: TensorRT keeps those as layer settings, so build a new "
             "engine instead of refitting one (docs/tensorrt.md)"
         )
-    if done.rewriting.statistic != "weights":
+    if ceiling is None and done.rewriting.statistic != "weights":
         terminal.say(
             "before INT8 quantization, quantize the original, or a rewrite with --statistic weights --strength 0.5: "
             "normalized activations cost accuracy there (docs/int8.md)"
         )
-    if done.reach.share < _HALF:
+    if ceiling is None and done.reach.share < _HALF:
         terminal.say(str(done.reach))
     for name in done.rewriting.unrecorded:
         terminal.say(f"the scales of output {name!r} are too many to be recorded in the model")
@@ -159,6 +170,7 @@ def summary(done: api.Rewritten) -> dict[str, Any]:
         "attributes_changed": rewriting.attributes_changed,
         "nodes_added": rewriting.nodes_added,
         "elements_touched": rewriting.touched,
+        **({"ceiling": rewriting.ceiling.to_json()} if rewriting.ceiling else {}),
         "unknown": rewriting.scales.unknown,
         "limited": rewriting.scales.limited,
         "scales": dict(zip(("min", "max"), rewriting.scales.span, strict=True)),

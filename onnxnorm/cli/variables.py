@@ -2,18 +2,23 @@
 
 The parser makes the names. Here is what must not come from a variable: help, version and installing completion would
 take the place of the command, and the rest of `COMMAND_LINE_ONLY` may cost a model.
+
+An option may also leave out its value: `--ceiling` alone is `--ceiling 512`.
 """
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
 from onnxnorm.cli.settings import COMMAND_LINE_ONLY
+from onnxnorm.rewriting.options import USUAL_CEILING
 
 __all__ = ["Command", "Group"]
 
+_USUAL = {"--ceiling": USUAL_CEILING}
 _KEPT = COMMAND_LINE_ONLY | {"help", "install_completion", "show_completion"}
 
 
@@ -25,8 +30,29 @@ def _kept(parameters: list[Any]) -> list[Any]:
     return parameters
 
 
+def _completed(arguments: list[str]) -> list[str]:
+    """The arguments, with their usual value for options that no number follows."""
+    done = []
+    for word, behind in zip_longest(arguments, arguments[1:], fillvalue=""):
+        usual = _USUAL.get(word)
+        done.append(word if usual is None or _is_number(behind) else f"{word}={usual:g}")
+    return done
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
 class Command(TyperCommand):
-    """A command whose options come from variables too, but for some."""
+    """A command whose options come from variables too, but for some; a few of them take a value or none."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments."""
+        return super().parse_args(ctx, _completed(args))
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, with what tells where they may come from."""

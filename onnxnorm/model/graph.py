@@ -6,7 +6,7 @@ Shapes come from ONNX shape inference for concrete input shapes. Where a target 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -19,7 +19,7 @@ from onnxnorm.model.constants import Constant
 from onnxnorm.model.containers import subgraphs
 from onnxnorm.model.files import Model
 from onnxnorm.model.inputs import InputSpec, settled, with_batch_axes
-from onnxnorm.model.tensors import tensor_dtype
+from onnxnorm.model.tensors import FLOATS, tensor_dtype
 
 __all__ = ["Graph", "Node", "Reader", "Resized", "all_names", "input_specs", "ordered_nodes"]
 
@@ -117,6 +117,11 @@ class Graph:
     resized: tuple[Resized, ...] = field(repr=False, default=())
     functions: frozenset[tuple[str, str]] = frozenset()
     claimed: frozenset[str] = frozenset()
+
+    def float_values(self) -> Iterator[str]:
+        """Graph inputs and results of nodes that are floating point and not the same for every input."""
+        names = [spec.name for spec in self.inputs] + [name for node in self.nodes for name in node.outputs if name]
+        return (name for name in names if name not in self.constants and self.types.get(name) in FLOATS)
 
 
 def ordered_nodes(model: Model) -> tuple[Node, ...]:

@@ -190,7 +190,7 @@ class _Insertion:
         name = self.renamed.get(opening.value, opening.value)
         outer = self._fresh(opening.value)
         _rename_reads(self._node(opening.node), name, outer)
-        self._add(self._written[opening.value], "Mul", [name, self._ones(opening)], outer)
+        self._add(self._written.get(opening.value, -1), "Mul", [name, self._ones(opening)], outer)
 
     def _node(self, index: int) -> onnx.NodeProto:
         """A node that is about to change."""

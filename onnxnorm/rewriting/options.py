@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
+from onnxnorm.errors import OptionError
 from onnxnorm.options import FILTERS, Options, option
 from onnxnorm.rewriting.layer_statistics import WITHOUT_IMAGES, statistic_names
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.scaling.levels import Level
 from onnxnorm.scaling.walk import Outputs
-from onnxnorm.statistics.measures import measurable, measured
+from onnxnorm.statistics.measures import RANGE, measurable, measured
 
-__all__ = ["FilterOptions", "ScaleOptions"]
+__all__ = ["USUAL_CEILING", "FilterOptions", "ScaleOptions"]
+
+USUAL_CEILING = 512.0
+"""NVIDIA's AutoCast leaves a node in float32 that reads or writes larger values than this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +56,14 @@ class ScaleOptions(FilterOptions):
         strength: the power to which the statistic is raised; 0.5 goes half the way, in logarithms.
         target: the value to which it is brought.
         power_of_two: whether every scale is rounded to a power of two, so that outputs stay the same bit for bit.
+        ceiling: instead of all that, the largest magnitude that any value of the network may have.
     """
 
     statistic: str = option(
         "mean",
         "What is brought to the target. Of activations on images: "
         + ", ".join(name for name, entry in measured().items() if not entry.optional)
-        + f", and, after calibrate --measure, {', '.join(measurable())}. Without images: "
+        + f", and, after calibrate --measure, {', '.join(n for n in measurable() if n in measured())}. Without images: "
         + ", ".join(f"{name} ({entry.help})" for name, entry in WITHOUT_IMAGES.items())
         + ".",
         panel=FILTERS,
@@ -68,3 +74,27 @@ class ScaleOptions(FilterOptions):
     power_of_two: bool = option(
         False, "Round every scale to a power of two: the output stays the same bit for bit.", panel=FILTERS
     )
+    ceiling: float | None = option(
+        None,
+        "Instead of a statistic: no value of the network larger than T (512 without a number), by powers of two, with "
+        "as few filters moved as that takes. Needs calibrate --measure range.",
+        panel=FILTERS,
+        metavar="[T]",
+    )
+
+    @property
+    def to_measure(self) -> tuple[str, ...]:
+        """What a calibration has to measure beside means and maxima."""
+        if self.ceiling is not None:
+            return (RANGE,)
+        return (self.statistic,) if self.statistic in measurable() else ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ceiling is None:
+            return
+        if not (math.isfinite(self.ceiling) and self.ceiling > 0):
+            raise OptionError(f"--ceiling must be a positive number, not {self.ceiling:g}")
+        for item in fields(ScaleOptions):
+            if item.name in {"statistic", "strength", "target"} and getattr(self, item.name) != item.default:
+                raise OptionError(f"--ceiling takes the place of --{item.name}; give one of the two")

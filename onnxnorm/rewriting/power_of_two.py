@@ -29,7 +29,7 @@ from onnxnorm.rewriting.limits import groups_of, rows_from, settle, tightest
 from onnxnorm.rewriting.scales import Scales
 from onnxnorm.scaling import Edit, Groups, Trace
 
-__all__ = ["powers_of_two"]
+__all__ = ["all_bits_kept", "powers_of_two"]
 
 Integers = NDArray[np.int64]
 
@@ -64,11 +64,11 @@ def powers_of_two(model: Model, trace: Trace, scales: Scales) -> Scales:
     logs[groups.of] = np.log2(scales.of_slot)
     unknowns = np.rint(groups.unknown(logs)).astype(np.int64)
     nearest = groups.at(unknowns)
-    exponents = _limited(model, trace.edits, groups, unknowns)
+    exponents = all_bits_kept(model, trace.edits, groups, unknowns)
     return scales.at(np.ldexp(1.0, exponents[groups.of]), (exponents != nearest)[groups.of])
 
 
-def _limited(model: Model, edits: Sequence[Edit], groups: Groups, unknowns: Integers) -> Integers:
+def all_bits_kept(model: Model, edits: Sequence[Edit], groups: Groups, unknowns: Integers) -> Integers:
     """The exponents `(groups,)` that follow from unknowns, moved towards 0 until every constant keeps all its bits."""
     unknowns, exponents = unknowns.copy(), groups.at(unknowns)
     ranges: dict[str, tuple[int, int]] = {}

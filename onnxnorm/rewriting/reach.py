@@ -1,5 +1,7 @@
 """How many filters a rewrite brings to the target, and what keeps the others from it.
 
+Under a ceiling, those that end there or below it are counted.
+
 A filter is *normalized* if its scale is its ideal one, `target / statistic ** strength`, up to rounding; with powers of
 two, up to half a power. Tied filters have different ideal scales and share one, so few of them are normalized; pinned
 filters keep scale 1. Dead filters have no ideal scale and do not count.
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxnorm.rewriting.ceiling import Ceiling
 from onnxnorm.rewriting.rewrite import Rewriting
 
 __all__ = ["Reach", "reach_of"]
@@ -46,6 +49,8 @@ class Reach:
 
 def reach_of(rewriting: Rewriting) -> Reach:
     """Count the filters that a rewrite brings to the target."""
+    if rewriting.ceiling is not None:
+        return _under_ceiling(rewriting, rewriting.ceiling)
     normalized = live = tied = 0
     slack = (0.5 if rewriting.power_of_two else 0.0) * np.log(2) + _CLOSE
     for layer in rewriting.scales.layers:
@@ -55,6 +60,14 @@ def reach_of(rewriting: Rewriting) -> Reach:
         live += int(layer.live.sum())
         tied += int((~close & ~layer.pinned[layer.live]).sum())
     return Reach(normalized, live, *_obstacle(rewriting, tied))
+
+
+def _under_ceiling(rewriting: Rewriting, found: Ceiling) -> Reach:
+    live = [layer for layer in rewriting.scales.layers if layer.live.any()]
+    low = sum(int((layer.after[layer.live] <= found.ceiling).sum()) for layer in live)
+    levels = " or ".join(f"--allow {level}" for level in found.higher) or "onnxnorm verify --fp16"
+    reason = found.above[0].reason if found.above else "the others are below the ceiling"
+    return Reach(low, sum(int(layer.live.sum()) for layer in live), reason, f"{levels} may tell more")
 
 
 def _obstacle(rewriting: Rewriting, tied: int) -> tuple[str, str]:

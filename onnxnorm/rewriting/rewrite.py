@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.errors import StatisticsError
 from onnxnorm.model.files import Model
+from onnxnorm.model.graph import Graph
 from onnxnorm.model.shapes import assumed_shapes, read_graph
+from onnxnorm.rewriting.ceiling import Ceiling, ceiling_scales
+from onnxnorm.rewriting.ceiling.peaks import measured_peaks
+from onnxnorm.rewriting.ceiling.places import places_above
 from onnxnorm.rewriting.constants import Clone, ScaledData, apply_edits
 from onnxnorm.rewriting.factors import Rounding
 from onnxnorm.rewriting.insertion import NOTHING, Insertion
@@ -24,14 +30,20 @@ from onnxnorm.rewriting.outlook import touched_share
 from onnxnorm.rewriting.power_of_two import powers_of_two
 from onnxnorm.rewriting.record import OUTPUTS_RECORDED, Record, read_entries, record_entries, write_entries
 from onnxnorm.rewriting.scales import Scales, choose_scales
-from onnxnorm.scaling import Plan, Trace, make_plan
-from onnxnorm.scaling.levels import Level
+from onnxnorm.scaling import Plan, Trace, choose_openings, find_layers, make_plan, trace
+from onnxnorm.scaling.filters import FilterKind
+from onnxnorm.scaling.levels import LEVELS, Level
+from onnxnorm.scaling.walk import Outputs
 from onnxnorm.statistics import Statistics
+from onnxnorm.statistics.measures import RANGE
 from onnxnorm.version import VERSION
 
 __all__ = ["Rewriting", "clips_with", "rewrite_model"]
 
 _log = logging.getLogger(__name__)
+
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+Choose: TypeAlias = Callable[[Subject], tuple[Scales, Ceiling | None]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,7 @@ class Rewriting:
         bounds: number of Clips whose bounds changed.
         insertion: the nodes and constants that were added.
         touched: elements that new nodes touch for one sample, as a share of all elements that the graph computes.
+        ceiling: what a ceiling reached; None if none was asked for.
         trace: the walk over the model with what was added.
     """
 
@@ -72,11 +85,12 @@ class Rewriting:
     bounds: int
     insertion: Insertion = NOTHING
     touched: float = 0.0
+    ceiling: Ceiling | None = None
     trace: Trace = field(repr=False, kw_only=True)
 
     @property
     def level(self) -> Level:
-        """How much of the graph was allowed to change."""
+        """How much of the graph was allowed to change; under a ceiling, the lowest level that does as much."""
         return self.entries["level"]  # type: ignore[return-value]
 
     @property
@@ -134,23 +148,21 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
         ModelError: if a scaled constant leaves the range of its type.
     """
     options = options or ScaleOptions()
-    filters = options.filters or (statistics.filters if statistics else "conv")
+    filters: FilterKind = options.filters or (statistics.filters if statistics else "conv")
     digest = model.digest()
     previous = read_entries(model)
-    if statistics is not None and needs_images(options.statistic):
+    if statistics is not None and (options.ceiling is not None or needs_images(options.statistic)):
         _check(statistics, digest, previous)
     else:
         statistics = None
     shapes = statistics.shapes if statistics else assumed_shapes(model)
     graph = read_graph(model, shapes)
-    subject = subject_of(graph, model, shapes, filters, options.outputs, options.allow)
-    scales = _scales(subject, statistics, options)
-    while subject.insertion.of:
-        openings = needed(subject, scales.of_slot)
-        if len(openings) == len({*subject.insertion.of.values()}):
-            break
-        subject = opened(graph, model, shapes, subject.layers, openings, options.outputs)
-        scales = _scales(subject, statistics, options)
+    if options.ceiling is None:
+        choose: Choose = partial(_normalized, statistics=statistics, options=options)
+        subject = subject_of(graph, model, shapes, filters, options.outputs, options.allow)
+        subject, scales, ceiling = _chosen(graph, model, shapes, subject, options.outputs, choose)
+    else:
+        subject, scales, ceiling = _under_ceiling(graph, model, shapes, statistics, options)
     traced, layers = subject.trace, subject.layers
     _log.info(
         "%d filters in %d layers; scales from %.4g to %.4g",
@@ -163,13 +175,13 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
     short = {name: array for name, array in scaled_outputs.items() if array.size <= OUTPUTS_RECORDED}
     entries = {
         "version": VERSION,
-        "statistic": options.statistic,
+        "statistic": options.statistic if ceiling is None else RANGE,
         "strength": repr(float(options.strength)),
-        "target": repr(float(options.target)),
-        "power_of_two": str(options.power_of_two).lower(),
+        "target": repr(float(options.target if ceiling is None else ceiling.ceiling)),
+        "power_of_two": str(options.power_of_two or ceiling is not None).lower(),
         "filters": filters,
         "keep_outputs": str(options.outputs == "keep").lower(),
-        "level": options.allow,
+        "level": options.allow if ceiling is None else ceiling.level,
         "original": digest,
     }
     if statistics is not None:
@@ -199,8 +211,62 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
         bounds=clips_with(applied.model, applied.factors),
         insertion=subject.insertion,
         touched=touched_share(graph, subject),
+        ceiling=ceiling,
         trace=traced,
     )
+
+
+def _chosen(
+    graph: Graph, model: Model, shapes: Shapes, subject: Subject, outputs: Outputs, choose: Choose
+) -> tuple[Subject, Scales, Ceiling | None]:
+    """What is rewritten, without openings that no scale needs, and its scales."""
+    scales, ceiling = choose(subject)
+    while subject.insertion.of:
+        openings = needed(subject, scales.of_slot)
+        if len(openings) == len({*subject.insertion.of.values()}):
+            break
+        subject = opened(graph, model, shapes, subject.layers, openings, outputs)
+        scales, ceiling = choose(subject)
+    return subject, scales, ceiling
+
+
+def _under_ceiling(
+    graph: Graph, model: Model, shapes: Shapes, statistics: Statistics | None, options: ScaleOptions
+) -> tuple[Subject, Scales, Ceiling]:
+    """What is rewritten for a ceiling: no more of the graph than is needed, and of that what the ceiling needs.
+
+    If values are left above it, the levels that were not allowed are tried too, to say what they would do.
+    """
+    assert options.ceiling is not None
+    outputs = options.outputs
+    plain = trace(graph)
+    traced = plain if outputs == "keep" else trace(graph, outputs)
+    choose = partial(ceiling_scales, measured=measured_peaks(plain, statistics), ceiling=options.ceiling)
+    subject = Subject(model, traced, find_layers(traced, "all"))
+    subject, scales, found = _chosen(graph, model, shapes, subject, outputs, choose)
+    assert found is not None
+    best, higher = (subject, scales, found), dict[Level, int]()
+    for level in LEVELS[1:]:
+        if not found.above:
+            break
+        if level == "nodes":
+            openings = choose_openings(graph, places_above(subject.trace, found), outputs, joined=True)
+            subject = opened(graph, model, shapes, subject.layers, openings, outputs)
+        elif traced.wants_attributes:
+            subject = subject_of(graph, model, shapes, "all", outputs, level)
+        else:
+            continue
+        subject, scales, found = _chosen(graph, model, shapes, subject, outputs, choose)
+        assert found is not None
+        if LEVELS.index(level) > LEVELS.index(options.allow):
+            higher[level] = min(len(found.above), len(best[2].above), *higher.values())
+        elif len(found.above) < len(best[2].above):
+            best = subject, scales, replace(found, level=level)
+    return best[0], best[1], replace(best[2], higher=higher)
+
+
+def _normalized(subject: Subject, *, statistics: Statistics | None, options: ScaleOptions) -> tuple[Scales, None]:
+    return _scales(subject, statistics, options), None
 
 
 def _scales(subject: Subject, statistics: Statistics | None, options: ScaleOptions) -> Scales:

@@ -41,7 +41,7 @@ _ROUNDS = 4  # how far structure is compared
 
 
 def choose_openings(
-    graph: Graph, layers: Sequence[Layer], outputs: Outputs = "keep", *, thorough: bool = False
+    graph: Graph, layers: Sequence[Layer], outputs: Outputs = "keep", *, thorough: bool = False, joined: bool = False
 ) -> tuple[Opening, ...]:
     """Choose where to open a graph so that every filter can have a scale of its own.
 
@@ -50,11 +50,13 @@ def choose_openings(
         layers: its layers of filters.
         outputs: "keep" for graph outputs that keep scale 1.
         thorough: decide every part by itself, also those that look alike.
+        joined: filters may share their scales, as long as these are free, and have them where their nodes write them.
+            Edges of the filters' own values are opened last, and graph inputs are multiplied too.
     """
     load_all()
-    walk = OpenWalk(graph, layers)
+    walk = OpenWalk(graph, layers, inputs=joined)
     walk.walk(outputs)
-    parts = _Parts(walk)
+    parts = _Parts(walk, joined=joined)
     opened = parts.greedy(thorough=thorough)
     return (*opened, *parts.shared(opened))
 
@@ -62,8 +64,10 @@ def choose_openings(
 class _Parts:
     """The slots of an open walk, joined by what cannot be opened."""
 
-    def __init__(self, walk: OpenWalk) -> None:
+    def __init__(self, walk: OpenWalk, *, joined: bool) -> None:
         slots = walk.slots
+        self.joined = joined
+        self.sites = {layer.site.value for layer in walk.layers}
         self.of = components(slots.count, slots.ties)
         self.count = int(self.of.max()) + 1
         self.pinned = np.zeros(self.count, np.bool_)
@@ -71,7 +75,7 @@ class _Parts:
             self.pinned[self.of[ids]] = True
         self.terminal = np.zeros(self.count, np.bool_)
         for layer in walk.layers:
-            at = slots_at(walk.ids, walk.graph, layer.site, layer.channels)
+            at = slots_at(walk.written if joined else walk.ids, walk.graph, layer.site, layer.channels)
             if at is not None:
                 self.terminal[self.of[distinct(at)]] = True
         self.relations = [(self.of[relation.slots], relation.factors) for relation in slots.relations]
@@ -101,10 +105,15 @@ class _Parts:
                     equation[part] = equation.get(part, 0) + factor
                 system.demand(system.reduced(equation), terminals)
         opened = []
-        for opening, equal in sorted(self._equal(chosen), key=lambda pair: -cost_of(pair[0])):
-            if not (_agree(system, terminals, equal, demand=False) and _agree(system, terminals, equal, demand=True)):
+        few = 1 if self.joined else len(terminals)  # terminals that must not be left alone in an equation
+        for opening, equal in sorted(self._equal(chosen), key=self._order):
+            if not all(_agree(system, terminals, equal, few, demand=demand) for demand in (False, True)):
                 opened.append(opening)
         return opened
+
+    def _order(self, pair: tuple[Opening, list[tuple[int, int]]]) -> tuple[bool, int]:
+        """Edges that are to stay closed come first."""
+        return not (self.joined and pair[0].value in self.sites), -cost_of(pair[0])
 
     def _equal(self, chosen: NDArray[np.bool_]) -> list[tuple[Opening, list[tuple[int, int]]]]:
         """The pairs of parts that each opening keeps equal, of those that are chosen."""
@@ -169,11 +178,11 @@ class _Parts:
         return np.asarray(chosen[label] | hub, np.bool_)
 
 
-def _agree(system: System, terminals: set[int], equal: list[tuple[int, int]], *, demand: bool) -> bool:
-    """Whether pairs can agree without a dependency between terminals; with `demand` they do, as far as they can."""
+def _agree(system: System, terminals: set[int], equal: list[tuple[int, int]], few: int, *, demand: bool) -> bool:
+    """Whether pairs can agree without an equation in `few` terminals or less alone; with `demand` they do, as far."""
     for p, q in equal:
         row = system.difference(p, q)
-        if row and terminals.issuperset(row):
+        if row and len(row) <= few and terminals.issuperset(row):
             return False
         if demand:
             system.demand(row, terminals)

@@ -67,6 +67,7 @@ class OpenWalk(Walk):
     graph: Graph
     layers: Sequence[Layer]
     pairs: list[tuple[Opening, Ids, Ids]] = field(default_factory=list)
+    inputs: bool = False  # whether graph inputs can be multiplied before their readers
 
     opened = True
 
@@ -76,6 +77,7 @@ class OpenWalk(Walk):
         self._written = {name for node in self.graph.nodes for name in node.outputs}
         self._outputs = set(self.graph.outputs)
         self._read: dict[tuple[int, str], Ids] = {}
+        self.written: dict[str, Ids] = {}  # the slots of values where their nodes write them
 
     def walk(self, outputs: Outputs) -> None:
         """Visit every node."""
@@ -90,6 +92,12 @@ class OpenWalk(Walk):
         """Whether a value can be multiplied by a constant on one of its edges."""
         known = self.graph.types.get(name) in FLOATS and bool(self.graph.shapes.get(name))
         return known and name in self._written and name not in self.graph.constants
+
+    def _readable(self, name: str) -> bool:
+        """Whether a value can be multiplied before one of its readers."""
+        fed = self.inputs and any(spec.name == name for spec in self.graph.inputs)
+        known = self.graph.types.get(name) in FLOATS and bool(self.graph.shapes.get(name))
+        return (fed and known) or self._movable(name)
 
     def _apart(self, place: Place, name: str, ids: Ids, node: int, position: int) -> Ids:
         """Slots for the other end of an edge, as many different ones as there are on this end."""
@@ -120,16 +128,17 @@ class OpenWalk(Walk):
                 )  # for the filters may have scales that the node's law does not tell apart
                 self.slots.tie(at_rank(written, rank), each)
                 written = np.where(at_rank(written, rank) == ZERO, ZERO, each)
+            self.written[name] = written
             self.ids[name] = self._apart("behind", name, written, -1, -1)
 
     def _operand(self, node: Node, position: int, name: str) -> Operand | None:
         operand = super()._operand(node, position, name)
-        if operand is None or operand.constant is not None or not self._movable(name):
+        if operand is None or operand.constant is not None or not self._readable(name):
             return operand
         return Operand(name, position, self._read_ids(node, name), operand.shape, None)
 
     def _captured_ids(self, node: Node, name: str) -> Ids:
-        return self._read_ids(node, name) if self._movable(name) else self.ids[name]
+        return self._read_ids(node, name) if self._readable(name) else self.ids[name]
 
     def _read_ids(self, node: Node, name: str) -> Ids:
         """The slots of a value as a node reads it, wherever in the node that is."""

@@ -124,6 +124,10 @@ class Slots:
             left, right = np.broadcast_arrays(a, b)
         except ValueError:
             raise ModelError(f"values of shapes that do not fit meet ({a.shape} and {b.shape} scales)") from None
+        pairs = (left * self.count + right).reshape(-1)
+        runs = np.flatnonzero(pairs[1:] != pairs[:-1])  # the positions of a channel have the same slots
+        pairs = np.unique(pairs[np.append(runs, len(pairs) - 1)]) if pairs.size else pairs
+        left, right = np.divmod(pairs, self.count)
         apart = (left != right) & (left != ZERO) & (right != ZERO)
         if apart.any():
             self.ties.append(distinct_columns(np.stack([left[apart], right[apart]])))

@@ -1,7 +1,7 @@
 """The statistics file: a safetensors file with the arrays of all moments, and everything else as JSON in its metadata.
 
-Each field of `Moments` is written in float64 as `INDEX.FIELD`. The counts of a histogram are written as
-`INDEX.histogram`, in the smallest unsigned type that holds them, and only for the bins in use.
+Each field of `Moments` is written in float64 as `INDEX.FIELD`, `smallest` only where it was measured. The counts of a
+histogram are written as `INDEX.histogram`, in the smallest unsigned type that holds them, and only for the bins in use.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Content:
                 item = getattr(moments, part.name)
                 if isinstance(item, np.ndarray):
                     arrays[f"{index}.{part.name}"] = item
-                else:
+                elif item is not None:
                     row[part.name] = item
             if moments.histogram is not None:
                 histogram = moments.histogram
@@ -117,9 +117,9 @@ def _moments(row: Mapping[str, Any], arrays: Arrays, index: int) -> Moments:
         if key in arrays:
             parts[part.name] = arrays[key]
             sums.append(arrays[key])
-        else:
+        elif part.type != "Floats | None":
             parts[part.name] = row[part.name]
-    expected = sum(part.type == "Floats" for part in _SUMS)
+    expected = sum(part.type == "Floats" for part in _SUMS) + ("smallest" in parts)
     kinds = {(array.shape, array.dtype.str) for array in sums}
     if len(sums) != expected or len(kinds) != 1 or sums[0].ndim != 1 or sums[0].dtype != np.float64:
         raise ValueError(f"the arrays of {row['name']!r} do not fit each other")

@@ -18,6 +18,8 @@ from onnxnorm.statistics.moments import Moments
 
 __all__ = [
     "MEANS",
+    "PEAK",
+    "RANGE",
     "MeasuredStatistic",
     "measurable",
     "measured",
@@ -33,6 +35,13 @@ MEANS = {"mean": (), "mean_abs": ("Abs",)}
 """The measures that every calibration has, by name: the operators that are applied before averaging.
 
 A layer is measured by the mean behind its non-linearity, or by the mean absolute value if there is none.
+"""
+
+RANGE, PEAK = "range", "peak"
+"""`--measure range` is no statistic of filters: it measures every floating-point value of the network.
+
+Its name in the statistics file is `peak`. What is averaged over images is the largest magnitude of each image, for each
+channel of the value (`scaling.channels`).
 """
 
 
@@ -71,8 +80,8 @@ def measured() -> dict[str, MeasuredStatistic]:
 
 
 def measurable() -> tuple[str, ...]:
-    """Return the names of the statistics that are measured only on request."""
-    return tuple(entry.name for entry in _entries if entry.optional)
+    """Return the names of what is measured only on request: statistics of filters, and the range of every value."""
+    return (*(entry.name for entry in _entries if entry.optional), RANGE)
 
 
 def operators_of(average: str) -> tuple[str, ...]:
@@ -134,4 +143,4 @@ _entries: list[MeasuredStatistic] = [
 
 def needs_histograms(names: Sequence[str]) -> bool:
     """Whether any of these statistics needs a histogram."""
-    return any(measured()[name].histogram for name in names)
+    return any(entry.histogram for entry in _entries if entry.name in names)

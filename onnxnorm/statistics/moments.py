@@ -13,7 +13,7 @@ Source: the standard error of a ratio of sums over independent images; Cochran, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,8 @@ class Moments:
         squares: Σ w² m².
         largest: the largest magnitude of a single activation.
         histogram: counts of the magnitudes of all activations; None if they were not measured.
+        smallest: where the largest magnitude of each image was measured, the smallest of these that is not 0; 0 if all
+            are. None if something else was measured.
     """
 
     images: int
@@ -62,6 +64,7 @@ class Moments:
     squares: Floats = field(repr=False)
     largest: Floats = field(repr=False)
     histogram: Histogram | None = field(default=None, repr=False)
+    smallest: Floats | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, means: NDArray[Any], largest: NDArray[Any], weights: NDArray[Any]) -> Moments:
@@ -84,6 +87,11 @@ class Moments:
             largest=largest.astype(np.float64).max(axis=0),
         )
 
+    @classmethod
+    def of_peaks(cls, peaks: NDArray[Any]) -> Moments:
+        """Return the moments of the largest magnitude of each image, shape `(n, channels)`."""
+        return replace(cls.of(peaks, peaks, np.ones(len(peaks))), smallest=_smallest(peaks.astype(np.float64)))
+
     def __add__(self, other: Moments) -> Moments:
         """Return the moments of the images of both. Raises StatisticsError if only one has a histogram."""
         return Moments(
@@ -95,6 +103,9 @@ class Moments:
             squares=self.squares + other.squares,
             largest=np.maximum(self.largest, other.largest),
             histogram=self._joined(other),
+            smallest=None
+            if self.smallest is None or other.smallest is None
+            else _smallest(np.stack([self.smallest, other.smallest])),
         )
 
     def without(self, before: Moments | None, after: Moments) -> Moments:
@@ -160,6 +171,12 @@ class Moments:
         spread = self.squares - 2 * mean * self.square_total + mean * mean * self.weight_squares
         variance = np.maximum(spread, 0) / self.weight**2 * (self.images / (self.images - 1))
         return np.asarray(np.sqrt(variance), np.float64)
+
+
+def _smallest(magnitudes: Floats) -> Floats:
+    """Return the smallest number of each column that is not 0; 0 if there is none."""
+    least = np.min(magnitudes, axis=0, where=magnitudes > 0, initial=np.inf)
+    return np.where(np.isfinite(least), least, 0.0)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from onnxnorm.model.inputs import InputSettings
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.statistics.file import Content, read_content
 from onnxnorm.statistics.histograms import Histogram
-from onnxnorm.statistics.measures import MEANS, measured
+from onnxnorm.statistics.measures import MEANS, PEAK, RANGE, measured
 from onnxnorm.statistics.moments import Moments, Value
 from onnxnorm.statistics.provenance import Prints, joined_prints, joined_sources
 from onnxnorm.statistics.tables import data_frame, value_table
@@ -101,11 +101,13 @@ class Statistics(Shown):
     def measures(self) -> tuple[str, ...]:
         """Names of the statistics that were measured in addition to means and maxima."""
         averages = {value.measure for value in self.values}
-        return tuple(
-            entry.name
-            for entry in measured().values()
-            if entry.average in averages or (entry.histogram and self.histograms)
-        )
+        names = [e.name for e in measured().values() if e.average in averages or (e.histogram and self.histograms)]
+        return (*names, *([RANGE] if PEAK in averages else []))
+
+    @property
+    def peaks(self) -> dict[str, Moments]:
+        """The moments of the largest magnitudes of every value, by its name; empty if they were not measured."""
+        return {value.name: moments for value, moments in self.values.items() if value.measure == PEAK}
 
     @property
     def images(self) -> int:
@@ -130,6 +132,7 @@ class Statistics(Shown):
             ("values or axes of inputs", self.inputs.get(GIVEN), other.inputs.get(GIVEN)),
             ("filters", self.filters, other.filters),
             ("weighting", self.weighting, other.weighting),
+            ("range of every value: one lacks calibrate --measure range", bool(self.peaks), bool(other.peaks)),
             ("measured values", set(self.values), set(other.values)),
             ("percentiles", set(self.histograms), set(other.histograms)),
         ):

@@ -23,7 +23,6 @@ from onnxnorm.options import documented
 from onnxnorm.rewriting.reach import Reach
 from onnxnorm.scaling import Plan
 from onnxnorm.statistics import Statistics
-from onnxnorm.statistics.measures import measurable
 from onnxnorm.torch.comparison import TOLERANCES, difference, run
 from onnxnorm.torch.data import Images, argument_names, example_of, input_name
 from onnxnorm.torch.exporting import export_module
@@ -180,12 +179,11 @@ class _Work:
         with suppress(StatisticsError, DataError):  # the images will tell, if they are not better
             measuring = options.part(CalibrationOptions, limit=None, measure=(), transform=None)
             few = calibrate(self.proto, self.example, options=measuring)
-            trial = options.part(RewriteOptions, statistic="mean", verify=False, require_share=None)
+            trial = options.part(RewriteOptions, statistic="mean", ceiling=None, verify=False, require_share=None)
             self._rewrite(few, trial)
-        measure = (options.statistic,) if options.statistic in measurable() else ()
         data = source.data(input_specs(Model.open(self.proto)))
         transform = None if source.files is None else options.transform  # of other images it made arrays already
-        measuring = options.part(CalibrationOptions, measure=measure, transform=transform)
+        measuring = options.part(CalibrationOptions, measure=options.to_measure, transform=transform)
         return calibrate(self.proto, data, options=measuring, progress=progress)
 
     def finish(self, source: Images, statistics: Statistics) -> Normalized:

@@ -7,6 +7,7 @@ bit is lost with every halving, and at 2^-25 nothing is left. So what is counted
   or below 6.1e-5 (all of it is subnormal);
 * constants: the largest and the smallest nonzero magnitude of each, and how many of its elements are beyond 65504,
   subnormal, or lost;
+* nodes: how many a mixed-precision converter leaves in float32, because they meet more than 512 (`fp16_nodes`);
 * outputs: the error of the network rounded to float16 (`half.rounding`) against itself in float32.
 """
 
@@ -22,11 +23,13 @@ from numpy.typing import NDArray
 from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import stored_constants
 from onnxnorm.model.files import Model
+from onnxnorm.model.graph import Graph
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.model.tensors import is_float
 from onnxnorm.runtime import Runtime, Session
 from onnxnorm.verification.compare import Comparison, compare
 from onnxnorm.verification.fp16_model import RangeProbe, ranges_of, rounding
+from onnxnorm.verification.fp16_nodes import DATA_MAX, NodeCounts, count_nodes
 
 __all__ = ["LARGEST", "SMALLEST_NORMAL", "ConstantRange", "Fp16", "HalfError", "HeadroomMeter", "ModelRange"]
 
@@ -49,20 +52,21 @@ class ConstantRange:
     overflowing: int
     subnormal: int
     lost: int
+    above_512: int = 0
 
     @classmethod
     def of(cls, values: NDArray[Any]) -> ConstantRange:
         """Look at the values, block by block; `smallest` is that of nonzero elements, 0 without any."""
         flat = values.reshape(-1)
-        largest, smallest, counts = 0.0, np.inf, np.zeros(3, np.int64)
+        largest, smallest, counts = 0.0, np.inf, np.zeros(4, np.int64)
         for start in range(0, flat.size, _BLOCK):
             block = np.abs(flat[start : start + _BLOCK].astype(np.float64))
             block = block[block > 0]
             largest = max(largest, float(block.max(initial=0.0)))
             smallest = min(smallest, float(block.min(initial=np.inf)))
-            counts += [(block > LARGEST).sum(), (block < SMALLEST_NORMAL).sum(), (block <= _LOST).sum()]
-        overflowing, subnormal, lost = counts.tolist()
-        return cls(largest, smallest if np.isfinite(smallest) else 0.0, flat.size, overflowing, subnormal, lost)
+            parts = (block > LARGEST, block < SMALLEST_NORMAL, block <= _LOST, block > DATA_MAX)
+            counts += [part.sum() for part in parts]
+        return cls(largest, smallest if np.isfinite(smallest) else 0.0, flat.size, *counts.tolist())
 
     @property
     def subnormal_share(self) -> float:
@@ -83,13 +87,14 @@ class HalfError:
 class ModelRange:
     """One model: the largest magnitude of every value, its constants, and its outputs in float16.
 
-    `not_run` says why there are no outputs.
+    `not_run` says why there are no outputs, `nodes` which nodes a converter leaves in float32.
     """
 
     values: dict[str, float] = field(repr=False)
     constants: dict[str, ConstantRange] = field(repr=False)
     outputs: dict[str, HalfError]
     not_run: str | None
+    nodes: NodeCounts = field(default_factory=NodeCounts)
 
     @property
     def largest(self) -> float:
@@ -100,6 +105,11 @@ class ModelRange:
     def overflowing(self) -> tuple[str, ...]:
         """Values beyond 65504, the largest first."""
         return tuple(sorted((v for v, x in self.values.items() if x > LARGEST), key=lambda v: -self.values[v]))
+
+    @property
+    def above_512(self) -> tuple[str, ...]:
+        """Values beyond 512, the largest first."""
+        return tuple(sorted((v for v, x in self.values.items() if x > DATA_MAX), key=lambda v: -self.values[v]))
 
     @property
     def subnormal(self) -> tuple[str, ...]:
@@ -126,15 +136,21 @@ class ModelRange:
             "largest_activation": self.largest,
             "values": len(self.values),
             "overflowing_values": list(self.overflowing),
+            "values_above_512": list(self.above_512),
             "subnormal_values": list(self.subnormal),
             "constants": len(self.constants),
             "elements": self.count("elements"),
             "overflowing_elements": self.count("overflowing"),
+            "elements_above_512": self.count("above_512"),
             "subnormal_elements": self.count("subnormal"),
             "lost_elements": self.count("lost"),
             "subnormal_share": self.subnormal_share,
             "outputs": {name: vars(error) for name, error in self.outputs.items()},
             "not_run": self.not_run,
+            "nodes": self.nodes.nodes,
+            "nodes_kept": list(self.nodes.kept),
+            "multiplications": self.nodes.multiplications,
+            "multiplications_in_float16": self.nodes.share_in_half,
         }
 
 
@@ -203,6 +219,7 @@ class _Side:
         self.values: dict[str, float] = {}
         self.errors: dict[str, Comparison] = {}
         self.counts: dict[str, tuple[int, int]] = {}
+        self.graph: Graph | None = None
 
     def add(self, feed: Feeds) -> None:
         probe, plain, half = self.sessions = self.sessions or self._open(feed)
@@ -231,10 +248,12 @@ class _Side:
             for name, constant in stored_constants(self.model).items()
             if is_float(constant.dtype)
         }
-        return ModelRange(self.values, constants, outputs, self.not_run)
+        weights = {name: constant.largest for name, constant in constants.items()}
+        nodes = count_nodes(self.graph, self.values, weights) if self.graph else NodeCounts()
+        return ModelRange(self.values, constants, outputs, self.not_run, nodes)
 
     def _open(self, feed: Feeds) -> tuple[RangeProbe, Session, Session | None]:
-        graph = read_graph(self.model, {name: array.shape for name, array in feed.items()})
+        graph = self.graph = read_graph(self.model, {name: array.shape for name, array in feed.items()})
         probe = ranges_of(self.model, graph)
         plain = self.runtime.session(probe.proto, probe.folder)
         try:

@@ -24,7 +24,6 @@ from onnx import numpy_helper
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph
-from onnxnorm.model.tensors import FLOATS
 
 __all__ = ["RangeProbe", "ranges_of", "rounding"]
 
@@ -44,7 +43,7 @@ def ranges_of(model: Model, graph: Graph) -> RangeProbe:
     """A copy of the model with, beside its outputs, the largest magnitude of every floating-point value."""
     proto, folder = model.in_place() or (model.to_proto(), None)
     values = {}
-    for index, name in enumerate(_values(graph)):
+    for index, name in enumerate(graph.float_values()):
         if 0 in graph.shapes.get(name, ()):
             continue
         output, source = f"{_PREFIX}_{index}", name
@@ -64,8 +63,8 @@ def rounding(model: Model, graph: Graph) -> onnx.ModelProto:
 
     Raises ModelError if the model is larger than 2 GB, or is not a float32 one.
     """
-    rounded = [name for name in _values(graph) if graph.types[name] == onnx.TensorProto.FLOAT]
-    others = [name for name in _values(graph) if graph.types[name] != onnx.TensorProto.FLOAT]
+    rounded = [name for name in graph.float_values() if graph.types[name] == onnx.TensorProto.FLOAT]
+    others = [name for name in graph.float_values() if graph.types[name] != onnx.TensorProto.FLOAT]
     if others:
         kind = onnx.TensorProto.DataType.Name(graph.types[others[0]]).lower()
         raise ModelError(f"value {others[0]!r} is {kind}; only float32 models are converted to float16")
@@ -86,12 +85,6 @@ def rounding(model: Model, graph: Graph) -> onnx.ModelProto:
         proto.graph.node.append(onnx.helper.make_node("Cast", [ends[0]], [half], to=onnx.TensorProto.FLOAT16))
         proto.graph.node.append(onnx.helper.make_node("Cast", [half], [ends[1]], to=onnx.TensorProto.FLOAT))
     return proto
-
-
-def _values(graph: Graph) -> Iterator[str]:
-    """Graph inputs and results of nodes that are floating point and not the same for every input."""
-    names = [spec.name for spec in graph.inputs] + [name for node in graph.nodes for name in node.outputs if name]
-    return (name for name in names if name not in graph.constants and graph.types.get(name) in FLOATS)
 
 
 def _convertible(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

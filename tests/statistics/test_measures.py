@@ -71,7 +71,7 @@ def test_a_statistic_of_ones_own(roots: None, tmp_path: Path) -> None:
 
 
 def test_the_command_line_knows_it(roots: None) -> None:
-    assert measurable() == ("rms", "p99.9", "roots")
+    assert measurable() == ("rms", "p99.9", "roots", "range")
     assert onnxnorm.CalibrationOptions(measure=("roots",)).measure == ("roots",)
     assert onnxnorm.RewriteOptions(statistic="roots").statistic == "roots"
 

@@ -55,7 +55,7 @@ def test_a_constant_is_counted_element_by_element(size: int) -> None:
     values[:5] = [0, -1e-6, 2.0**-14, 1e5, -1e-9]
     values[-1:] = np.float32(-1e-9)
     assert ConstantRange.of(values) == ConstantRange(
-        1e5, float(np.float32(1e-9)), size, 1, 2 + (size > 5), 1 + (size > 5)
+        1e5, float(np.float32(1e-9)), size, 1, 2 + (size > 5), 1 + (size > 5), 1
     )
     assert ConstantRange.of(np.zeros((2, 0), np.float32)) == ConstantRange(0.0, 0.0, 0, 0, 0, 0)
     assert ConstantRange.of(np.asarray([0.5], ml_dtypes.bfloat16)).largest == 0.5

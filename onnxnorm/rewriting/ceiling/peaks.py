@@ -1,0 +1,87 @@
+"""The largest magnitude of every channel of every value, as it was measured, and as it is where nodes were added.
+
+What was measured belongs to the original graph. Added nodes multiply by 1 until the scales are known, so what they read
+and what they write is as large as each other; a Clip whose bound was taken away passes on what it reads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxnorm.errors import StatisticsError
+from onnxnorm.rewriting.opened import Subject
+from onnxnorm.scaling import Trace
+from onnxnorm.scaling.channels import channel_axes
+from onnxnorm.scaling.filters import Site
+from onnxnorm.statistics import Moments, Statistics
+
+__all__ = ["INFINITE", "at_site", "measured_peaks", "peaks_behind"]
+
+INFINITE = float(np.finfo(np.float32).max)
+"""A magnitude of this size stands for infinity, as masks have it."""
+
+Floats = NDArray[np.float64]
+
+
+def measured_peaks(traced: Trace, statistics: Statistics | None) -> dict[str, Floats]:
+    """The largest magnitudes of every value, by its name; each array broadcasts against the value.
+
+    Args:
+        traced: a walk over the graph as it is, at the level `constants`, with outputs that keep their scales.
+        statistics: what was measured.
+
+    Raises:
+        StatisticsError: if there are none, or they are of a graph that was walked differently.
+    """
+    if statistics is None or not statistics.peaks:
+        raise StatisticsError(
+            "--ceiling needs to know how large every value becomes: calibrate this model with --measure range, and "
+            "give what that writes as --stats"
+        )
+    found = {}
+    peaks = statistics.peaks
+    for name, axes in channel_axes(traced).items():
+        moments, shape = peaks.get(name), traced.graph.shapes.get(name, ())
+        if moments is None or moments.channels != math.prod(shape[axis] for axis in axes):
+            raise StatisticsError(
+                f"the statistics do not fit value {name!r}: they are of another version; calibrate this model again, "
+                "with --measure range"
+            )
+        found[name] = _placed(moments, shape, axes)
+    return found
+
+
+def _placed(moments: Moments, shape: tuple[int, ...], axes: tuple[int, ...]) -> Floats:
+    sizes = [size if axis in axes else 1 for axis, size in enumerate(shape)]
+    return moments.largest.reshape(sizes)
+
+
+def peaks_behind(peaks: Mapping[str, Floats], subject: Subject) -> dict[str, Floats]:
+    """The same for all values of the graph that a rewrite works on; those of values that are new follow."""
+    graph = subject.trace.graph
+    known = dict(peaks)
+    added = set(subject.insertion.nodes)
+    if not added:
+        return known
+    for node in reversed(graph.nodes):
+        if node.proto.name in added and node.outputs[0] in known:
+            known.setdefault(node.inputs[0], known[node.outputs[0]])
+    for node in graph.nodes:
+        if node.proto.name in added and node.inputs[0] in known:
+            known.setdefault(node.outputs[0], known[node.inputs[0]])
+    return known
+
+
+def at_site(peaks: Mapping[str, Floats], site: Site, channels: int) -> Floats:
+    """The largest magnitudes at a site, shape `(channels,)`; NaN where they are not known."""
+    array = peaks.get(site.value)
+    if array is None:
+        return np.full(channels, np.nan)
+    if array.ndim <= site.axis:
+        return np.full(channels, float(array.max(initial=0.0)))
+    others = tuple(axis for axis in range(array.ndim) if axis != site.axis)
+    return np.broadcast_to(array.max(axis=others), (channels,)).astype(np.float64)
