@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.errors import StatisticsError
 from onnxnorm.model.files import Model
-from onnxnorm.model.graph import Graph
 from onnxnorm.model.shapes import assumed_shapes, read_graph
-from onnxnorm.rewriting.ceiling import Ceiling, ceiling_scales
-from onnxnorm.rewriting.ceiling.peaks import measured_peaks
-from onnxnorm.rewriting.ceiling.places import places_above
+from onnxnorm.rewriting.ceiling import Ceiling
+from onnxnorm.rewriting.choose import choose
 from onnxnorm.rewriting.constants import Clone, ScaledData, apply_edits
 from onnxnorm.rewriting.factors import Rounding
 from onnxnorm.rewriting.insertion import NOTHING, Insertion
-from onnxnorm.rewriting.layer_statistics import measure, needs_images
-from onnxnorm.rewriting.limits import within_range
-from onnxnorm.rewriting.opened import Subject, needed, opened, subject_of
+from onnxnorm.rewriting.layer_statistics import needs_images
 from onnxnorm.rewriting.options import ScaleOptions
 from onnxnorm.rewriting.outlook import touched_share
-from onnxnorm.rewriting.power_of_two import powers_of_two
 from onnxnorm.rewriting.record import OUTPUTS_RECORDED, Record, read_entries, record_entries, write_entries
-from onnxnorm.rewriting.scales import Scales, choose_scales
-from onnxnorm.scaling import Plan, Trace, choose_openings, find_layers, make_plan, trace
+from onnxnorm.rewriting.scales import Scales
+from onnxnorm.scaling import Plan, Trace, make_plan
 from onnxnorm.scaling.filters import FilterKind
-from onnxnorm.scaling.levels import LEVELS, Level
-from onnxnorm.scaling.walk import Outputs
+from onnxnorm.scaling.levels import Level
 from onnxnorm.statistics import Statistics
 from onnxnorm.statistics.measures import RANGE
 from onnxnorm.version import VERSION
@@ -41,9 +33,6 @@ from onnxnorm.version import VERSION
 __all__ = ["Rewriting", "clips_with", "rewrite_model"]
 
 _log = logging.getLogger(__name__)
-
-Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
-Choose: TypeAlias = Callable[[Subject], tuple[Scales, Ceiling | None]]
 
 
 @dataclass(frozen=True)
@@ -157,12 +146,7 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
         statistics = None
     shapes = statistics.shapes if statistics else assumed_shapes(model)
     graph = read_graph(model, shapes)
-    if options.ceiling is None:
-        choose: Choose = partial(_normalized, statistics=statistics, options=options)
-        subject = subject_of(graph, model, shapes, filters, options.outputs, options.allow)
-        subject, scales, ceiling = _chosen(graph, model, shapes, subject, options.outputs, choose)
-    else:
-        subject, scales, ceiling = _under_ceiling(graph, model, shapes, statistics, options)
+    subject, scales, ceiling = choose(graph, model, shapes, statistics, options, filters)
     traced, layers = subject.trace, subject.layers
     _log.info(
         "%d filters in %d layers; scales from %.4g to %.4g",
@@ -173,24 +157,7 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
     applied = apply_edits(subject.model, traced.edits, scales.of_slot)
     scaled_outputs = _output_scales(traced, scales)
     short = {name: array for name, array in scaled_outputs.items() if array.size <= OUTPUTS_RECORDED}
-    entries = {
-        "version": VERSION,
-        "statistic": options.statistic if ceiling is None else RANGE,
-        "strength": repr(float(options.strength)),
-        "target": repr(float(options.target if ceiling is None else ceiling.ceiling)),
-        "power_of_two": str(options.power_of_two or ceiling is not None).lower(),
-        "filters": filters,
-        "keep_outputs": str(options.outputs == "keep").lower(),
-        "level": options.allow if ceiling is None else ceiling.level,
-        "original": digest,
-    }
-    if statistics is not None:
-        entries["statistics"] = hashlib.sha256(statistics.to_bytes()).hexdigest()
-        entries["images"] = str(statistics.images)
-    if model.inputs_as_constants:
-        entries["inputs_as_constants"] = "true"
-    if model.inlined:
-        entries["inlined"] = replace(model, source_digest="").digest()
+    entries = _entries(model, statistics, options, ceiling) | {"filters": filters, "original": digest}
     record = Record.of(applied, subject.insertion)
     more, sidecar = record_entries(record, short, previous)
     entries |= more
@@ -216,64 +183,27 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
     )
 
 
-def _chosen(
-    graph: Graph, model: Model, shapes: Shapes, subject: Subject, outputs: Outputs, choose: Choose
-) -> tuple[Subject, Scales, Ceiling | None]:
-    """What is rewritten, without openings that no scale needs, and its scales."""
-    scales, ceiling = choose(subject)
-    while subject.insertion.of:
-        openings = needed(subject, scales.of_slot)
-        if len(openings) == len({*subject.insertion.of.values()}):
-            break
-        subject = opened(graph, model, shapes, subject.layers, openings, outputs)
-        scales, ceiling = choose(subject)
-    return subject, scales, ceiling
-
-
-def _under_ceiling(
-    graph: Graph, model: Model, shapes: Shapes, statistics: Statistics | None, options: ScaleOptions
-) -> tuple[Subject, Scales, Ceiling]:
-    """What is rewritten for a ceiling: no more of the graph than is needed, and of that what the ceiling needs.
-
-    If values are left above it, the levels that were not allowed are tried too, to say what they would do.
-    """
-    assert options.ceiling is not None
-    outputs = options.outputs
-    plain = trace(graph)
-    traced = plain if outputs == "keep" else trace(graph, outputs)
-    choose = partial(ceiling_scales, measured=measured_peaks(plain, statistics), ceiling=options.ceiling)
-    subject = Subject(model, traced, find_layers(traced, "all"))
-    subject, scales, found = _chosen(graph, model, shapes, subject, outputs, choose)
-    assert found is not None
-    best, higher = (subject, scales, found), dict[Level, int]()
-    for level in LEVELS[1:]:
-        if not found.above:
-            break
-        if level == "nodes":
-            openings = choose_openings(graph, places_above(subject.trace, found), outputs, joined=True)
-            subject = opened(graph, model, shapes, subject.layers, openings, outputs)
-        elif traced.wants_attributes:
-            subject = subject_of(graph, model, shapes, "all", outputs, level)
-        else:
-            continue
-        subject, scales, found = _chosen(graph, model, shapes, subject, outputs, choose)
-        assert found is not None
-        if LEVELS.index(level) > LEVELS.index(options.allow):
-            higher[level] = min(len(found.above), len(best[2].above), *higher.values())
-        elif len(found.above) < len(best[2].above):
-            best = subject, scales, replace(found, level=level)
-    return best[0], best[1], replace(best[2], higher=higher)
-
-
-def _normalized(subject: Subject, *, statistics: Statistics | None, options: ScaleOptions) -> tuple[Scales, None]:
-    return _scales(subject, statistics, options), None
-
-
-def _scales(subject: Subject, statistics: Statistics | None, options: ScaleOptions) -> Scales:
-    model, traced, layers = subject.model, subject.trace, subject.layers
-    measured = measure(options.statistic, model, traced, layers, statistics)
-    scales = choose_scales(traced, layers, measured, target=options.target, strength=options.strength)
-    return (powers_of_two if options.power_of_two else within_range)(model, traced, scales)
+def _entries(
+    model: Model, statistics: Statistics | None, options: ScaleOptions, ceiling: Ceiling | None
+) -> dict[str, str]:
+    """What is recorded about the options, the statistics and the model."""
+    entries = {
+        "version": VERSION,
+        "statistic": options.statistic if ceiling is None else RANGE,
+        "strength": repr(float(options.strength)),
+        "target": repr(float(options.target if ceiling is None else ceiling.ceiling)),
+        "power_of_two": str(options.power_of_two or ceiling is not None).lower(),
+        "keep_outputs": str(options.outputs == "keep").lower(),
+        "level": options.allow if ceiling is None else ceiling.level,
+    }
+    if statistics is not None:
+        entries["statistics"] = hashlib.sha256(statistics.to_bytes()).hexdigest()
+        entries["images"] = str(statistics.images)
+    if model.inputs_as_constants:
+        entries["inputs_as_constants"] = "true"
+    if model.inlined:
+        entries["inlined"] = replace(model, source_digest="").digest()
+    return entries
 
 
 def _check(statistics: Statistics, digest: str, previous: Mapping[str, str]) -> None:

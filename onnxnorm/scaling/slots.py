@@ -126,11 +126,12 @@ class Slots:
             raise ModelError(f"values of shapes that do not fit meet ({a.shape} and {b.shape} scales)") from None
         pairs = (left * self.count + right).reshape(-1)
         runs = np.flatnonzero(pairs[1:] != pairs[:-1])  # the positions of a channel have the same slots
-        pairs = np.unique(pairs[np.append(runs, len(pairs) - 1)]) if pairs.size else pairs
+        pairs = pairs[np.append(runs, len(pairs) - 1)] if pairs.size else pairs
+        pairs = pairs if is_ascending(pairs) else np.unique(pairs)
         left, right = np.divmod(pairs, self.count)
         apart = (left != right) & (left != ZERO) & (right != ZERO)
         if apart.any():
-            self.ties.append(distinct_columns(np.stack([left[apart], right[apart]])))
+            self.ties.append(np.stack([left[apart], right[apart]]))
 
     def pin(self, ids: Ids, barrier: Barrier) -> None:
         """Demand that these slots keep scale 1."""
