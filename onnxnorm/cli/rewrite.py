@@ -15,7 +15,7 @@ from onnxnorm.cli.misuse import Missing
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.model.files import Model
 from onnxnorm.report.terminal.ceiling import ceiling_lines
-from onnxnorm.report.terminal.tables import dead_lines, layer_table
+from onnxnorm.report.terminal.tables import added_table, dead_lines, layer_table
 from onnxnorm.rewriting import Rewriting, needs_images, sidecar_path
 
 __all__ = ["EXAMPLES", "NAME", "rewrite", "summary", "tell_rewritten"]
@@ -83,6 +83,8 @@ def tell_rewritten(terminal: Terminal, done: api.Rewritten) -> None:
     if done.rewriting.attributes_changed:
         terminal.show(f"{done.rewriting.attributes_changed} numbers in attributes changed")
     if done.rewriting.nodes_added:
+        if not terminal.options.quiet:
+            terminal.show(*added_table(done.rewriting.additions))
         ratio = done.verification.time_ratio if done.verification else None
         time = f"; the verification took {ratio:.2f} times as long on it" if ratio is not None else ""
         terminal.show(

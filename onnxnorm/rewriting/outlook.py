@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from onnxnorm.scaling.freedom import count_exact
 from onnxnorm.scaling.levels import Level
 from onnxnorm.scaling.plan import LevelPlan, tied_filters
 
-__all__ = ["level_plans", "touched_share"]
+__all__ = ["elements_computed", "level_plans", "touched_share"]
 
 
 def level_plans(graph: Graph, subjects: Mapping[Level, Subject]) -> dict[Level, LevelPlan]:
@@ -30,10 +30,16 @@ def level_plans(graph: Graph, subjects: Mapping[Level, Subject]) -> dict[Level, 
 
 def touched_share(graph: Graph, subject: Subject) -> float:
     """The elements that new nodes touch for one sample, as a share of all elements that the graph computes."""
-    written = [name for node in graph.nodes for name in node.outputs if graph.types.get(name) in FLOATS]
-    total = sum(int(np.prod(graph.shapes[name], dtype=np.int64)) for name in written if name in graph.shapes)
+    total = elements_computed(graph)
     touched = sum(opening.elements for opening in subject.insertion.of.values())
     return touched / total if total else 0.0
+
+
+def elements_computed(graph: Graph, without: Collection[str] = ()) -> int:
+    """The elements of all values that a graph computes for one sample, but for nodes of these names."""
+    nodes = [node for node in graph.nodes if node.proto.name not in without]
+    written = [name for node in nodes for name in node.outputs if graph.types.get(name) in FLOATS]
+    return sum(int(np.prod(graph.shapes[name], dtype=np.int64)) for name in written if name in graph.shapes)
 
 
 def _planned(graph: Graph, subject: Subject) -> LevelPlan:

@@ -19,6 +19,8 @@ from scipy.sparse import csr_array
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
+from onnxnorm.rewriting.additions import Additions, additions
+from onnxnorm.rewriting.attributes import Attribute
 from onnxnorm.rewriting.factors import Factor
 from onnxnorm.rewriting.insertion import NOTHING, Insertion
 from onnxnorm.rewriting.opened import found_again
@@ -51,6 +53,7 @@ class ReadBack:
         bounds: number of Clips whose bounds changed.
         before: a walk over the original.
         insertion: the nodes and constants that were added.
+        attributes: the attributes that changed.
     """
 
     trace: Trace = field(repr=False)
@@ -61,6 +64,12 @@ class ReadBack:
     bounds: int
     before: Trace = field(repr=False)
     insertion: Insertion = NOTHING
+    attributes: tuple[Attribute, ...] = ()
+
+    @property
+    def additions(self) -> Additions:
+        """What changed beside the values of constants."""
+        return additions(self.trace.graph, self.insertion, self.attributes)
 
     def layers(self, kind: FilterKind) -> tuple[Layer, ...]:
         """The layers of filters, which are measured where they are in the original."""
@@ -104,7 +113,10 @@ def read_back(original: Model, rewritten: Model, shapes: Mapping[str, tuple[int,
             bounds = clips_with(rewritten, record.factors)
             before = traced if opened is graph else trace(graph, outputs, level)
             of_slot = scales[traced.groups.of]
-            return ReadBack(traced, of_slot, entries, record.clones, changed, bounds, before, record.insertion)
+            attributes = tuple(record.attributes.values())
+            return ReadBack(
+                traced, of_slot, entries, record.clones, changed, bounds, before, record.insertion, attributes
+            )
     raise ModelError("the record of the scales does not fit the original; rewrite that again")
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnxnorm.errors import StatisticsError
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import assumed_shapes, read_graph
+from onnxnorm.rewriting.additions import Additions, additions
 from onnxnorm.rewriting.ceiling import Ceiling
 from onnxnorm.rewriting.choose import choose
 from onnxnorm.rewriting.constants import Clone, ScaledData, apply_edits
@@ -91,6 +92,11 @@ class Rewriting:
     def nodes_added(self) -> int:
         """Number of nodes that were added."""
         return len(self.insertion.nodes)
+
+    @property
+    def additions(self) -> Additions:
+        """What changed beside the values of constants."""
+        return additions(self.trace.graph, self.insertion, self.record.attributes.values())
 
     @property
     def statistic(self) -> str:

@@ -14,8 +14,17 @@ import onnx
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from tests.corpus import Net
+from tests.corpus import OPEN, Net
 from tests.helpers.growth import INF, Growth, Val
+from tests.helpers.random_blocks import (
+    attention,
+    gate,
+    group_normalize,
+    layer_normalize,
+    square,
+    squeeze_excite,
+    written_norm,
+)
 
 Step = Callable[[Growth, Val], object]
 
@@ -110,6 +119,9 @@ def pick_channels(grow: Growth, x: Val) -> object:
 
 def shuffle(grow: Growth, x: Val) -> object:
     group = next((g for g in (2, 3) if x.channels % g == 0), 1)
+    if not grow.fixed:
+        whole = grow.op("Reshape", x, grow.net.ints(0, group, x.channels // group, -1))
+        return grow.like(x, "Reshape", grow.op("Transpose", whole, perm=[0, 2, 1, 3]), grow.shape_of(x, x.channels))
     apart = grow.op("Reshape", x, grow.net.ints(0, group, x.channels // group, *x.size))
     turned = grow.op("Transpose", apart, perm=[0, 2, 1, 3, 4])
     return grow.like(x, "Reshape", turned, grow.net.ints(0, x.channels, -1, x.width))
@@ -162,11 +174,11 @@ def join(grow: Growth, x: Val) -> object:
     y = grow.pick(fits)
     assert y is not None
     kind = grow.one("Add", "Add", "Add", "Sub", "Max", "Min", "Mean", "Where")
-    if kind == "Where":
+    if kind == "Where" and grow.fixed:
         mask = grow.net.const(grow.net.random.random((x.height, x.width)) < 0.5, dtype=TensorProto.BOOL)
         return grow.like(x, kind, mask, x, y)
     operands = [x, y] if grow.integer(0, 1) else [y, x]
-    return grow.like(x, kind, *operands)
+    return grow.like(x, "Add" if kind == "Where" else kind, *operands)
 
 
 def multiply(grow: Growth, x: Val) -> object:
@@ -184,7 +196,8 @@ def multiply(grow: Growth, x: Val) -> object:
 
 def with_constant(grow: Growth, x: Val) -> object:
     kind = grow.one("Add", "Add", "Sub", "Mul", "Mul", "Div", "Max", "Min")
-    shape = grow.one((x.channels, 1, 1), (x.channels, 1, 1), (1,), (), (1, x.channels, *x.size), (x.height, 1))
+    shapes = [(x.channels, 1, 1), (x.channels, 1, 1), (1,), ()]
+    shape = grow.one(*shapes, *([(1, x.channels, *x.size), (x.height, 1)] if grow.fixed else []))
     constant = grow.positive(*shape) if grow.integer(0, 5) else grow.net.const(np.zeros(shape))
     if kind == "Div":
         return grow.like(x, kind, x, grow.positive(*shape))
@@ -208,6 +221,7 @@ STEPS: tuple[Step, ...] = (
     *(conv, conv, conv, conv, activate, activate, activate, activate, normalize, normalize, conv_transpose, branch),
     *(pool, concat, concat, split, pick_channels, shuffle, turn, depth, resize, pad, join, join, join, multiply),
     *(with_constant, with_constant, reduce, instance_normalize, barrier),
+    *(square, gate, gate, squeeze_excite, attention, layer_normalize, group_normalize, written_norm, written_norm),
 )
 
 
@@ -216,9 +230,11 @@ def networks(draw: st.DrawFn, least: int = 8, most: int = 30) -> onnx.ModelProto
     """Models of `least` to about `most` nodes, of 1 to 4 outputs."""
     net = Net(draw(st.sampled_from([18, 20, 21])), ir=10, seed=draw(st.integers(0, 1 << 16)))
     net.how = draw(st.sampled_from(["raw", "raw", "raw", "typed", "node"]))
-    grow = Growth(draw, net)
+    grow = Growth(draw, net, draw(st.sampled_from([True, True, False])))
     channels, height, width = draw(st.sampled_from([(3, 8, 8), (1, 6, 10), (4, 5, 5)]))
-    grow.add(net.input("x", ("N", channels, height, width)), channels, height, width)
+    if not grow.fixed:
+        height, width = OPEN["H"], OPEN["W"]
+    grow.add(net.input("x", ("N", channels, *((height, width) if grow.fixed else ("H", "W")))), channels, height, width)
     wanted = draw(st.integers(least, most - 4))
     conv(grow, grow.values[0])
     while sum(node.op_type != "Constant" for node in net.nodes) < wanted:
@@ -236,8 +252,9 @@ def _outputs(grow: Growth) -> list[str]:
         if grow.integer(0, 3) == 0:
             names.append(value.name)
             continue
-        flat = grow.op("Flatten", value)
-        names.append(grow.op("Gemm", flat, grow.weight(value.channels * value.height * value.width, 2), grow.vector(2)))
+        flat = grow.op("Flatten", value if grow.fixed else grow.op("GlobalAveragePool", value))
+        size = value.height * value.width if grow.fixed else 1
+        names.append(grow.op("Gemm", flat, grow.weight(value.channels * size, 2), grow.vector(2)))
     if grow.integer(0, 4) == 0:
         inner = [value.name for value in grow.values if value.name in grow.read and value.name != "x"]
         names.extend(inner[: 1 if inner else 0])

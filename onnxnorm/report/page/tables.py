@@ -228,6 +228,7 @@ def provenance(report: ReportData) -> list[tuple[str, str]]:
             ("rewritten model", report.rewritten_name or ""),
             ("rewritten with", f"onnxnorm {entries.get('version', '?')}"),
             ("rewritten to", settings_text(report.settings)),
+            ("what could change", entries.get("level", "constants")),
             ("digest of its statistics", entries.get("statistics", "none: no images were needed")),
         ]
     return [(label, clean(text)) for label, text in facts]

@@ -49,6 +49,8 @@ def verdict_of(report: ReportData) -> Verdict:
 def _graph(verification: Verification, clones: int) -> str:
     if verification.graph_identical:
         return "The graph is the same but for constants’ values."
+    if verification.nodes_added or verification.attributes_changed:
+        return "Beside constants’ values the graph differs as the rewrite was allowed to change it; see below."
     if clones:
         return f"Beside constants’ values the graph differs, at least by {counted(clones, 'copied constant')}."
     return "The graph is not the same: more than constants’ values was changed."

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from onnxnorm.rewriting import LayerScales, Scales
+from onnxnorm.rewriting.additions import Additions, places
 from onnxnorm.scaling import Plan
 
-__all__ = ["dead_lines", "layer_table", "plan_tables"]
+__all__ = ["added_table", "dead_lines", "layer_table", "plan_tables"]
 
 _SHOWN_BARRIERS = 8
+_SHOWN_NODES = 8
 _SHOWN_LAYERS = 5
 _SHOWN_FILTERS = 10
 
@@ -58,6 +60,22 @@ def _spread(values: NDArray[np.float64]) -> tuple[str, str, str]:
 
 def _number(value: float) -> str:
     return f"{value:.4g}"
+
+
+def added_table(found: Additions) -> Sequence[Table | str]:
+    """Return a table of the nodes that were added, and of the many that are left out their number; none for none."""
+    if not found.nodes:
+        return []
+    table = Table(box=None, header_style="bold", pad_edge=False, title="Nodes added", title_justify="left")
+    for name in ("node", "multiplies", "behind", "before"):
+        table.add_column(name, overflow="fold")
+    for name in ("factors", "elements"):
+        table.add_column(name, justify="right", no_wrap=True)
+    rows = places(found)
+    for row in rows[:_SHOWN_NODES]:
+        table.add_row(*row)
+    more = len(rows) - _SHOWN_NODES
+    return [table, *([f"... and {more:,} more; onnxnorm report lists all"] if more > 0 else []), ""]
 
 
 def dead_lines(layers: Sequence[LayerScales]) -> list[str]:

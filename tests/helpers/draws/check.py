@@ -27,7 +27,13 @@ RUNTIME = Runtime("cpu", threads=1)
 
 Feeds = Mapping[str, NDArray[Any]]
 
-KINDS: tuple[tuple[Outputs, Level], ...] = (("keep", "constants"), ("scale", "constants"), ("keep", "nodes"))
+KINDS: tuple[tuple[Outputs, Level], ...] = (
+    ("keep", "constants"),
+    ("scale", "constants"),
+    ("keep", "attributes"),
+    ("keep", "nodes"),
+    ("scale", "nodes"),
+)
 
 
 @dataclass
@@ -62,11 +68,12 @@ def run_if_legal(session: Session, feed: Feeds) -> Feeds | None:
 
 
 def check_shapes(graph: Graph, drawn: Drawn) -> None:
-    """Inferred shapes are those of a run."""
+    """Inferred shapes are those of a run, but for numbers of rows that are assumed, since only a run can count them."""
     proto = onnx.ModelProto()
     proto.CopyFrom(drawn.proto)
     del proto.graph.output[:]
-    for name in (name for node in proto.graph.node for name in node.output if name in graph.types):
+    written = [name for node in proto.graph.node for name in node.output]
+    for name in (name for name in written if name in graph.types and name not in graph.claimed):
         proto.graph.output.add(name=name).type.tensor_type.elem_type = graph.types[name]
     try:
         values = run(proto, drawn.feeds[0])

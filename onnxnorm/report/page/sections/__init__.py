@@ -8,6 +8,7 @@ __all__ = ["SECTIONS"]
 
 _NAMES = (
     "notes",
+    "changes",
     "means",
     "scales",
     "certainty",
