@@ -106,6 +106,16 @@ CASES = {
         opset=23,
         **NORM,
     ),
+    "batch, in training mode": Follows(
+        "b, p, q = BatchNormalization<training_mode=1, epsilon=0.25>(a, g, s, m, v)",
+        ("epsilon",),
+        a=1,
+        b=4,
+        reason="it normalizes by the batch",
+        kept=4,
+        constants=statistics(),
+        opset=15,
+    ),
     "local response": Follows(
         "b = LRN<size=3, alpha=0.5, beta=0.75, bias=2.0>(a)", ("alpha",), reason="alpha, which is an attribute", **ONE
     ),
@@ -178,6 +188,32 @@ def test_an_attribute_that_does_not_follow_is_seen(case: Follows) -> None:
     got = Runtime("cpu", threads=1).session(Model.open(broken), optimize=False).run(feeds(proto))
     with pytest.raises(AssertionError):
         check_outputs(checked.trace, checked.of_slot, checked.expected, got)
+
+
+@pytest.mark.parametrize(("level", "free"), [("constants", 0), ("attributes", 1)])
+def test_running_statistics_follow_the_input(level: Level, free: int) -> None:
+    """The mean has the scale of the input, the variance its square. Where the input keeps its scale, so do they."""
+    body = "b, p, q = BatchNormalization<training_mode=1, epsilon=0.25, momentum=0.75>(a, g, s, m, v)"
+    proto = between(body, constants=statistics(), opset=15, tail="none", outputs=["p", "q"])
+    scales = {"a": free, "b": 4, "p": free, "q": free}
+    holds(proto, scales, level=level)
+    checked = holds(proto, scales, level=level, power_of_two=False, rtol=ROUNDING)
+    one, mean, variance = (float(checked.of_slot[checked.trace.ids[name]].flat[0]) for name in ("a", "p", "q"))
+    assert mean == pytest.approx(one)
+    assert variance == pytest.approx(one**2)
+    assert (one != 1) == bool(free)
+
+
+@pytest.mark.parametrize(("level", "free"), [("constants", 0), ("attributes", 1)])
+def test_statistics_of_a_layer_normalization_follow_the_input(level: Level, free: int) -> None:
+    """The mean has the scale of the input, and the inverse deviation its inverse."""
+    body = "b, mean, inverse = LayerNormalization<epsilon=0.25>(a, g, s)"
+    proto = between(body, (2, 4), per_channel(), tail="none", outputs=["mean", "inverse"])
+    scales = {"a": free, "b": 4, "mean": free, "inverse": free}
+    holds(proto, scales, level=level)
+    checked = holds(proto, scales, level=level, power_of_two=False, rtol=ROUNDING)
+    if not free:
+        assert checked.reasons("mean") == ["it is a statistic of an input that keeps its scale"]
 
 
 def test_lp_normalization_needs_no_attribute() -> None:
