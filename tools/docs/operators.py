@@ -43,10 +43,10 @@ LEVELS_HEAD = """\
 ## At each level
 
 Found by trying, with ONNX Runtime {runtime}: a layer of four filters, the operator behind it with random attributes, at
-several opsets and ranks, and its output. Filters end with scales of their *own*, some are *tied* to others, or some are
-*pinned*, as `onnxnorm plan` counts them; with several words, attributes and shapes decide. Filters are counted where they
-are measured: behind a HardSigmoid or a Hardmax, that is where all scales are 1. A + tells that multiplications were added
-for it.
+several opsets and ranks, and its output. Filters end with scales of their *own*, some are *tied* to others, or some
+are *pinned*, as `onnxnorm plan` counts them; with several words, attributes and shapes decide. Filters are counted
+where they are measured: behind a HardSigmoid or a Hardmax all scales are 1, and two filters that Max joins there are
+tied at any level. A + tells that the graph was opened there: multiplications were added.
 
 | operators | `constants` | `attributes` | `nodes` |
 |---|---|---|---|

@@ -1,8 +1,8 @@
 """Tries every operator in small graphs, and tells what becomes of the filters around it at each level of freedom.
 
 A graph is a layer with four filters, the operator with random attributes behind it, and its output, at a random opset.
-Its filters have scales of their own, are tied to others, or are pinned; the worst of the three counts. What several draws
-of one operator show is put together, so that an operator whose attributes decide appears with all that they can do.
+Its filters have scales of their own, are tied to others, or are pinned; the worst of the three counts. What several
+draws of one operator show is put together, so that an operator whose attributes decide appears with all that they do.
 """
 
 from __future__ import annotations
