@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from onnxnorm.scaling.levels import Level
 from tests.helpers.graphs import feeds
 from tests.helpers.scales_check import Checked, check_scales
 
@@ -32,14 +33,17 @@ def holds(
     rtol: float = 0.0,
     whole: bool = False,
     seed: int = 0,
+    level: Level = "constants",
+    power_of_two: bool = True,
 ) -> Checked:
-    """Check a model under random powers of two, after a walk that saw one sample while the batch has more.
+    """Check a model under random scales, after a walk that saw one sample while the batch has more.
 
-    `scales` says how many free scales each value has; a number is about value `a`. `whole` lets the walk see the batch.
+    Scales are powers of two unless that is turned off. `scales` says how many free ones each value has; a number is
+    about value `a`. `whole` lets the walk see the batch. `level` says how much of the graph may change.
     """
     given = feeds(proto) if feed is None else feed
     shapes = None if whole else {name: (1, *array.shape[1:]) if array.ndim else () for name, array in given.items()}
-    checked = check_scales(proto, given, rtol=rtol, shapes=shapes, seed=seed)
+    checked = check_scales(proto, given, rtol=rtol, shapes=shapes, seed=seed, level=level, power_of_two=power_of_two)
     if scales is not None:
         wanted = {"a": scales} if isinstance(scales, int) else dict(scales)
         assert {value: free_scales(checked, value) for value in wanted} == wanted, reasons(checked, *wanted)

@@ -20,6 +20,7 @@ from onnxnorm.model.shapes import read_graph, sample_shapes
 from onnxnorm.rewriting.constants import apply_edits
 from onnxnorm.runtime import Runtime
 from onnxnorm.scaling import Trace, trace
+from onnxnorm.scaling.levels import Level
 from onnxnorm.scaling.walk import Outputs
 
 Feeds = Mapping[str, NDArray[Any]]
@@ -53,11 +54,14 @@ class Checked:
 
 
 def traced(
-    proto: onnx.ModelProto, outputs: Outputs = "scale", shapes: dict[str, tuple[int, ...]] | None = None
+    proto: onnx.ModelProto,
+    outputs: Outputs = "scale",
+    shapes: dict[str, tuple[int, ...]] | None = None,
+    level: Level = "constants",
 ) -> Trace:
     """Walk a model."""
     model = Model.open(proto)
-    return trace(read_graph(model, shapes or sample_shapes(input_specs(model), (16, 16))), outputs)
+    return trace(read_graph(model, shapes or sample_shapes(input_specs(model), (16, 16))), outputs, level)
 
 
 def random_scales(found: Trace, seed: int, *, power_of_two: bool = True) -> NDArray[np.float64]:
@@ -79,13 +83,14 @@ def check_scales(
     power_of_two: bool = True,
     rtol: float = 0.0,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    level: Level = "constants",
 ) -> Checked:
     """Rewrite with random scales and assert that every output is the original's times its scale.
 
     With powers of two and `rtol=0` it must be so bit for bit; otherwise up to `rtol` of the largest magnitude.
     The walk sees the shapes of the feeds, or `shapes`.
     """
-    found = traced(proto, outputs, dict(shapes or {name: array.shape for name, array in feeds.items()}))
+    found = traced(proto, outputs, dict(shapes or {name: array.shape for name, array in feeds.items()}), level)
     of_slot = random_scales(found, seed, power_of_two=power_of_two)
     rewritten = apply_edits(Model.open(proto), found.edits, of_slot).model
     runtime = Runtime("cpu", threads=1)

@@ -7,10 +7,12 @@ from pathlib import Path
 from types import ModuleType
 
 import onnx
+import onnxruntime
 import pytest
 
 from onnxnorm.scaling.laws import LAWS
 from tools.docs import operators
+from tools.docs.tried import try_operator
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,17 +26,44 @@ def test_the_page_is_current(lister: ModuleType) -> None:
     written = lister.PAGE.read_text(encoding="utf-8")
     if lister.recorded_version(written) != onnx.__version__:
         pytest.skip("the page was written for another onnx")
-    assert written == lister.page(), "run python -m tools.docs.operators"
+    assert written.startswith(lister.laws_page()), "run python -m tools.docs.operators"
+
+
+def test_what_each_level_gives_is_current(lister: ModuleType) -> None:
+    written = lister.PAGE.read_text(encoding="utf-8")
+    versions = (lister.recorded_version(written), lister.recorded_runtime(written))
+    if versions != (onnx.__version__, onnxruntime.__version__):
+        pytest.skip("the levels were tried with another onnx, or another runtime")
+    assert written.endswith("\n\n" + lister.levels_section()), "run python -m tools.docs.operators"
+
+
+@pytest.mark.parametrize(
+    ("name", "constants", "attributes"),
+    [
+        ("Relu", ("own",), ("own",)),
+        ("LayerNormalization", ("pinned",), ("tied",)),
+        ("Sigmoid", ("pinned",), ("pinned",)),
+    ],
+)
+def test_an_operator_is_tried(name: str, constants: tuple[str, ...], attributes: tuple[str, ...]) -> None:
+    found = try_operator(name)
+    assert found is not None
+    assert found.states == {"constants": constants, "attributes": attributes, "nodes": ("own",)}
+    assert found.adds_nodes == (name != "Relu")
+
+
+def test_what_cannot_be_tried_is_left_out() -> None:
+    assert try_operator("StringConcat") is None
 
 
 def test_every_operator_is_on_the_page_once(lister: ModuleType) -> None:
-    rows = re.findall(r"^\| ([A-Z]\w*(?:, \w+)*) \|", lister.page(), re.MULTILINE)
+    rows = re.findall(r"^\| ([A-Z]\w*(?:, \w+)*) \|", lister.laws_page(), re.MULTILINE)
     listed = [name for row in rows for name in row.split(", ")]
     assert sorted(listed) == lister.operators()
 
 
 def test_every_law_is_told_in_words(lister: ModuleType) -> None:
-    lister.page()
+    lister.laws_page()
     for name, entry in LAWS.items():
         if entry.barrier is None:
             assert entry.apply.__doc__, name
@@ -42,7 +71,7 @@ def test_every_law_is_told_in_words(lister: ModuleType) -> None:
 
 
 def test_a_law_is_for_an_operator_that_exists(lister: ModuleType) -> None:
-    lister.page()
+    lister.laws_page()
     known = set(lister.operators())
     unknown = {name for name in LAWS if name not in known}
     # Operators that came with an opset newer than the oldest supported onnx's.

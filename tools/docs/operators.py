@@ -12,9 +12,12 @@ import sys
 from pathlib import Path
 
 import onnx
+import onnxruntime
 
 from onnxnorm.scaling.laws import LAWS, Law
+from onnxnorm.scaling.levels import LEVELS
 from onnxnorm.scaling.operators import load_all
+from tools.docs.tried import try_operator
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "operators.md"
 
@@ -32,7 +35,21 @@ and how the operator's constants follow. It may still refuse a node by its value
 
 The laws are those of the level `constants`; what they say of attributes holds from `--allow attributes` on. With
 `--allow nodes`, scales are taken out in front of a barrier, or wherever filters would be tied, and put in behind it, so
-that no operator keeps a filter from its scale ([levels.md](levels.md)).
+that no operator keeps a filter from its scale ([levels.md](levels.md)). At the end is what each level gave when it was
+tried: [At each level](#at-each-level).
+"""
+
+LEVELS_HEAD = """\
+## At each level
+
+Found by trying, with ONNX Runtime {runtime}: a layer of four filters, the operator behind it with random attributes, at
+several opsets and ranks, and its output. Filters end with scales of their *own*, some are *tied* to others, or some
+are *pinned*, as `onnxnorm plan` counts them; with several words, attributes and shapes decide. Filters are counted
+where they are measured: behind a HardSigmoid or a Hardmax all scales are 1, and two filters that Max joins there are
+tied at any level. A + tells that the graph was opened there: multiplications were added.
+
+| operators | `constants` | `attributes` | `nodes` |
+|---|---|---|---|
 """
 
 FAMILIES = {
@@ -52,6 +69,28 @@ FAMILIES = {
 
 def page() -> str:
     """The whole page."""
+    return laws_page() + "\n" + levels_section()
+
+
+def levels_section() -> str:
+    """The part of the page about levels, which takes half a minute: every operator is tried."""
+    load_all()
+    rows: dict[tuple[str, ...], list[str]] = {}
+    rest = []
+    for name in operators():
+        found = try_operator(name)
+        if found is None:
+            rest.append(name)
+            continue
+        states = [" or ".join(found.states[level]) for level in LEVELS]
+        rows.setdefault((*states[:-1], states[-1] + (" +" if found.adds_nodes else "")), []).append(name)
+    table = [f"| {_listed(names)} | {' | '.join(states)} |" for states, names in sorted(rows.items())]
+    head = LEVELS_HEAD.format(runtime=onnxruntime.__version__)
+    return head + "\n".join(table) + f"\n\nNot tried alone: {_listed(rest)}.\n"
+
+
+def laws_page() -> str:
+    """The page without the part about levels."""
     load_all()
     names = operators()
     laws = {name: LAWS[name] for name in names if name in LAWS and LAWS[name].barrier is None}
@@ -109,6 +148,12 @@ def _listed(names: list[str]) -> str:
 def recorded_version(text: str) -> str | None:
     """The onnx version that a page was generated for."""
     found = re.search(r"for onnx (\S+), whose", text)
+    return found.group(1) if found else None
+
+
+def recorded_runtime(text: str) -> str | None:
+    """The version of ONNX Runtime with which the levels of a page were tried."""
+    found = re.search(r"with ONNX Runtime (\S+): a layer", text)
     return found.group(1) if found else None
 
 

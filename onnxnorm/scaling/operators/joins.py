@@ -36,10 +36,11 @@ def modulo(visit: Visit) -> Outcome:
 
 @law("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal")
 def compare(visit: Visit) -> Outcome:
-    """A comparison with the constant 0 depends on signs only, so its input may have any scale. Others are refused."""
+    """Operands share one scale, and the output has none. Compared with the constant 0, the other may have any."""
     if any(operand.constant is not None and not operand.constant.nonzero().any() for operand in visit.present()):
         return visit.unscaled("it says how a value compares with 0, which does not depend on its scale")
-    return Refusal("it compares with something else than the constant 0")
+    outcome = _joined(visit, visit.present())
+    return outcome if isinstance(outcome, Refusal) else visit.unscaled("it says how values compare that share a scale")
 
 
 @law("Where")

@@ -14,6 +14,9 @@ epsilon is added for all of them, and `norm(s x; s^2 epsilon) = norm(x; epsilon)
 
     epsilon' = epsilon * s_in ^ 2
 
+BatchNormalization in training mode is one of these: it divides by the variance of the batch. Scale and B that are
+computed from activations have scales of their own, which the output takes.
+
 Input and output have the same shape, `(N, C, *spatial)`; that of Layer-, RMS- and LpNormalization may be any.
 
 Source: the specification of ONNX's operators of these names, https://onnx.ai/onnx/operators/.
@@ -21,24 +24,23 @@ Source: the specification of ONNX's operators of these names, https://onnx.ai/on
 
 from __future__ import annotations
 
-from onnxnorm.scaling.laws import Outcome, Refusal, Visit, law
+from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
 from onnxnorm.scaling.slots import Ids, at_rank
 
 _OWN_INPUT = "it divides by a statistic of its input with an epsilon, an attribute, so the input keeps its scale"
+_BATCH = "it normalizes by the batch, with an epsilon that is an attribute, so the input keeps its scale"
 _SQUARED = "an epsilon of 1e-5 or so is added to its square"
 
 
 @law("BatchNormalization", role="transparent")
 def batch_normalization(visit: Visit) -> Outcome:
-    """Output scales are free; the variance stays. Refused in training mode, which uses statistics of the input."""
+    """Output scales are free; the variance stays. In training mode, as InstanceNormalization; the mean follows too."""
+    if visit.node.attribute("training_mode", 0):
+        return _normalized_by_batch(visit)
     parameters = [operand for operand in visit.operands[1:] if operand is not None and operand.constant is not None]
     if len(parameters) != 4:
         return Refusal("its parameters are not constants")
-    training = visit.node.attribute("training_mode", 0) or any(visit.node.outputs[1:])
-    if training and not any(visit.node.outputs[1:]) and visit.may_change_attributes():
-        visit.keep_rest(3)
-        return _normalized(visit, per_channel=True)
-    if training or not visit.node.attribute("spatial", 1):
+    if any(visit.node.outputs[1:]) or not visit.node.attribute("spatial", 1):
         return Refusal("it normalizes by the batch or per position, not by constants per channel")
     scale, shift, mean, variance = parameters
     assert scale.constant is not None
@@ -96,24 +98,59 @@ def local_response(visit: Visit) -> Outcome:
     return one
 
 
+def _normalized_by_batch(visit: Visit) -> Outcome:
+    """The running mean and variance, which are outputs too, follow the scale of the input."""
+    one = _own_scale(visit, _BATCH)
+    outcome = _affine(visit, per_channel=True)
+    if isinstance(outcome, Refusal):
+        return outcome
+    if one is None:
+        visit.keep_rest(3)
+        return outcome
+    square = visit.power(one, 2, _SQUARED)
+    _follow(visit, visit.operand(3), one)
+    _follow(visit, visit.operand(4), square)
+    return [outcome, one, square]
+
+
 def _normalized(visit: Visit, *, per_channel: bool) -> Outcome:
-    source, scale, shift = visit.first(), visit.operand(1), visit.operand(2)
-    parameters = [operand for operand in (scale, shift) if operand is not None]
-    if scale is None or any(operand.constant is None for operand in parameters):
-        return Refusal("its scale is not a constant, and " + _OWN_INPUT)
-    if source.shape is None:
-        return Refusal(_OWN_INPUT)
-    assert scale.constant is not None
-    epsilon = None if any(visit.node.outputs[1:]) else visit.number("epsilon", 1e-5)
+    """By statistics of the input; the mean and the inverse deviation of a LayerNormalization are outputs too."""
+    one = _own_scale(visit, _OWN_INPUT)
+    outcome = _affine(visit, per_channel=per_channel)
+    if isinstance(outcome, Refusal):
+        return outcome
+    return [outcome] if one is None else [outcome, one, visit.power(one, -1, _SQUARED)][: len(visit.node.outputs)]
+
+
+def _own_scale(visit: Visit, reason: str) -> Ids | None:
+    """The one scale of an input that is divided by its own deviation; None if it keeps scale 1, for this reason."""
+    visit.scaleless = "it is a statistic of an input that keeps its scale"
+    epsilon = visit.number("epsilon", 1e-5)
     if epsilon is None:
-        visit.pin(source, _OWN_INPUT)
-    else:
-        visit.edit(epsilon, times=visit.power(visit.one(source), 2, _SQUARED))
-    out = visit.fresh(*scale.constant.shape)
-    for operand in parameters:
-        assert operand.constant is not None
-        visit.edit(operand, times=visit.spread(out, operand))
+        visit.pin(visit.first(), reason)
+        return None
+    one = visit.one(visit.first())
+    visit.edit(epsilon, times=visit.power(one, 2, _SQUARED))
+    return one
+
+
+def _affine(visit: Visit, *, per_channel: bool) -> Ids | Refusal:
+    """Slots behind the scale and B of a normalization: new ones if these are constants, else those that they have."""
+    source, scale, shift = visit.first(), visit.operand(1), visit.operand(2)
+    if source.shape is None or scale is None or scale.shape is None:
+        return Refusal("the shape of its input, or that of its scale, is not known")
+    out = visit.fresh(*scale.shape) if scale.constant is not None else visit.solid(at_rank(scale.ids, len(scale.shape)))
+    _follow(visit, scale, out)
+    _follow(visit, shift, out)
     return _on_channels(out, source.shape) if per_channel else at_rank(out, source.rank)
+
+
+def _follow(visit: Visit, operand: Operand | None, ids: Ids) -> None:
+    """A parameter has these scales: a constant is multiplied by them, others share them."""
+    if operand is not None and operand.constant is not None:
+        visit.edit(operand, times=visit.spread(ids, operand))
+    elif operand is not None:
+        visit.tie(operand.ids, ids)
 
 
 def _on_channels(out: Ids, shape: tuple[int, ...]) -> Ids:

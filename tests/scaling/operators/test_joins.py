@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
+from onnxnorm.scaling.levels import LEVELS, Level
 from tests.helpers.graphs import between, floats, model, rand
 from tests.helpers.law_checks import holds, refused
 
@@ -181,8 +183,20 @@ def test_where_with_a_condition_from_a_comparison_with_zero() -> None:
 def test_comparisons(op: str) -> None:
     body = f"m = {op}(a, k) \n c = Cast<to=1>(m) \n b = Mul(a, c)"
     holds(between(body, constants={"k": np.zeros((1, 1), np.float32)}), {"a": 4})
-    refused(between(body, constants={"k": np.float32(0.1)}), "it compares with something else than the constant 0")
-    refused(between(f"m = {op}(a, a2) \n b = Cast<to=1>(m)", branches=2), "it compares with something else")
+    holds(between(body, constants={"k": np.float32(0.1)}), {"a": 1, "m": 0})
+    holds(between(body, constants={"k": rand(4, 1, 1)}), {"a": 4, "m": 0})
+    checked = holds(between(f"m = {op}(a, a2) \n b = Cast<to=1>(m)", branches=2), {"a": 4, "a2": 4, "m": 0})
+    assert checked.reasons("m") == ["it says how values compare that share a scale"]
+    np.testing.assert_array_equal(checked.of_slot[checked.trace.ids["a"]], checked.of_slot[checked.trace.ids["a2"]])
+    refused(between(f"s = Sigmoid(a2) \n m = {op}(a, s) \n b = Cast<to=1>(m)", branches=2), "not positively")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_comparisons_of_integers_change_nothing(level: Level) -> None:
+    body = "i = ArgMax<axis=1>(a) \n m = Equal(i, k) \n c = Cast<to=1>(m) \n b = Mul(a, c)"
+    checked = holds(between(body, constants={"k": np.int64(2)}), {"a": 1, "i": 0, "m": 0}, level=level)
+    (k,) = (tensor for tensor in checked.rewritten.proto.graph.initializer if tensor.name == "k")
+    assert numpy_helper.to_array(k) == 2
 
 
 @pytest.mark.parametrize(("shape", "free"), SHAPES[:10], ids=str)

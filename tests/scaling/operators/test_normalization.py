@@ -116,9 +116,32 @@ def test_rms_normalization() -> None:
 
 @pytest.mark.parametrize("op", ["InstanceNormalization", "LayerNormalization"])
 def test_computed_parameters_pin(op: str) -> None:
+    """The output has the scale of what is computed, and a Sigmoid has none."""
     body = f"g2 = Sigmoid(k) \n b = {op}(a, g2, s)"
-    checked = refused(between(body, (2, 4, 4), parameters(), inputs={"k": (4,)}), "its scale is not", whole=True)
+    checked = refused(between(body, (2, 4, 4), parameters(), inputs={"k": (4,)}), STATISTIC, whole=True)
     assert checked.pinned("b")
+
+
+STYLE = """
+    p = GlobalAveragePool(a2) \n f = Reshape(p, four) \n c = GlobalAveragePool(a3) \n h = Reshape(c, four)
+"""
+
+
+@pytest.mark.parametrize("op", ["InstanceNormalization", "GroupNormalization<num_groups=2>"])
+def test_computed_parameters_pass_their_scales_on(op: str) -> None:
+    """The scale and the shift of another picture's style, which meet."""
+    proto = between(f"{STYLE} \n b = {op}(a, f, h)", (1, 4, 6, 6), {"four": [4]}, branches=3, tail="none")
+    free = {"a": 0, "a2": 4, "a3": 4, "b": 4}
+    checked = holds(proto, free)
+    groups = [set(checked.trace.groups.of[checked.trace.ids[name]].reshape(-1).tolist()) for name in ("a2", "a3", "b")]
+    assert groups[0] == groups[1] == groups[2]
+    holds(proto, free | {"a": 1}, level="attributes")
+    holds(proto, free | {"a": 1}, level="attributes", power_of_two=False, rtol=64 * EPS)
+
+
+def test_a_constant_scale_and_a_computed_shift() -> None:
+    body = f"{STYLE} \n b = InstanceNormalization(a, g, h)"
+    holds(between(body, (1, 4, 6, 6), {"four": [4], "g": rand(4)}, branches=3, tail="none"), {"a": 0, "a3": 4, "b": 4})
 
 
 @pytest.mark.parametrize("axis", [1, -3, -1, 2])
