@@ -80,16 +80,7 @@ def tell_rewritten(terminal: Terminal, done: api.Rewritten) -> None:
         terminal.say(f"constant {clone.constant!r} is shared; {clone.node!r} now reads its own copy, {clone.clone!r}")
     if len(clones) > _SHOWN:
         terminal.say(f"... and {len(clones) - _SHOWN} more such copies")
-    if done.rewriting.attributes_changed:
-        terminal.show(f"{done.rewriting.attributes_changed} numbers in attributes changed")
-    if done.rewriting.nodes_added:
-        if not terminal.options.quiet:
-            terminal.show(*added_table(done.rewriting.additions))
-        ratio = done.verification.time_ratio if done.verification else None
-        time = f"; the verification took {ratio:.2f} times as long on it" if ratio is not None else ""
-        terminal.show(
-            f"{done.rewriting.nodes_added} nodes added, which touch {done.rewriting.touched:.1%} of all elements{time}"
-        )
+    _tell_changes(terminal, done)
     if done.rewriting.bounds:
         terminal.say(
             f"bounds of {done.rewriting.bounds} Clips changed: TensorRT keeps those as layer settings, so build a new "
@@ -108,6 +99,20 @@ def tell_rewritten(terminal: Terminal, done: api.Rewritten) -> None:
     terminal.show(f"written to {done.path}")
     if done.rewriting.sidecar is not None and done.path is not None:
         terminal.show(f"the scales, too many for the model's metadata, to {sidecar_path(done.path)}")
+
+
+def _tell_changes(terminal: Terminal, done: api.Rewritten) -> None:
+    """Show what was changed beside the values of constants."""
+    if done.rewriting.attributes_changed:
+        terminal.show(f"{done.rewriting.attributes_changed} numbers in attributes changed")
+    if done.rewriting.nodes_added:
+        if not terminal.options.quiet:
+            terminal.show(*added_table(done.rewriting.additions))
+        ratio = done.verification.time_ratio if done.verification else None
+        time = f"; the verification took {ratio:.2f} times as long on it" if ratio is not None else ""
+        terminal.show(
+            f"{done.rewriting.nodes_added} nodes added, which touch {done.rewriting.touched:.1%} of all elements{time}"
+        )
 
 
 def _notes(rewriting: Rewriting) -> list[str]:

@@ -6,7 +6,7 @@ The file's own claims about inner values are left out, since they may be wrong. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 import onnx
@@ -19,24 +19,14 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Node
 from onnxnorm.model.windows import settle_ceiled, settled_node
 
-__all__ = [
-    "COUNTING",
-    "claimed_values",
-    "counts_rows",
-    "has_counting",
-    "infer_node",
-    "infer_whole",
-    "inferred_outputs",
-    "shorten_domain",
-]
+__all__ = ["claimed_values", "counted_values", "infer_node", "infer_whole", "inferred_outputs", "shorten_domain"]
 
 Shape = tuple[int, ...]
 
 # Functions that ONNX cannot infer through, whose output has the shape of their first input.
 _SAME_SHAPE = {"GroupNormalization"}
 _SMALL = 1 << 16  # elements; larger constants are not handed to shape inference
-COUNTING = frozenset(("Compress", "NonMaxSuppression", "NonZero", "Unique"))
-"""Operators that find a number of rows which depends on the values that they read."""
+_COUNTING = {"Compress", "NonMaxSuppression", "NonZero", "Unique"}
 
 
 def infer_whole(
@@ -67,28 +57,32 @@ def infer_whole(
     return inferred, types
 
 
-def has_counting(proto: onnx.ModelProto) -> bool:
-    """Whether a model has nodes whose number of rows only a run can tell."""
-    return any(node.op_type in COUNTING for node in proto.graph.node)
-
-
-def counts_rows(nodes: Iterable[Node], shapes: Mapping[str, Shape]) -> bool:
-    """Whether shapes are unknown because only a run can tell how many rows there are."""
-    return any(node.op in COUNTING and any(n and n not in shapes for n in node.outputs) for node in nodes)
+def counted_values(proto: onnx.ModelProto) -> frozenset[str]:
+    """The values whose number of rows only a run can tell: what NonZero finds, or what Compress keeps."""
+    graph = proto.graph
+    stored = {tensor.name for tensor in graph.initializer}
+    stored |= {name for node in graph.node if node.op_type == "Constant" for name in node.output}
+    return frozenset(
+        name
+        for node in graph.node
+        if node.op_type in _COUNTING and not (node.op_type == "Compress" and stored.issuperset(node.input[1:]))
+        for name in node.output
+        if name
+    )
 
 
 def _assume_rows(proto: onnx.ModelProto, shapes: Mapping[str, Shape], rows: int) -> bool:
     """State the shapes of values whose number of rows depends on other values; whether there were new ones."""
-    if not has_counting(proto):
+    counted = counted_values(proto)
+    if counted <= shapes.keys():
         return False
     kinds = {value.name: value.type for value in shape_inference.infer_shapes(proto).graph.value_info}
     stated = len(proto.graph.value_info)
-    for node in proto.graph.node:
-        for name in node.output if node.op_type in COUNTING else ():
-            if name in kinds and name not in shapes and kinds[name].tensor_type.HasField("shape"):
-                value = proto.graph.value_info.add(name=name, type=kinds[name])
-                for dim in value.type.tensor_type.shape.dim:
-                    dim.dim_value = dim.dim_value if dim.HasField("dim_value") else rows
+    for name in sorted(counted - shapes.keys()):
+        if name in kinds and kinds[name].tensor_type.HasField("shape"):
+            value = proto.graph.value_info.add(name=name, type=kinds[name])
+            for dim in value.type.tensor_type.shape.dim:
+                dim.dim_value = dim.dim_value if dim.HasField("dim_value") else rows
     return len(proto.graph.value_info) > stated
 
 

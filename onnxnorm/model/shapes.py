@@ -18,7 +18,7 @@ from onnxnorm.model.constants import Constant, stored_constants
 from onnxnorm.model.evaluation import Evaluator
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph, Node, input_specs, ordered_nodes, readers_of
-from onnxnorm.model.inference import claimed_values, counts_rows, infer_node, infer_whole, inferred_outputs
+from onnxnorm.model.inference import claimed_values, counted_values, infer_node, infer_whole, inferred_outputs
 from onnxnorm.model.inputs import InputSpec
 from onnxnorm.model.sizes import Known, differences, is_allowed, other_sizes, resized
 from onnxnorm.model.windows import has_room
@@ -112,7 +112,7 @@ def _with_rows(
     Rows that only a run can count are assumed where two numbers of them fit the graph; else shapes stay unknown.
     """
     base = _known(model, nodes, stored, shapes)
-    if not counts_rows(nodes, base.shapes):
+    if counted_values(model.proto) <= base.shapes.keys():
         return base, None, None
     try:
         assumed, more = (_known(model, nodes, stored, shapes, rows) for rows in (ROWS, ROWS + 2))

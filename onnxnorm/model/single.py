@@ -15,7 +15,7 @@ import onnx
 from onnxnorm.model.constants import stored_constants
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Node, input_specs, ordered_nodes
-from onnxnorm.model.inference import COUNTING, has_counting
+from onnxnorm.model.inference import counted_values
 from onnxnorm.model.inputs import fixed_batch
 from onnxnorm.model.shapes import read_graph, sample_shapes
 
@@ -46,9 +46,10 @@ def why_single(model: Model) -> str | None:
 def _counting_node(model: Model) -> Node | None:
     """The first node that finds a number of rows which a layer behind it reads; None if there is none."""
     source: dict[str, Node] = {}
-    for node in ordered_nodes(model) if has_counting(model.proto) else ():
+    counted = counted_values(model.proto)
+    for node in ordered_nodes(model) if counted else ():
         found = next((source[name] for name in node.inputs if name in source), None)
-        if found is None and node.op in COUNTING:
+        if found is None and not counted.isdisjoint(node.outputs):
             found = node
         if found is not None and node.op in _LAYERS:
             return found
