@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,52 @@ def test_weight_names_are_those_of_floating_point(tmp_path: Path) -> None:
     proto = between("b = Gather<axis=1>(a, k)", (1, 4, 6, 6), {"k": np.asarray([0, 1])})
     proto.graph.initializer.append(numpy_helper.from_array(np.zeros(1, np.float16), "half"))
     assert sorted(check.weight_names(saved(proto, tmp_path / "m.onnx"))) == ["b_a", "b_z", "half", "w_a", "w_z"]
+
+
+SILU = "s = Sigmoid(a) \n b = Mul(a, s)"
+RESIDUAL = "r = Relu(a) \n c = Conv(r, k) \n d = Add(c, r) \n b = Relu(d)"
+NORM = "b = InstanceNormalization<epsilon=0.01>(a, g, s)"
+RELU6 = "b = Clip(a, low, high)"
+OPENED: dict[str, tuple[str, dict[str, Any]]] = {
+    "SiLU": (SILU, {}),
+    "residual": (RESIDUAL, {"k": rand(4, 4, 1, 1, seed=7)}),
+    "norm": (NORM, {"g": rand(4, seed=1), "s": rand(4, seed=2)}),
+    "ReLU6": (RELU6, {"low": np.float32(0), "high": np.float32(6)}),
+}
+
+
+@installed
+@pytest.mark.parametrize("name", OPENED)
+def test_added_nodes_are_parsed_and_built(name: str, tmp_path: Path) -> None:
+    """Each is an element-wise layer and its constant; beside these the network has the layers that it had."""
+    body, constants = OPENED[name]
+    path = saved(between(body, (1, 4, 6, 6), constants, tail="none"), tmp_path / "one.onnx")
+    one, two = pair(path, rewritten(path, tmp_path, allow="nodes"))
+    added = [node for node in onnx.load(tmp_path / "rewritten.onnx").graph.node if node.name.startswith("onnxnorm_")]
+    assert added
+    kinds = [Counter(layer["layer"] for layer in network.layers) for network in (one, two)]
+    more = kinds[1] - kinds[0]
+    assert more["ELEMENTWISE"] == len(added)
+    assert not kinds[0] - kinds[1]
+    assert set(more) <= {"ELEMENTWISE", "CONSTANT"}
+    assert (one.inputs, one.outputs) == (two.inputs, two.outputs)
+
+
+@installed
+def test_attributes_are_no_matter_of_weights(tmp_path: Path) -> None:
+    """The same network, whose engine has to be built again."""
+    constants = {"g": rand(4, seed=1), "s": rand(4, seed=2)}
+    path = saved(between(NORM, (1, 4, 6, 6), constants), tmp_path / "one.onnx")
+    one, two = pair(path, rewritten(path, tmp_path, allow="attributes"))
+    assert list(one.differences(two)) == []
+    assert any("epsilon is 0.00999" in text for text in one.beyond_refit(two))
+
+
+@installed
+@pytest.mark.parametrize("level", ["attributes", "nodes"])
+@pytest.mark.parametrize("path", ZOO or [pytest.param(None, marks=pytest.mark.skip(reason="shared/zoo is not here"))],
+                         ids=lambda path: path.stem if path else "zoo")  # fmt: skip
+def test_real_networks_are_parsed_and_built_at_every_level(path: Path, level: str, tmp_path: Path) -> None:
+    one, two = pair(path, rewritten(path, tmp_path, allow=level))
+    assert (one.inputs, one.outputs) == (two.inputs, two.outputs)
+    assert len(two.layers) >= len(one.layers)

@@ -61,6 +61,7 @@ FAMILIES = {
     "reductions": "Reducing",
     "joins": "Joining",
     "products": "Multiplying",
+    "attention": "Attention",
     "recurrence": "Recurrence",
     "movement": "Moving data",
     "barriers": "Reading shapes",

@@ -13,6 +13,7 @@ _FAMILIES = (
     "reductions",
     "joins",
     "products",
+    "attention",
     "recurrence",
     "movement",
     "barriers",

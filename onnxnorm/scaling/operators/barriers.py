@@ -17,11 +17,9 @@ refuses(
     *("Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Erf", "Exp", "Floor", "Log"),
     *("Round", "Sin", "Sinh", "Tan"),
 )
-refuses("it raises its input to a power that the size of the input decides", "CumProd", "Det", "ReduceProd")
+refuses("it raises its input to a power that the size of the input decides", "CumProd", "Det")
 refuses("it takes the logarithm of a sum", "ReduceLogSum", "ReduceLogSumExp")
 refuses("it adds 1e-9 to the standard deviation that it divides by", "MeanVarianceNormalization")
-refuses("it chooses by comparing different elements", "Unique", "NonMaxSuppression")
-refuses("it takes a softmax of products of its inputs", "Attention")
 refuses("it follows a recurrence over time", "LinearAttention", "CausalConvWithState")
 refuses("it computes with quantized integers", "ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
 refuses("it quantizes in steps, which stay as they are", "QuantizeLinear")
@@ -42,13 +40,13 @@ refuses(
 refuses("it computes where a GridSample reads", "AffineGrid")
 refuses(
     "it makes values of its own",
-    *("BlackmanWindow", "ConstantOfShape", "EyeLike", "HammingWindow", "HannWindow"),
+    *("BlackmanWindow", "ConstantOfShape", "HammingWindow", "HannWindow"),
     *("MelWeightMatrix", "OneHot", "Range"),
 )
 refuses("it is a constant, which others read as such; of text or sparse values, it is left alone", "Constant")
 refuses(
     "it is random",
-    *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+    *("Bernoulli", "Multinomial", "RandomNormal", "RandomUniform"),
 )
 refuses("it is a loss", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")
 
@@ -57,3 +55,9 @@ refuses("it is a loss", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")
 def reads_shape(visit: Visit) -> Outcome:
     """It reads a shape and no values, so it pins nothing."""
     return visit.unscaled("it is a shape, not a value")
+
+
+@law("EyeLike", "RandomNormalLike", "RandomUniformLike")
+def made_in_a_shape(visit: Visit) -> Outcome:
+    """It makes values of its own, of a shape that it reads, so it pins nothing in front of it."""
+    return visit.unscaled("it makes values of its own")

@@ -34,13 +34,25 @@ def modulo(visit: Visit) -> Outcome:
     return _joined(visit, visit.present())
 
 
-@law("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal")
+@law("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 def compare(visit: Visit) -> Outcome:
     """Operands share one scale, and the output has none. Compared with the constant 0, the other may have any."""
-    if any(operand.constant is not None and not operand.constant.nonzero().any() for operand in visit.present()):
+    if _with_zero(visit):
         return visit.unscaled("it says how a value compares with 0, which does not depend on its scale")
     outcome = _joined(visit, visit.present())
     return outcome if isinstance(outcome, Refusal) else visit.unscaled("it says how values compare that share a scale")
+
+
+@law("Equal")
+def compare_exactly(visit: Visit) -> Outcome:
+    """A comparison with the constant 0 holds for any scale. Others are refused, since scaled numbers are rounded."""
+    if _with_zero(visit):
+        return visit.unscaled("it says what is 0, which does not depend on scales")
+    return Refusal("it asks whether numbers are equal, which rounding decides once they are scaled")
+
+
+def _with_zero(visit: Visit) -> bool:
+    return any(operand.constant is not None and not operand.constant.nonzero().any() for operand in visit.present())
 
 
 @law("Where")

@@ -8,9 +8,12 @@ Source: the specification of ONNX's operators of these names, https://onnx.ai/on
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import prod
 
 from onnxnorm.scaling.laws import Outcome, Refusal, Visit, law
 from onnxnorm.scaling.slots import Ids
+
+_MOST_FACTORS = 4  # of a product; with more, its scale is soon beyond the range of a type
 
 
 @law("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
@@ -26,20 +29,46 @@ def reduce_squares(visit: Visit) -> Outcome:
     return outcome if isinstance(outcome, Refusal) else visit.power(outcome, 2, "it squares its input")
 
 
+@law("ReduceProd")
+def reduce_products(visit: Visit) -> Outcome:
+    """As for sums; the scale is raised to the number of factors. Refused if sizes of the inputs decide that."""
+    source = visit.first()
+    axes = _axes(visit)
+    if source.shape is None or axes is None:
+        return Refusal("its axes or the shape of its input are not known")
+    factors = prod(source.shape[axis] for axis in axes)
+    if not {*axes}.isdisjoint(visit.graph.varying.get(source.name, ())):
+        return Refusal("it raises its input to a power that the size of the input decides")
+    if factors > _MOST_FACTORS:
+        return Refusal(f"it multiplies {factors} elements, whose product would leave the range of its type")
+    outcome = _reduced(visit)
+    return outcome if isinstance(outcome, Refusal) else visit.power(outcome, factors, "it multiplies its elements")
+
+
+def _axes(visit: Visit) -> list[int] | None:
+    """The reduced axes; None if they are not known."""
+    source = visit.first()
+    if source.shape is None:
+        return None
+    axes = visit.node.attribute("axes")
+    if visit.operand(1) is not None:
+        axes = visit.numbers(1)
+        if axes is None:
+            return None
+    if not axes and visit.node.attribute("noop_with_empty_axes", 0):
+        return []
+    return [axis % source.rank for axis in axes] if axes else list(range(source.rank))
+
+
 def _reduced(visit: Visit) -> Ids | Refusal:
     source = visit.first()
     if source.uniform:
         return source.ids.reshape(())
     if source.shape is None:
         return Refusal("the shape of its input is not known")
-    axes = visit.node.attribute("axes")
-    if visit.operand(1) is not None:
-        axes = visit.numbers(1)
-        if axes is None:
-            return Refusal("its axes are not constant")
-    if not axes and visit.node.attribute("noop_with_empty_axes", 0):
-        return source.ids
-    reduced = [axis % source.rank for axis in axes] if axes else list(range(source.rank))
+    reduced = _axes(visit)
+    if reduced is None:
+        return Refusal("its axes are not constant")
     ids: Ids = source.ids
     for axis in reduced:
         ids = visit.merge(ids, axis)
@@ -80,6 +109,27 @@ def top(visit: Visit) -> Outcome:
     if source.shape is None:
         return Refusal("the shape of its input is not known")
     return visit.merge(source.ids, axis % source.rank)
+
+
+@law("Unique")
+def unique(visit: Visit) -> Outcome:
+    """All elements are compared, so they share one scale, which passes; indices and counts have none."""
+    return visit.one(visit.first())
+
+
+@law("NonMaxSuppression")
+def choose_boxes(visit: Visit) -> Outcome:
+    """Boxes share one scale, which cancels out of overlaps. Scores share one, which their threshold follows."""
+    boxes, scores, threshold = visit.operand(0), visit.operand(1), visit.operand(4)
+    if boxes is None or scores is None or (threshold is not None and threshold.constant is None):
+        return Refusal("its threshold is not a constant")
+    for operand in (boxes, scores):
+        if operand.constant is None:
+            one = visit.one(operand)
+            if operand is scores and threshold is not None:
+                visit.edit(threshold, times=one)
+    visit.pin_rest(2, "it says how many boxes are chosen")
+    return visit.unscaled("it points at boxes")
 
 
 @law("DFT")

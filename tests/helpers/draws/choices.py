@@ -85,6 +85,29 @@ def rotary(d: Draw, x: str) -> str:
     return d.op("RotaryEmbedding", x, *angles, interleaved=d.one(0, 1), num_heads=heads, rotary_embedding_dim=turned)
 
 
+def attend(d: Draw, x: str) -> str:
+    since(d, 23)
+    shape = d.shape(x)
+    if len(shape) not in {3, 4}:
+        raise IllegalDrawError("no heads")
+    d.inexact = True
+    queries, keys, values = (d.op("MatMul", x, d.weights(shape[-1], size)) for size in (4, 4, 2))
+    many = d.one(1, 2) if len(shape) == 3 else None
+    return d.op("Attention", *d.one([queries, keys, values], [x, x, x]), q_num_heads=many, kv_num_heads=many)
+
+
+def unique(d: Draw, x: str) -> str:
+    since(d, 11)
+    return d.op("Add", x, d.op("ReduceMax", d.op("Unique", x), keepdims=0))
+
+
+def eye(d: Draw, x: str) -> str:
+    since(d, 9)
+    if len(d.shape(x)) != 2:
+        raise IllegalDrawError("no matrix")
+    return d.op("Mul", x, d.op("EyeLike", x))
+
+
 def transform(d: Draw, x: str) -> str:
     since(d, 17)
     d.inexact = True
@@ -128,6 +151,9 @@ CHOICES: dict[str, Step] = {
     "ScatterElements": scatter("ScatterElements"),
     "ScatterND": scatter_blocks,
     "RotaryEmbedding": rotary,
+    "Attention": attend,
+    "Unique": unique,
+    "EyeLike": eye,
     "DFT": transform,
     "STFT": frames,
     "Einsum": einsum,

@@ -130,6 +130,8 @@ def reduce(op: str) -> Step:
         rank = len(d.shape(x))
         d.inexact |= op in {"ReduceL2", "ReduceLogSumExp"}
         axes = sorted({d.integer(-rank, rank - 1) % max(rank, 1) for _ in range(d.integer(0, 3))}) if rank else []
+        if op == "ReduceProd":  # of few elements, so that it stays in the range of its type
+            axes = axes[:1] or [0] * bool(rank)
         if d.chance(0.3):
             axes = [axis - rank for axis in axes] if d.opset >= 11 else axes
         keep = d.one(0, 1, 1)
@@ -165,9 +167,7 @@ ELEMENTS: dict[str, Step] = {
     "Pow": power,
     "Sqrt": root,
     "Reciprocal": inverse,
-    **{
-        op: reduce(op)
-        for op in ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare")
-    },
+    **{op: reduce(op) for op in ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")},
+    **{op: reduce(op) for op in ("ReduceSumSquare", "ReduceProd")},
     "CumSum": cumsum,
 }

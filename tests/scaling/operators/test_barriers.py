@@ -25,7 +25,6 @@ def test_curves(op: str) -> None:
 
 
 BARRIERS: list[tuple[str, dict[str, Any], str]] = [
-    ("b = Unique(a)", {}, "it chooses by comparing different elements"),
     ("q, s, o = DynamicQuantizeLinear(a) \n b = DequantizeLinear(q, s, o)", {}, "it quantizes in steps"),
     ("q = QuantizeLinear(a, s) \n b = DequantizeLinear(q, s)", {"s": np.float32(0.05)}, "it quantizes in steps"),
     ("d = Det(a) \n b = Identity(d)", {}, "it raises its input to a power"),
@@ -200,6 +199,29 @@ def test_a_constant_that_a_subgraph_reads_is_cloned() -> None:
     feed = {"x": rand(2, 3, 6, 6), "q": np.array(1, np.float32)}
     checked = holds(proto, 4, feed=feed)
     assert [node.input[1] for node in checked.rewritten.proto.graph.node if node.op_type == "Add"] == ["w4_onnxnorm1"]
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_weight_that_branches_read_is_cloned(depth: int) -> None:
+    """A convolution in a branch, of a branch, has the weights of one outside; only that one needs them scaled."""
+    proto = with_if("y = Conv(v, w)", v=rand(2, 3, 6, 6), w=rand(4, 3, 1, 1))
+    branching = proto.graph.node[3]
+    for _ in range(depth - 1):
+        branching.output[0] = "inner"
+        inner = helper.make_graph([branching], "outer", [], [onnx.ValueInfoProto(name="inner")])
+        branching = helper.make_node("If", ["c"], ["r"], then_branch=inner, else_branch=inner)
+    proto.graph.node[3].CopyFrom(branching)
+    (outside,) = (node for node in proto.graph.node if node.output[0] == "a")
+    outside.input[1] = "w"
+    feed = {"x": rand(2, 3, 6, 6), "q": np.array(1, np.float32)}
+    checked = holds(proto, {"a": 4, "r": 0}, feed=feed)
+    (reader,) = (node for node in checked.rewritten.proto.graph.node if node.output[0] == "a")
+    assert reader.input[1] == "w_onnxnorm1"
+    before, after = (
+        next(numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.name == "w")
+        for model in (proto, checked.rewritten.to_proto())
+    )
+    np.testing.assert_array_equal(before, after)
 
 
 def test_loop() -> None:

@@ -77,9 +77,9 @@ def test_cumsum_along_an_axis_from_the_graph_pins() -> None:
     refused(proto, "its axis or the shape of its input is not known", feed=feed)
 
 
-@pytest.mark.parametrize("op", ["ReduceLogSum", "ReduceLogSumExp", "ReduceProd"])
+@pytest.mark.parametrize("op", ["ReduceLogSum", "ReduceLogSumExp"])
 def test_barriers(op: str) -> None:
-    reason = "logarithm of a sum" if "Log" in op else "it raises its input to a power"
+    reason = "logarithm of a sum"
     body = f"r = Abs(a) \n b = {op}<axes=[2,3]>(r)"
     assert refused(between(body, opset=11), reason).pinned("b")
 
@@ -88,3 +88,40 @@ def test_sums_of_squares() -> None:
     checked = holds(between("b = ReduceSumSquare<axes=[2,3]>(a)", opset=11), {"a": 4, "b": 4})
     assert (checked.of_slot[checked.trace.ids["b"]] == checked.of_slot[checked.trace.ids["a"]] ** 2).all()
     holds(between("b = ReduceSumSquare<axes=[1]>(a)", opset=11), {"a": 1, "b": 1})
+
+
+@pytest.mark.parametrize(("axes", "free", "power"), [([1], 1, 4), ([3], 4, 3), ([], 1, 1)], ids=str)
+def test_products(axes: list[int], free: int, power: int) -> None:
+    """The scale is raised to the number of factors; none at all are all of them here, too many."""
+    body = f"b = ReduceProd<keepdims=1>(a{', axes' if axes else ''})"
+    proto = between(body, (2, 4, 3, 3), constants={"axes": axes} if axes else {}, opset=18)
+    if not axes:
+        refused(proto, "it multiplies 36 elements")
+        return
+    checked = holds(proto, {"a": free, "b": free}, rtol=EPS)
+    a, b = (checked.of_slot[checked.trace.ids[name]] for name in ("a", "b"))
+    np.testing.assert_array_equal(np.broadcast_to(a**power, b.shape) if b.size > 1 else a.flat[0] ** power, b)
+
+
+def test_a_product_along_an_axis_of_open_size_pins() -> None:
+    proto = between("b = ReduceProd(a, axes)", constants={"axes": [0]}, opset=18, batch="n", tail="none")
+    refused(proto, "it raises its input to a power that the size of the input decides")
+
+
+def test_unique_elements_share_a_scale() -> None:
+    proto = between("b, places, back, counts = Unique(a)", tail="none", outputs=["places", "counts"])
+    holds(proto, {"a": 1, "b": 1, "places": 0, "counts": 0}, whole=True)
+
+
+def test_boxes_and_scores_have_a_scale_each() -> None:
+    """Overlaps are quotients of areas; the threshold of the scores follows."""
+    body = """
+        boxes = MatMul(x, w4) \n s = MatMul(x, w2) \n scores = Transpose<perm=[0,2,1]>(s)
+        n = NonMaxSuppression(boxes, scores, most, overlap, least) \n z = Cast<to=1>(n)
+    """
+    constants = {"w4": rand(3, 4), "w2": rand(3, 2, seed=1), "most": np.int64(3), "overlap": np.float32(0.3)}
+    proto = model(body, {"x": (1, 9, 3)}, constants | {"least": np.float32(0.5)})
+    checked = holds(proto, {"boxes": 1, "s": 1, "n": 0})
+    assert len(checked.expected["z"]) > 1
+    missing = model(body, {"x": (1, 9, 3), "least": ()}, constants)
+    refused(missing, "its threshold is not", "s", feed={"x": rand(1, 9, 3), "least": np.array(0.5, np.float32)})
