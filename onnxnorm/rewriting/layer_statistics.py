@@ -5,6 +5,7 @@
 `rms`         root of the mean square                                                                    images
 `max`         largest magnitude seen: data-based threshold normalization for spiking networks            images
 `p99.9`       magnitude that 99.9 % of the activations do not exceed: the same, robust against outliers  images
+`pQ`          the same for any share Q; `pQ:nonzero` leaves activations of 0 out                         images
 `weights`     imbalance between the weights that write a channel and those that read it                  nothing
 `bn`          mean activation that the parameters of a BatchNormalization imply                          nothing
 ============  =========================================================================================  ==========
@@ -35,10 +36,17 @@ from onnxnorm.rewriting.equalization import imbalances
 from onnxnorm.scaling import Layer, Trace
 from onnxnorm.scaling.filters import has_rows_of_samples
 from onnxnorm.statistics import Moments, Statistics, Value
-from onnxnorm.statistics.measures import MeasuredStatistic, measured
+from onnxnorm.statistics.measures import PERCENTILES, MeasuredStatistic, measured, statistic_of
 from onnxnorm.statistics.moments import stand_out
 
-__all__ = ["WITHOUT_IMAGES", "ImpliedStatistic", "LayerStatistic", "measure", "needs_images", "statistic_names"]
+__all__ = [
+    "WITHOUT_IMAGES",
+    "ImpliedStatistic",
+    "LayerStatistic",
+    "measure",
+    "needs_images",
+    "statistic_names",
+]
 
 Floats = NDArray[np.float64]
 
@@ -86,15 +94,18 @@ class LayerStatistic:
 
 
 def statistic_names() -> tuple[str, ...]:
-    """Names of all statistics, those that are measured on images first."""
+    """Names of all statistics, those that are measured on images first; of percentiles, only p99.9."""
     return (*measured(), *WITHOUT_IMAGES)
 
 
 def needs_images(statistic: str) -> bool:
     """Whether a statistic is measured on images. Raises OptionError if there is no statistic of this name."""
-    if statistic not in statistic_names():
-        raise OptionError(f"there is no statistic {statistic!r}; choose one of {', '.join(statistic_names())}")
-    return statistic not in WITHOUT_IMAGES
+    if statistic in WITHOUT_IMAGES:
+        return False
+    if statistic_of(statistic) is None:
+        allowed = ", ".join([*statistic_names(), PERCENTILES])
+        raise OptionError(f"--statistic {statistic!r} is unknown; choose one of {allowed}")
+    return True
 
 
 def measure(
@@ -124,7 +135,8 @@ def measure(
             f"the statistic {statistic!r} is measured on images: give --stats, which onnxnorm calibrate makes, "
             f"or choose {' or '.join(sorted(WITHOUT_IMAGES))}"
         )
-    entry = measured()[statistic]
+    entry = statistic_of(statistic)
+    assert entry is not None
     return [
         LayerStatistic(*(np.full(layer.channels, np.nan),) * 2)
         if _is_missing(trace, layer, statistics)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields
 
 from onnxnorm.errors import OptionError
 from onnxnorm.options import FILTERS, Options, option
-from onnxnorm.rewriting.layer_statistics import WITHOUT_IMAGES, statistic_names
+from onnxnorm.rewriting.layer_statistics import WITHOUT_IMAGES, needs_images
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.scaling.levels import Level
 from onnxnorm.scaling.walk import Outputs
-from onnxnorm.statistics.measures import RANGE, measurable, measured
+from onnxnorm.statistics.measures import PERCENTILES, RANGE, measurable, measured, needs_histograms
 
 __all__ = ["USUAL_CEILING", "FilterOptions", "ScaleOptions"]
 
@@ -63,11 +63,12 @@ class ScaleOptions(FilterOptions):
         "mean",
         "What is brought to the target. Of activations on images: "
         + ", ".join(name for name, entry in measured().items() if not entry.optional)
-        + f", and, after calibrate --measure, {', '.join(n for n in measurable() if n in measured())}. Without images: "
+        + f", and, after calibrate --measure, {', '.join(n for n in measurable() if n in measured())}"
+        + f", {PERCENTILES}. Without images: "
         + ", ".join(f"{name} ({entry.help})" for name, entry in WITHOUT_IMAGES.items())
         + ".",
         panel=FILTERS,
-        choices=statistic_names,
+        metavar="NAME",
     )
     strength: float = option(1.0, "The power that it is raised to; 0.5 goes half the way.", panel=FILTERS, metavar="A")
     target: float = option(1.0, "What it is brought to.", panel=FILTERS, metavar="T")
@@ -87,10 +88,11 @@ class ScaleOptions(FilterOptions):
         """What a calibration has to measure beside means and maxima."""
         if self.ceiling is not None:
             return (RANGE,)
-        return (self.statistic,) if self.statistic in measurable() else ()
+        return (self.statistic,) if self.statistic in measurable() or needs_histograms([self.statistic]) else ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        needs_images(self.statistic)  # raises OptionError if there is none of this name
         if self.ceiling is None:
             return
         if not (math.isfinite(self.ceiling) and self.ceiling > 0):

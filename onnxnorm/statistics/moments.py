@@ -142,14 +142,15 @@ class Moments:
         """Mean activation of each channel, shape `(channels,)`; NaN if no image had a position."""
         return self.total / self.weight if self.weight else np.full_like(self.total, np.nan)
 
-    def percentile(self, percent: str | int) -> Floats:
+    def percentile(self, percent: str | int, *, nonzero: bool = False) -> Floats:
         """Return the magnitude that this many per cent of a channel's activations do not exceed, shape `(channels,)`.
 
-        It is NaN without a histogram. `percent` is a whole number, or a decimal fraction as text such as "99.9".
+        It is NaN without a histogram. `percent` is a whole number, or a decimal fraction as text such as "99.9". With
+        `nonzero`, activations of 0 do not count.
         """
         if self.histogram is None:
             return np.full(self.channels, np.nan)
-        return np.minimum(self.histogram.percentile(percent), self.largest)
+        return np.minimum(self.histogram.percentile(percent, nonzero=nonzero), self.largest)
 
     @property
     def live(self) -> NDArray[np.bool_]:
