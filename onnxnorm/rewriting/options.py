@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from onnxnorm.errors import OptionError
 from onnxnorm.options import FILTERS, Options, option
 from onnxnorm.rewriting.layer_statistics import WITHOUT_IMAGES, needs_images
+from onnxnorm.rewriting.opened import Per
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.scaling.levels import Level
 from onnxnorm.scaling.walk import Outputs
@@ -53,6 +54,7 @@ class ScaleOptions(FilterOptions):
 
     Attributes:
         statistic: name of the statistic that is brought to the target; "weights" and "bn" need no images.
+        per: what has a scale of its own: every filter, or all filters of a layer together.
         strength: the power to which the statistic is raised; 0.5 goes half the way, in logarithms.
         target: the value to which it is brought.
         power_of_two: whether every scale is rounded to a power of two, so that outputs stay the same bit for bit.
@@ -69,6 +71,12 @@ class ScaleOptions(FilterOptions):
         + ".",
         panel=FILTERS,
         metavar="NAME",
+    )
+    per: Per = option(
+        "channel",
+        "channel: every filter has a scale of its own. layer: all filters of a layer share one, which brings the "
+        "statistic of the layer as a whole to the target.",
+        panel=FILTERS,
     )
     strength: float = option(1.0, "The power that it is raised to; 0.5 goes half the way.", panel=FILTERS, metavar="A")
     target: float = option(1.0, "What it is brought to.", panel=FILTERS, metavar="T")
@@ -98,5 +106,5 @@ class ScaleOptions(FilterOptions):
         if not (math.isfinite(self.ceiling) and self.ceiling > 0):
             raise OptionError(f"--ceiling must be a positive number, not {self.ceiling:g}")
         for item in fields(ScaleOptions):
-            if item.name in {"statistic", "strength", "target"} and getattr(self, item.name) != item.default:
+            if item.name in {"statistic", "per", "strength", "target"} and getattr(self, item.name) != item.default:
                 raise OptionError(f"--ceiling takes the place of --{item.name}; give one of the two")

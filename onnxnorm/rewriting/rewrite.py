@@ -159,7 +159,7 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
     graph = read_graph(model, shapes)
     if options.ceiling is None:
         choose: Choose = partial(_normalized, statistics=statistics, options=options)
-        subject = subject_of(graph, model, shapes, filters, options.outputs, options.allow)
+        subject = subject_of(graph, model, shapes, filters, options.outputs, options.allow, options.per)
         subject, scales, ceiling = _chosen(graph, model, shapes, subject, options.outputs, choose)
     else:
         subject, scales, ceiling = _under_ceiling(graph, model, shapes, statistics, options)
@@ -187,6 +187,8 @@ def rewrite_model(model: Model, statistics: Statistics | None, options: ScaleOpt
     if statistics is not None:
         entries["statistics"] = hashlib.sha256(statistics.to_bytes()).hexdigest()
         entries["images"] = str(statistics.images)
+    if options.per != "channel":
+        entries["per"] = options.per
     if model.inputs_as_constants:
         entries["inputs_as_constants"] = "true"
     if model.inlined:
@@ -225,7 +227,7 @@ def _chosen(
         openings = needed(subject, scales.of_slot)
         if len(openings) == len({*subject.insertion.of.values()}):
             break
-        subject = opened(graph, model, shapes, subject.layers, openings, outputs)
+        subject = opened(graph, model, shapes, subject.layers, openings, outputs).one_scale_per(subject.per)
         scales, ceiling = choose(subject)
     return subject, scales, ceiling
 
@@ -271,7 +273,7 @@ def _normalized(subject: Subject, *, statistics: Statistics | None, options: Sca
 
 def _scales(subject: Subject, statistics: Statistics | None, options: ScaleOptions) -> Scales:
     model, traced, layers = subject.model, subject.trace, subject.layers
-    measured = measure(options.statistic, model, traced, layers, statistics)
+    measured = measure(options.statistic, model, traced, layers, statistics, options.per)
     scales = choose_scales(traced, layers, measured, target=options.target, strength=options.strength)
     return (powers_of_two if options.power_of_two else within_range)(model, traced, scales)
 

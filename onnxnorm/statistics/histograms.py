@@ -121,6 +121,11 @@ class Histogram:
         result[above] = low + (high - low) * (rank[above] - before - 0.5) / count
         return result
 
+    def pooled(self) -> Histogram:
+        """Return the histogram of the numbers of all channels, as those of one."""
+        positions = self.positions * self.channels
+        return Histogram(positions, self.start, self.counts.sum(axis=0, keepdims=True, dtype=_counter(positions)))
+
     def check(self) -> None:
         """Raise ValueError if the counts are not possible for any numbers."""
         stop = self.start + self.counts.shape[1] if self.counts.ndim == 2 else -1

@@ -108,6 +108,22 @@ class Moments:
             else _smallest(np.stack([self.smallest, other.smallest])),
         )
 
+    def pooled(self) -> Moments:
+        """Return the moments of all channels taken as one with more positions.
+
+        Standard errors are NaN: how the channels of one image vary together was not measured.
+        """
+        return Moments(
+            images=self.images,
+            weight=self.weight,
+            weight_squares=self.weight_squares,
+            total=self.total.mean(keepdims=True),
+            square_total=self.square_total.mean(keepdims=True),
+            squares=np.full(1, np.nan),
+            largest=self.largest.max(keepdims=True),
+            histogram=None if self.histogram is None else self.histogram.pooled(),
+        )
+
     def without(self, before: Moments | None, after: Moments) -> Moments:
         """Return the moments without the images that were measured between two points of the same run.
 
