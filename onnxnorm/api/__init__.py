@@ -5,7 +5,7 @@ There are two pipelines: `calibrate` is `MODEL → trace → probe → (images �
 """
 
 from onnxnorm.api.calibrate import calibrate
-from onnxnorm.api.export import export
+from onnxnorm.api.export import export, export_thresholds
 from onnxnorm.api.features import features
 from onnxnorm.api.merge import merge
 from onnxnorm.api.normalize import normalize
@@ -40,6 +40,7 @@ __all__ = [
     "VerifyOptions",
     "calibrate",
     "export",
+    "export_thresholds",
     "features",
     "merge",
     "normalize",

@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from onnxnorm.api.common import check_output
-from onnxnorm.exporting import Exported, ExportOptions, export_constants
+from onnxnorm.api.common import StatisticsLike, check_output, load_statistics
+from onnxnorm.exporting import Exported, ExportOptions, Thresholds, export_constants
+from onnxnorm.exporting import export_thresholds as write_thresholds
 from onnxnorm.model.files import Model, ModelLike
 from onnxnorm.options import documented
 
-__all__ = ["export"]
+__all__ = ["export", "export_thresholds"]
 
 
 @documented(ExportOptions)
@@ -37,3 +38,27 @@ def export(
     opened = Model.open(model)
     check_output(output, opened)
     return export_constants(opened, Path(output), options)
+
+
+def export_thresholds(
+    model: ModelLike, statistics: StatisticsLike, output: str | os.PathLike[str], *, statistic: str = "max"
+) -> Thresholds:
+    """Write one number per layer as JSON: the statistic of all activations of the layer together.
+
+    Args:
+        model: a path, or a ModelProto.
+        statistics: a path, or `Statistics`, measured on this model.
+        output: the `.json` file to write.
+        statistic: "max", "mean", "rms" or a percentile such as "p99.9" or "p99.9:nonzero".
+
+    Returns:
+        What was written.
+
+    Raises:
+        ModelError: if the model cannot be read.
+        OptionError: if the statistic is not measured on images, or `output` is an input or cannot be written.
+        StatisticsError: if the statistics were measured on another model, or lack what is needed.
+    """
+    opened, measured = Model.open(model), load_statistics(statistics)
+    check_output(output, opened, statistics)
+    return write_thresholds(opened.fed(measured.settings), measured, Path(output), statistic)

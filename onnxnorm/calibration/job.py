@@ -16,6 +16,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.input_records import settings_record
 from onnxnorm.statistics import FORECAST_ERRORS, GIVEN, Statistics
+from onnxnorm.statistics.measures import recorded_names
 from onnxnorm.statistics.moments import Totals, merge_totals
 from onnxnorm.statistics.provenance import KEPT
 from onnxnorm.version import VERSION
@@ -76,7 +77,7 @@ class Job:
             "shard": str(self.selection.shard),
             "filters": self.options.filters,
             "weighting": self.options.weighting,
-            "measures": list(self.options.measure),
+            "measures": recorded_names(self.options.measure),
         }
 
 

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from onnxnorm import api
-from onnxnorm.cli.arguments import ModelPath
+from onnxnorm.cli.arguments import DefaultStats, ModelPath
+from onnxnorm.cli.defaults import find_stats
 from onnxnorm.cli.terminal import OutputOptions, Terminal
-from onnxnorm.exporting import ExportOptions
+from onnxnorm.errors import OptionError
+from onnxnorm.exporting import ExportOptions, ThresholdOptions
 
 __all__ = ["EXAMPLES", "NAME", "export"]
 
@@ -19,6 +21,7 @@ EXAMPLES = (
     "onnxnorm export normalized.onnx -o normalized.safetensors",
     "onnxnorm export vgg16-normalized.onnx --layout torchvision -o vgg16_normalized.pth",
     "onnxnorm export vgg19-normalized.onnx --layout keras -o vgg19_norm_weights.h5",
+    "onnxnorm export model.onnx --thresholds --statistic p99.9:nonzero -o thresholds.json",
 )
 
 
@@ -30,18 +33,26 @@ def export(
             "--output",
             "-o",
             metavar="FILE",
-            help="Where to write; the format follows the ending: .safetensors, .npz, .h5, .pth.",
+            help="Where to write; the format follows the ending: .safetensors, .npz, .h5, .pth; .json "
+            "with --thresholds.",
             show_default=False,
         ),
     ],
     options: ExportOptions,
+    threshold_options: ThresholdOptions,
     output_options: OutputOptions,
+    stats: DefaultStats = None,
 ) -> None:
-    """Write the constants of a model for another framework.
+    """Write the constants of a model for another framework, or with --thresholds one number per layer.
 
     A .h5 file needs the extra h5, a .pth file the extra torch.
     """
     terminal = Terminal(output_options)
+    if threshold_options.thresholds:
+        _export_thresholds(terminal, model, output, stats, threshold_options.statistic or "max", options)
+        return
+    if stats is not None:
+        raise OptionError("--stats are for --thresholds only; leave them out to export constants")
     with terminal.status("exporting"):
         done = api.export(model, output, options=options)
     terminal.show(str(done))
@@ -55,3 +66,16 @@ def export(
             "notes": list(done.notes),
         }
     )
+
+
+def _export_thresholds(
+    terminal: Terminal, model: Path, output: Path, stats: Path | None, statistic: str, options: ExportOptions
+) -> None:
+    if options != ExportOptions():
+        raise OptionError("--layout is for constants, and --thresholds writes none; give one of the two")
+    found = find_stats(stats, model)
+    if found is None:
+        raise OptionError("--thresholds come from statistics: give --stats, which onnxnorm calibrate MODEL makes")
+    done = api.export_thresholds(model, found, output, statistic=statistic)
+    terminal.show(str(done))
+    terminal.show_json({"output": str(output), **done.content})

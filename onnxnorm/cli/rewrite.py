@@ -164,6 +164,7 @@ def summary(done: api.Rewritten) -> dict[str, Any]:
         "output": str(done.path),
         "statistic": rewriting.statistic,
         "strength": rewriting.strength,
+        "per": rewriting.entries.get("per", "channel"),
         "target": rewriting.target,
         "power_of_two": rewriting.power_of_two,
         "filters": done.plan.filters,

@@ -4,6 +4,7 @@
 """
 
 from onnxnorm.exporting.export import Exported, export_constants
-from onnxnorm.exporting.options import ExportOptions
+from onnxnorm.exporting.options import ExportOptions, ThresholdOptions
+from onnxnorm.exporting.thresholds import Thresholds, export_thresholds
 
-__all__ = ["ExportOptions", "Exported", "export_constants"]
+__all__ = ["ExportOptions", "Exported", "ThresholdOptions", "Thresholds", "export_constants", "export_thresholds"]

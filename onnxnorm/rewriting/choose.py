@@ -55,7 +55,7 @@ def choose(
     """
     if options.ceiling is not None:
         return _under_ceiling(graph, model, shapes, statistics, options)
-    subject = subject_of(graph, model, shapes, filters, options.outputs, options.allow)
+    subject = subject_of(graph, model, shapes, filters, options.outputs, options.allow, options.per)
     normalized = partial(_normalized, statistics=statistics, options=options)
     return _chosen(graph, model, shapes, subject, options.outputs, normalized)
 
@@ -69,7 +69,7 @@ def _chosen(
         openings = needed(subject, scales.of_slot)
         if len(openings) == len({*subject.insertion.of.values()}):
             break
-        subject = opened(graph, model, shapes, subject.layers, openings, outputs)
+        subject = opened(graph, model, shapes, subject.layers, openings, outputs).one_scale_per(subject.per)
         scales, ceiling = choose(subject)
     return subject, scales, ceiling
 
@@ -111,6 +111,6 @@ def _under_ceiling(
 
 def _normalized(subject: Subject, *, statistics: Statistics | None, options: ScaleOptions) -> tuple[Scales, None]:
     model, traced, layers = subject.model, subject.trace, subject.layers
-    measured = measure(options.statistic, model, traced, layers, statistics)
+    measured = measure(options.statistic, model, traced, layers, statistics, options.per)
     scales = choose_scales(traced, layers, measured, target=options.target, strength=options.strength)
     return (powers_of_two if options.power_of_two else within_range)(model, traced, scales), None

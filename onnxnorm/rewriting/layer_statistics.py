@@ -5,6 +5,7 @@
 `rms`         root of the mean square                                                                    images
 `max`         largest magnitude seen: data-based threshold normalization for spiking networks            images
 `p99.9`       magnitude that 99.9 % of the activations do not exceed: the same, robust against outliers  images
+`pQ`          the same for any share Q; `pQ:nonzero` leaves activations of 0 out                         images
 `weights`     imbalance between the weights that write a channel and those that read it                  nothing
 `bn`          mean activation that the parameters of a BatchNormalization imply                          nothing
 ============  =========================================================================================  ==========
@@ -15,6 +16,10 @@ image classification (Frontiers in Neuroscience 11:682, 2017); `p99.9` is the la
 
 Statistics that are measured on images are entries of `onnxnorm.statistics.measures`; those that need no images are
 entries of `WITHOUT_IMAGES` here.
+
+With one scale per layer the statistic is that of the layer, as if all its filters were one with more positions: the
+mean of the means, the largest maximum, the percentile of all activations. Its standard error is not known, since images
+move the means of filters together.
 
 A filter is dead if its statistic does not stand out from the rounding noise of its layer (`stand_out`). If the
 statistic of a filter is not known, it is NaN. In both cases the filter keeps scale 1.
@@ -32,13 +37,21 @@ from onnxnorm.errors import OptionError, StatisticsError
 from onnxnorm.model.files import Model
 from onnxnorm.rewriting.batch_norm_means import implied_means
 from onnxnorm.rewriting.equalization import imbalances
+from onnxnorm.rewriting.opened import Per
 from onnxnorm.scaling import Layer, Trace
 from onnxnorm.scaling.filters import has_rows_of_samples
 from onnxnorm.statistics import Moments, Statistics, Value
-from onnxnorm.statistics.measures import MeasuredStatistic, measured
+from onnxnorm.statistics.measures import PERCENTILES, MeasuredStatistic, measured, statistic_of
 from onnxnorm.statistics.moments import stand_out
 
-__all__ = ["WITHOUT_IMAGES", "ImpliedStatistic", "LayerStatistic", "measure", "needs_images", "statistic_names"]
+__all__ = [
+    "WITHOUT_IMAGES",
+    "ImpliedStatistic",
+    "LayerStatistic",
+    "measure",
+    "needs_images",
+    "statistic_names",
+]
 
 Floats = NDArray[np.float64]
 
@@ -86,19 +99,27 @@ class LayerStatistic:
 
 
 def statistic_names() -> tuple[str, ...]:
-    """Names of all statistics, those that are measured on images first."""
+    """Names of all statistics, those that are measured on images first; of percentiles, only p99.9."""
     return (*measured(), *WITHOUT_IMAGES)
 
 
 def needs_images(statistic: str) -> bool:
     """Whether a statistic is measured on images. Raises OptionError if there is no statistic of this name."""
-    if statistic not in statistic_names():
-        raise OptionError(f"there is no statistic {statistic!r}; choose one of {', '.join(statistic_names())}")
-    return statistic not in WITHOUT_IMAGES
+    if statistic in WITHOUT_IMAGES:
+        return False
+    if statistic_of(statistic) is None:
+        allowed = ", ".join([*statistic_names(), PERCENTILES])
+        raise OptionError(f"--statistic {statistic!r} is unknown; choose one of {allowed}")
+    return True
 
 
 def measure(
-    statistic: str, model: Model, trace: Trace, layers: Sequence[Layer], statistics: Statistics | None
+    statistic: str,
+    model: Model,
+    trace: Trace,
+    layers: Sequence[Layer],
+    statistics: Statistics | None,
+    per: Per = "channel",
 ) -> list[LayerStatistic]:
     """The statistic of the filters of every layer, in the order of `layers`.
 
@@ -108,6 +129,8 @@ def measure(
         trace: a walk over the model.
         layers: the layers of filters.
         statistics: what was measured on images; None for a statistic that needs none.
+        per: "layer" for the statistic of the layer as a whole, which all its filters have then: of all activations of
+            all filters, or the mean of what is known of the filters if no images are needed.
 
     Raises:
         OptionError: if there is no statistic of this name.
@@ -118,19 +141,35 @@ def measure(
         arrays = implied.read(model, trace, layers)
         if all(np.isnan(array).all() for array in arrays):
             raise StatisticsError(f"the statistic {statistic!r} is not known of any filter: {implied.nothing}")
+        if per == "layer":
+            arrays = [_mean_of_known(array) for array in arrays]
         return [LayerStatistic(array, np.full(len(array), np.nan)) for array in arrays]
     if statistics is None:
         raise StatisticsError(
             f"the statistic {statistic!r} is measured on images: give --stats, which onnxnorm calibrate makes, "
             f"or choose {' or '.join(sorted(WITHOUT_IMAGES))}"
         )
-    entry = measured()[statistic]
+    entry = statistic_of(statistic)
+    assert entry is not None
     return [
         LayerStatistic(*(np.full(layer.channels, np.nan),) * 2)
         if _is_missing(trace, layer, statistics)
-        else LayerStatistic(*entry.read(_moments(layer, entry, statistics)))
+        else _read(entry, _moments(layer, entry, statistics), per)
         for layer in layers
     ]
+
+
+def _read(entry: MeasuredStatistic, moments: Moments, per: Per) -> LayerStatistic:
+    """The statistic of the filters of one layer."""
+    if per == "channel" or not moments.channels:
+        return LayerStatistic(*entry.read(moments))
+    return LayerStatistic(*(np.repeat(array, moments.channels) for array in entry.read(moments.pooled())))
+
+
+def _mean_of_known(array: Floats) -> Floats:
+    """The mean of the numbers that are not NaN, for every filter of a layer; NaN if there are none."""
+    known = array[~np.isnan(array)]
+    return np.full(len(array), known.mean() if known.size else np.nan)
 
 
 def _is_missing(trace: Trace, layer: Layer, statistics: Statistics) -> bool:

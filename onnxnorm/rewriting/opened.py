@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +19,16 @@ from onnxnorm.rewriting.insertion import NOTHING, Insertion, inserted
 from onnxnorm.scaling import Layer, Trace, choose_openings, find_layers, trace
 from onnxnorm.scaling.filters import FilterKind, slots_at
 from onnxnorm.scaling.freedom import count_exact
+from onnxnorm.scaling.layerwise import layers_without_own, one_scale_per_layer
 from onnxnorm.scaling.levels import Level
 from onnxnorm.scaling.openings import Opening
 from onnxnorm.scaling.walk import Outputs
 
-__all__ = ["Subject", "found_again", "needed", "opened", "subject_of", "subjects_of"]
+__all__ = ["Per", "Subject", "found_again", "needed", "opened", "subject_of", "subjects_of"]
 
 Shapes = Mapping[str, tuple[int, ...]]
+Per = Literal["channel", "layer"]
+"""What has a scale of its own: every filter, or all filters of a layer together."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +40,31 @@ class Subject:
         trace: a walk over it.
         layers: its layers of filters; their sites are called as in the original.
         insertion: what was added to it.
+        per: what has a scale of its own.
     """
 
     model: Model = field(repr=False)
     trace: Trace = field(repr=False)
     layers: tuple[Layer, ...] = field(repr=False)
     insertion: Insertion = NOTHING
+    per: Per = "channel"
+
+    def one_scale_per(self, per: Per) -> Subject:
+        """The same with one scale for each filter, as it is, or for each layer."""
+        if per == "channel":
+            return self
+        return replace(self, trace=one_scale_per_layer(self.trace, self.layers), per=per)
 
 
-def subject_of(graph: Graph, model: Model, shapes: Shapes, kind: FilterKind, outputs: Outputs, level: Level) -> Subject:
+def subject_of(
+    graph: Graph,
+    model: Model,
+    shapes: Shapes,
+    kind: FilterKind,
+    outputs: Outputs,
+    level: Level,
+    per: Per = "channel",
+) -> Subject:
     """The subject of a rewrite at a level of freedom.
 
     Args:
@@ -54,12 +74,19 @@ def subject_of(graph: Graph, model: Model, shapes: Shapes, kind: FilterKind, out
         kind: which layers have filters.
         outputs: whether graph outputs are kept.
         level: how much of the graph may change.
+        per: what has a scale of its own.
     """
     traced = trace(graph, outputs, level)
     layers = find_layers(traced, kind)
     if level != "nodes":
-        return Subject(model, traced, layers)
-    return _opened_where_needed(graph, model, shapes, layers, outputs)
+        return Subject(model, traced, layers).one_scale_per(per)
+    if per == "layer":  # most layers need no opening, for their filters may share a scale
+        whole = Subject(model, traced, layers).one_scale_per(per)
+        openings = choose_openings(graph, layers_without_own(whole.trace, layers), outputs)
+        whole = opened(graph, model, shapes, layers, openings, outputs).one_scale_per(per)
+        if not layers_without_own(whole.trace, whole.layers):
+            return whole
+    return _opened_where_needed(graph, model, shapes, layers, outputs).one_scale_per(per)
 
 
 def subjects_of(graph: Graph, model: Model, shapes: Shapes, kind: FilterKind, outputs: Outputs) -> dict[Level, Subject]:

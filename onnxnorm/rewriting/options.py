@@ -7,11 +7,12 @@ from dataclasses import dataclass, fields
 
 from onnxnorm.errors import OptionError
 from onnxnorm.options import FILTERS, Options, option
-from onnxnorm.rewriting.layer_statistics import WITHOUT_IMAGES, statistic_names
+from onnxnorm.rewriting.layer_statistics import WITHOUT_IMAGES, needs_images
+from onnxnorm.rewriting.opened import Per
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.scaling.levels import Level
 from onnxnorm.scaling.walk import Outputs
-from onnxnorm.statistics.measures import RANGE, measurable, measured
+from onnxnorm.statistics.measures import PERCENTILES, RANGE, measurable, measured, needs_histograms
 
 __all__ = ["USUAL_CEILING", "FilterOptions", "ScaleOptions"]
 
@@ -53,6 +54,7 @@ class ScaleOptions(FilterOptions):
 
     Attributes:
         statistic: name of the statistic that is brought to the target; "weights" and "bn" need no images.
+        per: what has a scale of its own: every filter, or all filters of a layer together.
         strength: the power to which the statistic is raised; 0.5 goes half the way, in logarithms.
         target: the value to which it is brought.
         power_of_two: whether every scale is rounded to a power of two, so that outputs stay the same bit for bit.
@@ -63,11 +65,18 @@ class ScaleOptions(FilterOptions):
         "mean",
         "What is brought to the target. Of activations on images: "
         + ", ".join(name for name, entry in measured().items() if not entry.optional)
-        + f", and, after calibrate --measure, {', '.join(n for n in measurable() if n in measured())}. Without images: "
+        + f", and, after calibrate --measure, {', '.join(n for n in measurable() if n in measured())}"
+        + f", {PERCENTILES}. Without images: "
         + ", ".join(f"{name} ({entry.help})" for name, entry in WITHOUT_IMAGES.items())
         + ".",
         panel=FILTERS,
-        choices=statistic_names,
+        metavar="NAME",
+    )
+    per: Per = option(
+        "channel",
+        "channel: every filter has a scale of its own. layer: all filters of a layer share one, which brings the "
+        "statistic of the layer as a whole to the target.",
+        panel=FILTERS,
     )
     strength: float = option(1.0, "The power that it is raised to; 0.5 goes half the way.", panel=FILTERS, metavar="A")
     target: float = option(1.0, "What it is brought to.", panel=FILTERS, metavar="T")
@@ -87,14 +96,15 @@ class ScaleOptions(FilterOptions):
         """What a calibration has to measure beside means and maxima."""
         if self.ceiling is not None:
             return (RANGE,)
-        return (self.statistic,) if self.statistic in measurable() else ()
+        return (self.statistic,) if self.statistic in measurable() or needs_histograms([self.statistic]) else ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        needs_images(self.statistic)  # raises OptionError if there is none of this name
         if self.ceiling is None:
             return
         if not (math.isfinite(self.ceiling) and self.ceiling > 0):
             raise OptionError(f"--ceiling must be a positive number, not {self.ceiling:g}")
         for item in fields(ScaleOptions):
-            if item.name in {"statistic", "strength", "target"} and getattr(self, item.name) != item.default:
+            if item.name in {"statistic", "per", "strength", "target"} and getattr(self, item.name) != item.default:
                 raise OptionError(f"--ceiling takes the place of --{item.name}; give one of the two")

@@ -11,6 +11,7 @@
 `scales_digest`        instead of `scales` if the record is long: digest of the sidecar file that holds it
 `filters`              which layers were scaled: `conv` or `all`
 `keep_outputs`         whether graph outputs kept scale 1
+`per`                  `layer` if all filters of a layer share one scale
 `level`                how much of the graph was allowed to change: `constants`, `attributes` or `nodes`
 `outputs`              scales of graph outputs that were scaled
 `previous`             all these entries of the model before the rewrite, if that was a rewritten one too

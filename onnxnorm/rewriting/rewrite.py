@@ -205,6 +205,8 @@ def _entries(
     if statistics is not None:
         entries["statistics"] = hashlib.sha256(statistics.to_bytes()).hexdigest()
         entries["images"] = str(statistics.images)
+    if options.per != "channel":
+        entries["per"] = options.per
     if model.inputs_as_constants:
         entries["inputs_as_constants"] = "true"
     if model.inlined:

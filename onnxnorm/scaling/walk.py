@@ -44,6 +44,7 @@ class Trace:
         ids: the slots of every value, by its name; each array broadcasts against the value.
         edits: how constants depend on slots.
         groups: the groups of slots.
+        slots: the constraints from which the groups follow.
         wants_attributes: whether it depends on whether attributes may change.
     """
 
@@ -51,6 +52,7 @@ class Trace:
     ids: Mapping[str, Ids] = field(repr=False)
     edits: tuple[Edit, ...] = field(repr=False)
     groups: Groups = field(repr=False)
+    slots: Slots = field(repr=False)
     wants_attributes: bool = False
 
 
@@ -95,7 +97,7 @@ class Walk:
         for name in self.graph.outputs:
             if outputs == "keep" and name in self.ids:
                 self.slots.pin(self.ids[name], Barrier(name, "output", name, "it is a graph output"))
-        return Trace(self.graph, self.ids, tuple(self.edits), solve(self.slots), self.wants_attributes)
+        return Trace(self.graph, self.ids, tuple(self.edits), solve(self.slots), self.slots, self.wants_attributes)
 
     def visit_all(self) -> None:
         """Visit every node, in order."""

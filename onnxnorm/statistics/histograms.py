@@ -8,7 +8,7 @@ whose sums do not depend on the order. A bin is at most `WIDTH` = 1/32 of its lo
 A percentile is an order statistic: the smallest magnitude such that at least the given share of all magnitudes do not
 exceed it (NumPy's `inverted_cdf`). It lies in the bin in which the cumulative count reaches its rank, so the value,
 which is interpolated linearly in that bin, has a relative error below `WIDTH`, and a far smaller one where the bin
-holds many numbers. Numbers below `SMALLEST` count as 0.
+holds many numbers. Numbers below `SMALLEST` count as 0. Zeros may be left out: then it is that of the other numbers.
 """
 
 from __future__ import annotations
@@ -96,26 +96,35 @@ class Histogram:
         """How many numbers of each channel were 0, shape `(channels,)`."""
         return np.asarray(self.positions - self.counts.sum(axis=1, dtype=np.int64), np.int64)
 
-    def percentile(self, percent: str | int) -> Floats:
+    def percentile(self, percent: str | int, *, nonzero: bool = False) -> Floats:
         """Return the magnitude that this many per cent of the numbers of each channel do not exceed.
 
         Args:
             percent: a whole number, or a decimal fraction as text such as "99.9", so that the rank is exact.
+            nonzero: whether only numbers that are not 0 count.
 
         Returns:
-            The percentiles, shape `(channels,)`.
+            The percentiles, shape `(channels,)`; 0 for a channel of zeros.
         """
-        rank = max(1, math.ceil(self.positions * Fraction(percent) / 100))
+        share = Fraction(percent) / 100
+        left_out = self.zeros if nonzero else np.zeros(self.channels, np.int64)
+        of_rest = (max(1, math.ceil(count * share)) for count in (self.positions - left_out).tolist())
+        rank = left_out + np.fromiter(of_rest, np.int64, self.channels)  # among all numbers, the zeros first
         reached = np.cumsum(self.counts, axis=1, dtype=np.int64) + self.zeros[:, np.newaxis]
-        index = (reached < rank).sum(axis=1)
-        nonzero = np.flatnonzero(rank > self.zeros)
+        index = (reached < rank[:, np.newaxis]).sum(axis=1)
+        above = np.flatnonzero((rank > self.zeros) & (self.zeros < self.positions))
         result = np.zeros(self.channels)
-        at = index[nonzero]
-        count = self.counts[nonzero, at].astype(np.float64)
-        before = reached[nonzero, at] - self.counts[nonzero, at].astype(np.int64)
+        at = index[above]
+        count = self.counts[above, at].astype(np.float64)
+        before = reached[above, at] - self.counts[above, at].astype(np.int64)
         low, high = _edges(self.start + at), _edges(self.start + at + 1)
-        result[nonzero] = low + (high - low) * (rank - before - 0.5) / count
+        result[above] = low + (high - low) * (rank[above] - before - 0.5) / count
         return result
+
+    def pooled(self) -> Histogram:
+        """Return the histogram of the numbers of all channels, as those of one."""
+        positions = self.positions * self.channels
+        return Histogram(positions, self.start, self.counts.sum(axis=0, keepdims=True, dtype=_counter(positions)))
 
     def check(self) -> None:
         """Raise ValueError if the counts are not possible for any numbers."""

@@ -3,12 +3,17 @@
 An entry says what the probe must average, whether a histogram is needed, and how the statistic is computed from the
 moments. The probe, the statistics, the rewrite and the command line use these entries only, so one call of `register`
 adds a statistic everywhere.
+
+Percentiles are a family: `p99.9` is in the table, and `pQ` and `pQ:nonzero` exist for every share Q. All are read from
+one histogram, so a calibration that measured one of them has measured all, and names none in its file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TypeAlias
 
 import numpy as np
@@ -19,13 +24,16 @@ from onnxnorm.statistics.moments import Moments
 __all__ = [
     "MEANS",
     "PEAK",
+    "PERCENTILES",
     "RANGE",
     "MeasuredStatistic",
     "measurable",
     "measured",
     "needs_histograms",
     "operators_of",
+    "recorded_names",
     "register",
+    "statistic_of",
     "unregister",
 ]
 
@@ -43,6 +51,12 @@ RANGE, PEAK = "range", "peak"
 Its name in the statistics file is `peak`. What is averaged over images is the largest magnitude of each image, for each
 channel of the value (`scaling.channels`).
 """
+
+
+PERCENTILES = "pQ or pQ:nonzero for any Q above 0 and below 100, such as p99 or p99.99:nonzero"
+"""How the names of percentiles are explained to users."""
+
+_PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d{1,12})?)(:nonzero)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -75,8 +89,22 @@ class MeasuredStatistic:
 
 
 def measured() -> dict[str, MeasuredStatistic]:
-    """Return all statistics that are measured on images, by name."""
+    """Return the table of statistics that are measured on images, by name; of percentiles, only p99.9."""
     return {entry.name: entry for entry in _entries}
+
+
+def statistic_of(name: str) -> MeasuredStatistic | None:
+    """Return the statistic of this name, be it in the table or any percentile; None if there is none."""
+    found = _PERCENTILE.fullmatch(name)
+    if name in measured() or found is None or not Fraction(found[1]):
+        return measured().get(name)
+    return _percentile(name, found[1], nonzero=found[2] is not None)
+
+
+def recorded_names(names: Iterable[str]) -> list[str]:
+    """Return the names under which a run notes what it measures; p99.9 stands for every percentile."""
+    usual = next((entry.name for entry in _entries if entry.histogram), "")
+    return list(dict.fromkeys(usual if needs_histograms([name]) else name for name in names))
 
 
 def measurable() -> tuple[str, ...]:
@@ -112,12 +140,14 @@ def _root_mean_square(moments: Moments) -> tuple[Floats, Floats]:
     return rms, np.divide(moments.standard_error, 2 * rms, out=_unknown(rms), where=rms > 0)
 
 
-def _percentile(percent: str) -> Callable[[Moments], tuple[Floats, Floats]]:
+def _percentile(name: str, percent: str, *, nonzero: bool = False) -> MeasuredStatistic:
     def read(moments: Moments) -> tuple[Floats, Floats]:
-        values = moments.percentile(percent)
+        values = moments.percentile(percent, nonzero=nonzero)
         return values, _unknown(values)
 
-    return read
+    which = "activations that are not 0" if nonzero else "activations"
+    help_ = f"magnitude that {percent} % of the {which} do not exceed; slower, for it needs every activation"
+    return MeasuredStatistic(name, help_, read, histogram=True, missing="percentiles")
 
 
 _entries: list[MeasuredStatistic] = [
@@ -131,16 +161,10 @@ _entries: list[MeasuredStatistic] = [
         missing="mean squares",
     ),
     MeasuredStatistic("max", "largest magnitude", lambda moments: (moments.largest, _unknown(moments.largest))),
-    MeasuredStatistic(
-        "p99.9",
-        "magnitude that 99.9 % of the activations do not exceed; slower, for it needs every activation",
-        _percentile("99.9"),
-        histogram=True,
-        missing="percentiles",
-    ),
+    _percentile("p99.9", "99.9"),
 ]
 
 
-def needs_histograms(names: Sequence[str]) -> bool:
+def needs_histograms(names: Iterable[str]) -> bool:
     """Whether any of these statistics needs a histogram."""
-    return any(entry.histogram for entry in _entries if entry.name in names)
+    return any(entry.histogram for entry in map(statistic_of, names) if entry is not None)

@@ -108,6 +108,22 @@ class Moments:
             else _smallest(np.stack([self.smallest, other.smallest])),
         )
 
+    def pooled(self) -> Moments:
+        """Return the moments of all channels taken as one with more positions.
+
+        Standard errors are NaN: how the channels of one image vary together was not measured.
+        """
+        return Moments(
+            images=self.images,
+            weight=self.weight,
+            weight_squares=self.weight_squares,
+            total=self.total.mean(keepdims=True),
+            square_total=self.square_total.mean(keepdims=True),
+            squares=np.full(1, np.nan),
+            largest=self.largest.max(keepdims=True),
+            histogram=None if self.histogram is None else self.histogram.pooled(),
+        )
+
     def without(self, before: Moments | None, after: Moments) -> Moments:
         """Return the moments without the images that were measured between two points of the same run.
 
@@ -142,14 +158,15 @@ class Moments:
         """Mean activation of each channel, shape `(channels,)`; NaN if no image had a position."""
         return self.total / self.weight if self.weight else np.full_like(self.total, np.nan)
 
-    def percentile(self, percent: str | int) -> Floats:
+    def percentile(self, percent: str | int, *, nonzero: bool = False) -> Floats:
         """Return the magnitude that this many per cent of a channel's activations do not exceed, shape `(channels,)`.
 
-        It is NaN without a histogram. `percent` is a whole number, or a decimal fraction as text such as "99.9".
+        It is NaN without a histogram. `percent` is a whole number, or a decimal fraction as text such as "99.9". With
+        `nonzero`, activations of 0 do not count.
         """
         if self.histogram is None:
             return np.full(self.channels, np.nan)
-        return np.minimum(self.histogram.percentile(percent), self.largest)
+        return np.minimum(self.histogram.percentile(percent, nonzero=nonzero), self.largest)
 
     @property
     def live(self) -> NDArray[np.bool_]:

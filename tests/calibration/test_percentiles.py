@@ -80,6 +80,22 @@ def test_shards_merge_to_the_same_counts(tmp_path: Path) -> None:
         onnxnorm.merge([parts[0], measured(DEMO, IMAGES, **words | {"measure": ("rms",), "shard": "1/2"})])
 
 
+def test_one_percentile_measured_is_all_measured(tmp_path: Path) -> None:
+    """What was measured as p99 is the same file as what was measured as p99.9, merges with it and is read as any."""
+    x = np.abs(rand(6, 3, 64, 64))
+    one, other = measured(DEMO, x[:3], measure=("p99",)), measured(DEMO, x[3:], measure=("p99.9:nonzero",))
+    close(one, measured(DEMO, x[:3], measure=("p99.9", "p50")), rtol=1e-12)
+    assert one.measures == ("p99.9",)
+    both = onnxnorm.merge([one, other])
+    for statistic in ("p75", "p75:nonzero"):
+        layer = onnxnorm.rewrite(DEMO, both, statistic=statistic, verify=False).rewriting.scales.layers[0]
+        raw = oracle.activations(onnx.load(DEMO), {"input": x}, [layer.layer.site.value])[layer.layer.site.value]
+        rows = np.moveaxis(raw, 1, 0).reshape(raw.shape[1], -1)
+        kept = [row[row != 0] if "nonzero" in statistic else row for row in rows]
+        want = [np.quantile(row, 0.75, method="inverted_cdf") if row.size else 0.0 for row in kept]
+        np.testing.assert_allclose(layer.statistic, want, rtol=WIDTH, atol=1e-7)
+
+
 def test_a_resumed_run_has_the_same_counts(tmp_path: Path) -> None:
     def stop(progress: Any) -> None:
         if progress.done >= 9:

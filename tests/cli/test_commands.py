@@ -100,7 +100,13 @@ def test_percentiles_from_end_to_end(tmp_path: Path) -> None:
     assert ran.json["statistic"] == "p99.9"
     assert ran.json["verification"]["same"]
     assert "p99.9 before" in succeeded("rewrite", DEMO, "--stats", stats, "--statistic", "p99.9", "-o", out).out
-    assert "--measure 'p50' is unknown; choose of rms, p99.9" in run(*words, "--measure", "p50").error
+    unknown = run(*words, "--measure", "p100").error
+    assert "--measure 'p100' is unknown; choose of rms, p99.9, range, pQ or pQ:nonzero" in unknown
+    assert "Q above 0 and below 100" in unknown
+    assert "--statistic 'p0' is unknown" in run("rewrite", DEMO, "--stats", stats, "--statistic", "p0", "-o", out).error
+    for name in ("p90", "p99.99:nonzero"):  # all percentiles are in one histogram
+        ran = succeeded("rewrite", DEMO, "--stats", stats, "--statistic", name, "-o", out, "--json")
+        assert ran.json["statistic"] == name
     assert (
         "--weighting image counts each for 1/positions"
         in run(*words, "--measure", "p99.9", "--weighting", "image").error

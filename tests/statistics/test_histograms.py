@@ -133,6 +133,21 @@ def test_the_rank_is_exact() -> None:
     assert Histogram.of(np.append(x, x[..., :1], axis=2)).percentile("99.9")[0] > 99
 
 
+@pytest.mark.parametrize("percent", ["1", "50", "99", "99.99"])
+def test_percentiles_without_zeros(percent: str) -> None:
+    """Against NumPy, for channels with no, some, nearly only, and only zeros."""
+    x = np.abs(numbers(7)) + np.float32(0.01)
+    x[:, 1, ::2] = 0
+    x[:, 2, 1:] = 0
+    x[:, 3] = 0
+    found = Histogram.of(x).percentile(percent, nonzero=True)
+    flat = [x[:, channel][x[:, channel] > 0] for channel in range(x.shape[1])]
+    want = [np.quantile(row, float(percent) / 100, method="inverted_cdf") if row.size else 0.0 for row in flat]
+    within(found, np.array(want))
+    assert found[3] == 0
+    assert (found >= Histogram.of(x).percentile(percent) * (1 - WIDTH)).all()
+
+
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 def test_what_is_not_finite_is_refused(bad: float) -> None:
     x = numbers(0)

@@ -11,7 +11,17 @@ import pytest
 
 import onnxnorm
 from onnxnorm.statistics import Moments, Statistics
-from onnxnorm.statistics.measures import MeasuredStatistic, measurable, measured, operators_of, register, unregister
+from onnxnorm.statistics.measures import (
+    MeasuredStatistic,
+    measurable,
+    measured,
+    needs_histograms,
+    operators_of,
+    recorded_names,
+    register,
+    statistic_of,
+    unregister,
+)
 from onnxnorm.statistics.moments import stand_out
 from tests.helpers.graphs import model, rand
 
@@ -82,6 +92,28 @@ def test_without_it_there_is_none() -> None:
         onnxnorm.CalibrationOptions(measure=("roots",))
     with pytest.raises(onnxnorm.OptionError, match="--statistic 'roots' is unknown"):
         onnxnorm.RewriteOptions(statistic="roots")
+
+
+@pytest.mark.parametrize("name", ["p1", "p99", "p99.9", "p99.9:nonzero", "p99.999999", "p0.5"])
+def test_every_percentile_exists(name: str) -> None:
+    found = statistic_of(name)
+    assert found is not None
+    assert (found.name, found.histogram, found.optional) == (name, True, True)
+    assert needs_histograms(["rms", name])
+    assert recorded_names(["rms", name, "p42"]) == ["rms", "p99.9"]
+    assert onnxnorm.CalibrationOptions(measure=(name,)).measure == (name,)
+    assert onnxnorm.NormalizeOptions(statistic=name).to_measure == (name,)
+
+
+@pytest.mark.parametrize("name", ["p", "p0", "p0.0", "p100", "p-1", "p99,9", "p99.", "P99", "p99:zero", "max:nonzero"])
+def test_what_is_no_percentile(name: str) -> None:
+    assert statistic_of(name) is None
+    for make in (
+        lambda: onnxnorm.CalibrationOptions(measure=(name,)),
+        lambda: onnxnorm.RewriteOptions(statistic=name),
+    ):
+        with pytest.raises(onnxnorm.OptionError, match=r"is unknown; choose .* p99\.9.* Q above 0 and below 100"):
+            make()
 
 
 @pytest.mark.parametrize("wrong", [{"name": "rms"}, {"average": "mean_square"}, {"average": "mean"}])
