@@ -10,6 +10,7 @@ import typer
 from onnxnorm import api
 from onnxnorm.cli.arguments import DefaultStats, ModelPath
 from onnxnorm.cli.defaults import find_stats
+from onnxnorm.cli.misuse import Missing
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.errors import OptionError
 from onnxnorm.exporting import ExportOptions, ThresholdOptions
@@ -75,7 +76,7 @@ def _export_thresholds(
         raise OptionError("--layout is for constants, and --thresholds writes none; give one of the two")
     found = find_stats(stats, model)
     if found is None:
-        raise OptionError("--thresholds come from statistics: give --stats, which onnxnorm calibrate MODEL makes")
+        raise Missing("--thresholds come from statistics: give --stats, which onnxnorm calibrate MODEL makes")
     done = api.export_thresholds(model, found, output, statistic=statistic)
     terminal.show(str(done))
     terminal.show_json({"output": str(output), **done.content})
