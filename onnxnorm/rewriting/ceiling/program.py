@@ -22,6 +22,8 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array, csr_array, eye_array, hstack, vstack
 from scipy.sparse.csgraph import connected_components
 
+from onnxnorm.rewriting.ceiling.muted import muted
+
 __all__ = ["Solution", "solve_integers"]
 
 Integers = NDArray[np.int64]
@@ -173,13 +175,9 @@ def _run(cost: Floats, matrix: csr_array, limits: Floats, top: Floats, end: floa
         return None
     whole = np.ones(len(cost), np.int64)
     constraint = LinearConstraint(matrix, -np.inf, limits)
-    found = milp(
-        cost,
-        constraints=constraint,
-        bounds=Bounds(0, top),
-        integrality=whole,
-        options={"time_limit": left, "mip_rel_gap": 0.0},
-    )
+    options = {"time_limit": left, "mip_rel_gap": 0.0}
+    with muted():
+        found = milp(cost, constraints=constraint, bounds=Bounds(0, top), integrality=whole, options=options)
     return np.rint(found.x).astype(np.int64) if found.status == 0 else None
 
 
@@ -190,7 +188,8 @@ def _rounded(rows: csr_array, bounds: Integers, far: int) -> Integers:
     matrix = LinearConstraint(csr_array(hstack([rows, -rows, slack])), -np.inf, bounds)
     cost = np.concatenate([np.full(2 * count, _OCTAVE), np.ones(len(wishes))])
     top = np.concatenate([np.full(2 * count, far), -bounds[wishes]])
-    found = milp(cost, constraints=matrix, bounds=Bounds(0, top))
+    with muted():
+        found = milp(cost, constraints=matrix, bounds=Bounds(0, top))
     zero = np.zeros(count, np.int64)
     if found.status != 0:
         return zero
