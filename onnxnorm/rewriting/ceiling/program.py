@@ -175,9 +175,14 @@ def _run(cost: Floats, matrix: csr_array, limits: Floats, top: Floats, end: floa
         return None
     whole = np.ones(len(cost), np.int64)
     constraint = LinearConstraint(matrix, -np.inf, limits)
-    options = {"time_limit": left, "mip_rel_gap": 0.0}
     with muted():
-        found = milp(cost, constraints=constraint, bounds=Bounds(0, top), integrality=whole, options=options)
+        found = milp(
+            cost,
+            constraints=constraint,
+            bounds=Bounds(0, top),
+            integrality=whole,
+            options={"time_limit": left, "mip_rel_gap": 0.0},
+        )
     return np.rint(found.x).astype(np.int64) if found.status == 0 else None
 
 
