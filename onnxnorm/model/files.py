@@ -47,6 +47,7 @@ class Model:
         inputs_as_constants: whether initializers that are graph inputs too are constants, since nobody feeds them.
         inlined: number of functions of its own that were inlined since it was opened.
         source_digest: its digest before that.
+        source: the ModelProto before that.
     """
 
     proto: onnx.ModelProto
@@ -56,6 +57,7 @@ class Model:
     inputs_as_constants: bool = False
     inlined: int = 0
     source_digest: str = ""
+    source: onnx.ModelProto | None = field(default=None, repr=False)
 
     @classmethod
     def open(cls, source: ModelLike | Model) -> Model:
@@ -83,6 +85,13 @@ class Model:
     def fed(self, settings: InputSettings) -> Model:
         """The same model, with more known about its inputs."""
         return replace(self, settings=self.settings.joined(settings)) if settings else self
+
+    @property
+    def as_opened(self) -> Model:
+        """The model with its own functions, if they were inlined since it was opened."""
+        if self.source is None:
+            return self
+        return replace(self, proto=self.source, inlined=0, source_digest="", source=None)
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -31,9 +31,21 @@ def inlined(model: Model) -> Model:
     if model.inlined or not any(_holds_layers(function) for function in own):
         return model
     kept = [(f.domain, f.name) for f in model.proto.functions if f.domain in _STANDARD]
+    calling = onnx.ModelProto()
+    calling.CopyFrom(model.proto)
+    _state_defaults(calling)
     with model_errors("the functions of the model's own"):
-        proto = inliner.inline_selected_functions(model.proto, kept, exclude=True)
-    return replace(model, proto=proto, inlined=len(own), source_digest=model.digest())
+        proto = inliner.inline_selected_functions(calling, kept, exclude=True)
+    return replace(model, proto=proto, inlined=len(own), source_digest=model.digest(), source=model.proto)
+
+
+def _state_defaults(proto: onnx.ModelProto) -> None:
+    """Give every call the attributes that it leaves to the defaults of its function, which the inliner forgets."""
+    defaults = {(function.domain, function.name): function.attribute_proto for function in proto.functions}
+    for container in containers(proto.graph, *proto.functions):
+        for node in container.node:
+            given = {attribute.name for attribute in node.attribute}
+            node.attribute.extend(a for a in defaults.get((node.domain, node.op_type), ()) if a.name not in given)
 
 
 def _holds_layers(function: onnx.FunctionProto) -> bool:

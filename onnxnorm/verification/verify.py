@@ -62,6 +62,7 @@ def verify_models(
     """
     if tolerance is not None and not tolerance >= 0:
         raise OptionError(f"the tolerance must not be negative, as {tolerance:g} is")
+    original = original.as_opened
     runs, not_compared = _open(original, rewritten, runtime or Runtime(), record, scales or {})
     samples, specs = 0, input_specs(original)
     for feed in feeds:

@@ -94,6 +94,22 @@ def test_weights_in_files_of_their_own(tmp_path: Path) -> None:
     assert done.reach.normalized == 11
 
 
+def test_defaults_of_attributes_are_kept() -> None:
+    """The inliner forgets them; the verification runs the original with its functions, and would tell."""
+    proto = network()
+    slope = helper.make_node("LeakyRelu", ["x"], ["y"])
+    slope.attribute.add(name="alpha", ref_attr_name="alpha", type=onnx.AttributeProto.FLOAT)
+    leaky = helper.make_function("own", "Leaky", ["x"], ["y"], [slope], OPSETS)
+    leaky.attribute_proto.append(helper.make_attribute("alpha", 0.5))
+    proto.functions.append(leaky)
+    proto.graph.node[1].CopyFrom(helper.make_node("Leaky", ["b"], ["r2"], domain="own"))
+    done = onnxnorm.normalize(proto, X, provider="cpu")
+    assert done.verification is not None
+    assert done.verification.same
+    (node,) = (node for node in done.model.graph.node if node.op_type == "LeakyRelu")
+    assert node.attribute[0].f == 0.5
+
+
 def test_functions_without_layers_stay() -> None:
     proto = network()
     squash = helper.make_function("own", "Squash", ["p"], ["q"], [helper.make_node("Tanh", ["p"], ["q"])], OPSETS)
