@@ -36,7 +36,7 @@ demo: $(VENV)/.installed ## Normalize the embedded network on the embedded photo
 	$(BIN)/onnxnorm normalize models/demo_vgg.onnx models/images --preset unit -o build/demo/normalized.onnx
 
 test: $(VENV)/.test ## Run all tests.
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/.check ## Run the linters and the type checker.
 	$(BIN)/ruff check .
