@@ -13,7 +13,7 @@ from onnxnorm.options import FILTERS, RUNNING, option
 from onnxnorm.runtime import RuntimeOptions
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.statistics import Weighting
-from onnxnorm.statistics.measures import PERCENTILES, RANGE, measurable, measured, needs_histograms
+from onnxnorm.statistics.measures import PERCENTILES, RANGE, measurable, measured, needs
 from onnxnorm.statistics.stopping import StoppingOptions
 
 __all__ = ["CalibrationOptions", "EngineName", "MeasuringOptions"]
@@ -34,7 +34,7 @@ class CalibrationOptions(MeasuringOptions):
 
     Attributes:
         weighting: the weight of an image in the means: its number of positions, or 1.
-        measure: names of statistics to measure in addition to means and maxima (`measurable`, and percentiles).
+        measure: names of statistics to measure in addition to means (`measurable`, and percentiles).
         resume: whether to start from the checkpoint, if it exists.
         shard: "I/N" for every N-th sample from the I-th on, counted from 0; None for all samples.
         engine: where to measure: in this process, or on a Ray cluster.
@@ -47,7 +47,7 @@ class CalibrationOptions(MeasuringOptions):
     )
     measure: tuple[str, ...] = option(
         (),
-        "What to measure beside means and maxima, for rewrite --statistic; may be repeated. "
+        "What to measure beside means, for rewrite --statistic; may be repeated. "
         + "; ".join(f"{name}: {measured()[name].help}" for name in measurable() if name in measured())
         + f"; {PERCENTILES}: all are read from one histogram, so measuring one measures all"
         + f"; {RANGE}: the largest magnitude of every value of the network, for rewrite --ceiling.",
@@ -71,11 +71,11 @@ class CalibrationOptions(MeasuringOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "measure", tuple(dict.fromkeys(self.measure)))
-        unknown = [name for name in self.measure if not (name in measurable() or needs_histograms([name]))]
+        unknown = [name for name in self.measure if not (name in measurable() or needs("histogram", [name]))]
         if unknown:
             allowed = ", ".join([*measurable(), PERCENTILES])
             raise OptionError(f"--measure {unknown[0]!r} is unknown; choose of {allowed}")
-        counting = [name for name in self.measure if needs_histograms([name])]
+        counting = [name for name in self.measure if needs("histogram", [name])]
         if self.weighting == "image" and counting:
             raise OptionError(
                 f"--measure {counting[0]} counts positions, one each, so that counts add up exactly; --weighting image "

@@ -1,13 +1,14 @@
 """The probe: a temporary copy of the model that measures inside the runtime and returns arrays `(N, C)`.
 
-At every site, a mean and a maximum over positions become graph outputs; nodes that no measurement needs, such as the
-classifier head, are dropped. `GlobalAveragePool` and `GlobalMaxPool` are used where possible, because the CPU runtime
-runs them in the blocked layout of its convolutions, whereas ReduceMean would have to reorder each value first.
+At every site, a mean over positions becomes a graph output, and a maximum if it is asked for; nodes that no measurement
+needs, such as the classifier head, are dropped. `GlobalAveragePool` and `GlobalMaxPool` are used where possible,
+because the CPU runtime runs them in the blocked layout of its convolutions, whereas ReduceMean would have to reorder
+each value first.
 
-A float32 sum over 50,000 positions loses five digits. So a mean is computed in two steps: over windows of `WINDOW`
-positions along every axis, with zero padding that is counted, and then over the windows. The factor by which the
-padding increases the divisor is known from the shape, and is multiplied out in float64. (VGG-16 on photographs: the
-relative error is 3e-5 in one step, and 1e-6 in two.)
+A float32 sum over 50,000 positions loses five digits. So a mean over more than `SMALL` positions is computed in two
+steps: over windows of `WINDOW` positions along every axis, with zero padding that is counted, and then over the
+windows. The factor by which the padding increases the divisor is known from the shape, and is multiplied out in
+float64. (VGG-16 on photographs: the relative error is 3e-5 in one step, and 1e-6 in two.)
 
 Percentiles need all activations. If they are asked for, the measured values themselves are outputs too, in float32, and
 are counted into histograms here, one value after the other.
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 
 from onnxnorm.calibration.peaks import PeakTap, add_peaks, peak_moments
 from onnxnorm.calibration.surgeon import export_graph, import_graph
-from onnxnorm.calibration.taps import Positions, Tap, add_raw, add_tap, batch_first, pools
+from onnxnorm.calibration.taps import Positions, Tap, add_raw, add_tap, batch_first, way_of
 from onnxnorm.errors import DataError, ModelError
 from onnxnorm.model.boundary import model_errors
 from onnxnorm.model.files import Model
@@ -95,7 +96,7 @@ class Probe:
             here = slice(end, end := end + width)
             images = count if array.shape[1] else 0
             weight = float(spread.positions if weighting == "position" else 1) if images else 0.0
-            largest = _rows(results[tap.largest], batch, tap.site.value)[:count] if tap.largest else means[:, here]
+            largest = _rows(results[tap.largest], batch, tap.site.value)[:count] if tap.largest else None
             moments[Value(tap.site.value, tap.site.measure)] = Moments(
                 images=images,
                 weight=images * weight,
@@ -103,7 +104,9 @@ class Probe:
                 total=weight * sums[here],
                 square_total=weight**2 * sums[here],
                 squares=weight**2 * squares[here],
-                largest=largest.reshape(-1, width).max(axis=0, initial=0.0).astype(np.float64),
+                largest=None
+                if largest is None
+                else largest.reshape(-1, width).max(axis=0, initial=0.0).astype(np.float64),
                 histogram=_histogram(results[tap.raw], tap.site, count, batch) if tap.raw else None,
             )
         return moments | peaks
@@ -132,15 +135,27 @@ def make_probe(
     sites: Sequence[Site],
     *,
     kind: FilterKind = "conv",
+    maxima: bool = False,
     histograms: bool = False,
+    one_size: bool = False,
     peaks: Mapping[str, Sequence[int]] = MappingProxyType({}),
     copied: Mapping[str, tuple[str, bool]] = MappingProxyType({}),
 ) -> Probe:
-    """Build the probe for these sites; with `histograms`, values are outputs too.
+    """Build the probe for these sites.
 
-    `peaks` are the channel axes of the values whose range is measured, `copied` those that have the range of others.
-    Raises ModelError if there is nothing to
-    measure; `kind` says which filters were looked for.
+    Args:
+        model: the model.
+        graph: the same model, read for the shapes of a sample.
+        sites: what to measure.
+        kind: which filters were looked for, for the message if there are none.
+        maxima: whether the largest magnitudes are measured.
+        histograms: whether values are outputs too, to be counted.
+        one_size: whether all samples are as large as the one that the graph was read with.
+        peaks: the channel axes of the values whose range is measured.
+        copied: those of them that have the range of others.
+
+    Raises:
+        ModelError: if there is nothing to measure.
     """
     if not sites and not peaks:
         raise ModelError(why_no_layers(model.proto, kind))
@@ -154,10 +169,12 @@ def make_probe(
     for index, wanted in enumerate(sites):
         known = wanted.value in graph.shapes and wanted.value not in graph.claimed  # a claim may be of another size
         shape = "" if known else f"{prefix}_shape_{index}"
-        largest = f"{prefix}_max_{index}" if wanted.measure in MEANS else ""
+        mean = wanted.measure in MEANS
+        largest = f"{prefix}_max_{index}" if maxima and mean else ""
         value, site, order = batch_first(surgeon, tensors[wanted.value], graph, wanted, f"{prefix}_batch_first_{index}")
-        raw = add_raw(surgeon, value, graph, site, f"{prefix}_raw_{index}") if histograms and largest else ""
-        tap = Tap(site, f"{prefix}_mean_{index}", largest, pools(graph, site), shape, raw, order)
+        raw = add_raw(surgeon, value, graph, site, f"{prefix}_raw_{index}") if histograms and mean else ""
+        way = way_of(graph, site, one_size=one_size)
+        tap = Tap(site, f"{prefix}_mean_{index}", largest, way, shape, raw, order)
         add_tap(surgeon, value, graph, tap)
         taps.append(tap)
     ranges = add_peaks(surgeon, graph, peaks, copied, prefix)

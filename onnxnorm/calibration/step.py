@@ -28,7 +28,7 @@ from onnxnorm.scaling import Layer, Trace, find_layers, trace
 from onnxnorm.scaling.channels import channel_axes, copied_channels
 from onnxnorm.scaling.filters import has_rows_of_samples
 from onnxnorm.statistics import Weighting
-from onnxnorm.statistics.measures import RANGE, needs_histograms
+from onnxnorm.statistics.measures import RANGE, needs
 from onnxnorm.statistics.moments import Totals, merge_totals
 
 __all__ = [
@@ -193,12 +193,17 @@ class ProbeSession:
 
 
 def prepare(
-    model: Model, shapes: Mapping[str, tuple[int, ...]], options: CalibrationOptions, runtime: Runtime
+    model: Model,
+    shapes: Mapping[str, tuple[int, ...]],
+    options: CalibrationOptions,
+    runtime: Runtime,
+    *,
+    one_size: bool = False,
 ) -> ProbeSession:
     """Trace a model for inputs of these shapes, build its probe and open a session on the probe.
 
-    Raises ModelError if nothing can be measured or the runtime rejects the probe, and ProviderError if the execution
-    provider cannot be started.
+    `one_size` says that all samples have these shapes. Raises ModelError if nothing can be measured or the runtime
+    rejects the probe, and ProviderError if the execution provider cannot be started.
     """
     graph = read_graph(model, shapes)
     traced = trace(graph)
@@ -210,7 +215,9 @@ def prepare(
         graph,
         sites,
         kind=options.filters,
-        histograms=needs_histograms(options.measure),
+        maxima=needs("largest", options.measure) or needs("histogram", options.measure),
+        histograms=needs("histogram", options.measure),
+        one_size=one_size,
         peaks=axes,
         copied=copied_channels(traced, axes),
     )

@@ -1,13 +1,14 @@
 """Taps: the operators behind one value that measure it inside the graph.
 
-Where they can be, means are computed by pooling operators, which keep the blocked layout of ONNX Runtime, and in two
-steps, windows first, which is more precise than one long sum in float32.
+Where they can be, means are computed by pooling operators, which keep the blocked layout of ONNX Runtime. A map of many
+positions is averaged in two steps, windows first, which is more precise than one long sum in float32.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import onnx
@@ -17,9 +18,12 @@ from onnxnorm.model.graph import Graph
 from onnxnorm.scaling.filters import Site
 from onnxnorm.statistics.measures import operators_of
 
-__all__ = ["Positions", "Tap", "add_raw", "add_tap", "append", "batch_first", "never_negative", "pools", "reduced"]
+__all__ = ["Positions", "Tap", "add_raw", "add_tap", "append", "batch_first", "never_negative", "reduced", "way_of"]
 
 WINDOW = 16
+SMALL = 1024  # positions that one sum in float32 has room for: as precise as windows are, and faster
+
+Way: TypeAlias = Literal["windows", "pool", "reduce"]
 
 
 @dataclass(frozen=True)
@@ -28,13 +32,14 @@ class Tap:
 
     There is a magnitude only for the mean by which a layer is measured, a shape only if it is not known before a run,
     and the value itself only for a histogram; the other names are empty. `order` brings the axes of a value whose batch
-    axis is another one into the order that is measured, the batch first; it is empty for all others.
+    axis is another one into the order that is measured, the batch first; it is empty for all others. `way` says what
+    averages: windows and then a pool over them, one pool, or a reduction of one axis after the other.
     """
 
     site: Site
     mean: str
     largest: str
-    windowed: bool
+    way: Way
     shape: str = ""
     raw: str = ""
     order: tuple[int, ...] = ()
@@ -42,7 +47,7 @@ class Tap:
     def spread(self, shape: tuple[int, ...], batch: int) -> Positions:
         """Return the positions of a value of this shape, with the batch first, for a batch of `batch` samples."""
         positions = int(np.prod(shape, dtype=np.int64)) // (shape[self.site.axis] * batch)
-        if not self.windowed:
+        if self.way != "windows":
             return Positions(positions, 1.0)
         spatial = np.asarray(shape[2:], np.float64)
         return Positions(positions, float(np.prod(np.ceil((spatial + WINDOW - 1) / WINDOW) * WINDOW / spatial)))
@@ -68,10 +73,16 @@ def batch_first(
     return moved, replace(site, axis=order.index(site.axis), batch=0), order
 
 
-def pools(graph: Graph, site: Site) -> bool:
-    """Whether pooling operators can be used: channels on axis 1, positions behind it, and a supported element type."""
+def way_of(graph: Graph, site: Site, *, one_size: bool) -> Way:
+    """How a site is averaged: by pooling if channels are on axis 1, positions behind it, and the type is supported.
+
+    `one_size` says that all samples are as large as the one that the graph was read with.
+    """
     rank, dtype = _form(graph, site)
-    return site.axis == 1 and rank >= 3 and dtype != onnx.TensorProto.DOUBLE
+    if site.axis != 1 or rank < 3 or dtype == onnx.TensorProto.DOUBLE:
+        return "reduce"
+    shape = graph.shapes.get(site.value) if one_size and site.value not in graph.claimed else None
+    return "pool" if shape is not None and math.prod(shape[2:]) <= SMALL else "windows"
 
 
 def add_raw(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, site: Site, name: str) -> str:
@@ -100,9 +111,10 @@ def add_tap(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: Tap) -> None
     if tap.largest and not never_negative(value, graph):
         size = append(surgeon, "Abs", value, f"{tap.largest}_abs", {})
     outputs = []
-    if tap.windowed:
-        windows = append(surgeon, "AveragePool", value, f"{tap.mean}_windows", _windows(rank - 2))
-        outputs.append(append(surgeon, "GlobalAveragePool", windows, tap.mean, {}))
+    if tap.way != "reduce":
+        if tap.way == "windows":
+            value = append(surgeon, "AveragePool", value, f"{tap.mean}_windows", _windows(rank - 2))
+        outputs.append(append(surgeon, "GlobalAveragePool", value, tap.mean, {}))
         if tap.largest:
             outputs.append(append(surgeon, "GlobalMaxPool", size, tap.largest, {}))
     else:

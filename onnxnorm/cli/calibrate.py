@@ -134,15 +134,15 @@ def summary(statistics: Statistics) -> dict[str, Any]:
                 "channels": moments.channels,
                 "mean": float(moments.mean.mean()),
             }
-            | _of_histogram(moments)
+            | _beyond_means(moments)
             for value, moments in statistics.values.items()
         ],
     }
 
 
-def _of_histogram(moments: Moments) -> dict[str, float]:
-    """The mean over all channels of each statistic that needs a histogram; empty if there is no histogram."""
-    entries = [entry for entry in measured().values() if entry.histogram and moments.histogram is not None]
+def _beyond_means(moments: Moments) -> dict[str, float]:
+    """The mean over all channels of the maxima and of each percentile, if they were measured."""
+    entries = [entry for entry in measured().values() if entry.part and entry.known(moments)]
     return {entry.name: float(entry.read(moments)[0].mean()) for entry in entries}
 
 

@@ -90,6 +90,12 @@ class Dataset:
         return None if None in sizes else max((size or 0 for size in sizes), default=None)
 
     @property
+    def one_size(self) -> bool:
+        """Whether all samples are known to be of one size before reading."""
+        sizes = {reader.sample_bytes for reader in self._readers}
+        return len(sizes) == 1 and None not in sizes
+
+    @property
     def skipped(self) -> list[Skipped]:
         """Images that could not be used so far, in the order of reading; each once, however often the data is read."""
         return list(self._skipped.values())

@@ -183,7 +183,7 @@ def _moments(layer: Layer, entry: MeasuredStatistic, statistics: Statistics) -> 
     """The moments from which the statistic of a layer is computed."""
     average = entry.average or layer.site.measure
     moments = statistics.values.get(Value(layer.site.value, average))
-    if entry.optional and (moments is None or (entry.histogram and moments.histogram is None)):
+    if entry.optional and not entry.known(moments):
         raise StatisticsError(
             f"the statistics hold no {entry.missing}; calibrate this model again, with --measure {entry.name}"
         )

@@ -12,7 +12,7 @@ from onnxnorm.rewriting.opened import Per
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.scaling.levels import Level
 from onnxnorm.scaling.walk import Outputs
-from onnxnorm.statistics.measures import PERCENTILES, RANGE, measurable, measured, needs_histograms
+from onnxnorm.statistics.measures import PERCENTILES, RANGE, measurable, measured, statistic_of
 
 __all__ = ["USUAL_CEILING", "FilterOptions", "ScaleOptions"]
 
@@ -93,10 +93,11 @@ class ScaleOptions(FilterOptions):
 
     @property
     def to_measure(self) -> tuple[str, ...]:
-        """What a calibration has to measure beside means and maxima."""
+        """What a calibration has to measure beside means."""
         if self.ceiling is not None:
             return (RANGE,)
-        return (self.statistic,) if self.statistic in measurable() or needs_histograms([self.statistic]) else ()
+        entry = statistic_of(self.statistic)
+        return (self.statistic,) if entry is not None and entry.optional else ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

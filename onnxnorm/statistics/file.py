@@ -1,7 +1,8 @@
 """The statistics file: a safetensors file with the arrays of all moments, and everything else as JSON in its metadata.
 
-Each field of `Moments` is written in float64 as `INDEX.FIELD`, `smallest` only where it was measured. The counts of a
-histogram are written as `INDEX.histogram`, in the smallest unsigned type that holds them, and only for the bins in use.
+Each field of `Moments` is written in float64 as `INDEX.FIELD`, `largest` and `smallest` only where they were measured.
+The counts of a histogram are written as `INDEX.histogram`, in the smallest unsigned type that holds them, and only for
+the bins in use.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def _moments(row: Mapping[str, Any], arrays: Arrays, index: int) -> Moments:
             sums.append(arrays[key])
         elif part.type != "Floats | None":
             parts[part.name] = row[part.name]
-    expected = sum(part.type == "Floats" for part in _SUMS) + ("smallest" in parts)
+    expected = sum(part.type == "Floats" for part in _SUMS) + sum(name in parts for name in ("largest", "smallest"))
     kinds = {(array.shape, array.dtype.str) for array in sums}
     if len(sums) != expected or len(kinds) != 1 or sums[0].ndim != 1 or sums[0].dtype != np.float64:
         raise ValueError(f"the arrays of {row['name']!r} do not fit each other")

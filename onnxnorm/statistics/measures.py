@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ __all__ = [
     "MeasuredStatistic",
     "measurable",
     "measured",
-    "needs_histograms",
+    "needs",
     "operators_of",
     "recorded_names",
     "register",
@@ -70,7 +70,7 @@ class MeasuredStatistic:
         average: name in the statistics file of the average that it needs; None if the usual mean is enough.
         operators: the ONNX operators that are applied to an activation before averaging, in order; "Mul" multiplies
             the activation by itself.
-        histogram: whether it needs a histogram of all magnitudes.
+        part: the part of the moments that it needs beyond sums: "", "largest" or "histogram".
         missing: what statistics that were measured without it lack, for messages.
     """
 
@@ -79,13 +79,17 @@ class MeasuredStatistic:
     read: Callable[[Moments], tuple[Floats, Floats]]
     average: str | None = None
     operators: tuple[str, ...] = ()
-    histogram: bool = False
+    part: Literal["", "largest", "histogram"] = ""
     missing: str = ""
 
     @property
     def optional(self) -> bool:
         """Whether it is measured only on request."""
-        return self.histogram or self.average is not None
+        return bool(self.part) or self.average is not None
+
+    def known(self, moments: Moments | None) -> bool:
+        """Whether it can be read from these moments, which are those of its average."""
+        return moments is not None and (not self.part or getattr(moments, self.part) is not None)
 
 
 def measured() -> dict[str, MeasuredStatistic]:
@@ -103,8 +107,8 @@ def statistic_of(name: str) -> MeasuredStatistic | None:
 
 def recorded_names(names: Iterable[str]) -> list[str]:
     """Return the names under which a run notes what it measures; p99.9 stands for every percentile."""
-    usual = next((entry.name for entry in _entries if entry.histogram), "")
-    return list(dict.fromkeys(usual if needs_histograms([name]) else name for name in names))
+    usual = next((entry.name for entry in _entries if entry.part == "histogram"), "")
+    return list(dict.fromkeys(usual if needs("histogram", [name]) else name for name in names))
 
 
 def measurable() -> tuple[str, ...]:
@@ -140,6 +144,11 @@ def _root_mean_square(moments: Moments) -> tuple[Floats, Floats]:
     return rms, np.divide(moments.standard_error, 2 * rms, out=_unknown(rms), where=rms > 0)
 
 
+def _largest(moments: Moments) -> tuple[Floats, Floats]:
+    largest = _unknown(moments.total) if moments.largest is None else moments.largest
+    return largest, _unknown(largest)
+
+
 def _percentile(name: str, percent: str, *, nonzero: bool = False) -> MeasuredStatistic:
     def read(moments: Moments) -> tuple[Floats, Floats]:
         values = moments.percentile(percent, nonzero=nonzero)
@@ -147,7 +156,7 @@ def _percentile(name: str, percent: str, *, nonzero: bool = False) -> MeasuredSt
 
     which = "activations that are not 0" if nonzero else "activations"
     help_ = f"magnitude that {percent} % of the {which} do not exceed; slower, for it needs every activation"
-    return MeasuredStatistic(name, help_, read, histogram=True, missing="percentiles")
+    return MeasuredStatistic(name, help_, read, part="histogram", missing="percentiles")
 
 
 _entries: list[MeasuredStatistic] = [
@@ -160,11 +169,13 @@ _entries: list[MeasuredStatistic] = [
         operators=("Mul",),
         missing="mean squares",
     ),
-    MeasuredStatistic("max", "largest magnitude", lambda moments: (moments.largest, _unknown(moments.largest))),
+    MeasuredStatistic(
+        "max", "largest magnitude; reads every activation once more", _largest, part="largest", missing="maxima"
+    ),
     _percentile("p99.9", "99.9"),
 ]
 
 
-def needs_histograms(names: Iterable[str]) -> bool:
-    """Whether any of these statistics needs a histogram."""
-    return any(entry.histogram for entry in map(statistic_of, names) if entry is not None)
+def needs(part: str, names: Iterable[str]) -> bool:
+    """Whether any of these statistics needs this part of the moments, "largest" or "histogram"."""
+    return any(entry.part == part for entry in map(statistic_of, names) if entry is not None)

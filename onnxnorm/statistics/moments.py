@@ -12,7 +12,7 @@ Source: the standard error of a ratio of sums over independent images; Cochran, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -50,7 +50,7 @@ class Moments:
         total: Σ w m.
         square_total: Σ w² m.
         squares: Σ w² m².
-        largest: the largest magnitude of a single activation.
+        largest: the largest magnitude of a single activation; None if it was not measured.
         histogram: counts of the magnitudes of all activations; None if they were not measured.
         smallest: where the largest magnitude of each image was measured, the smallest of these that is not 0; 0 if all
             are. None if something else was measured.
@@ -62,17 +62,17 @@ class Moments:
     total: Floats = field(repr=False)
     square_total: Floats = field(repr=False)
     squares: Floats = field(repr=False)
-    largest: Floats = field(repr=False)
+    largest: Floats | None = field(default=None, repr=False)
     histogram: Histogram | None = field(default=None, repr=False)
     smallest: Floats | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, means: NDArray[Any], largest: NDArray[Any], weights: NDArray[Any]) -> Moments:
+    def of(cls, means: NDArray[Any], largest: NDArray[Any] | None, weights: NDArray[Any]) -> Moments:
         """Return the moments of a batch.
 
         Args:
             means: mean of each image, shape `(n, channels)`.
-            largest: largest magnitude of each image, shape `(n, channels)`.
+            largest: largest magnitude of each image, shape `(n, channels)`; None if it was not measured.
             weights: weight of each image, shape `(n,)`.
         """
         m, w = means.astype(np.float64), weights.astype(np.float64)[:, np.newaxis]
@@ -84,7 +84,7 @@ class Moments:
             total=(w * m).sum(axis=0),
             square_total=(squares * m).sum(axis=0),
             squares=(squares * m * m).sum(axis=0),
-            largest=largest.astype(np.float64).max(axis=0),
+            largest=None if largest is None else largest.astype(np.float64).max(axis=0),
         )
 
     @classmethod
@@ -93,7 +93,10 @@ class Moments:
         return replace(cls.of(peaks, peaks, np.ones(len(peaks))), smallest=_smallest(peaks.astype(np.float64)))
 
     def __add__(self, other: Moments) -> Moments:
-        """Return the moments of the images of both. Raises StatisticsError if only one has a histogram."""
+        """Return the moments of the images of both; they have a largest magnitude if both have.
+
+        Raises StatisticsError if only one has a histogram.
+        """
         return Moments(
             images=self.images + other.images,
             weight=self.weight + other.weight,
@@ -101,11 +104,9 @@ class Moments:
             total=self.total + other.total,
             square_total=self.square_total + other.square_total,
             squares=self.squares + other.squares,
-            largest=np.maximum(self.largest, other.largest),
+            largest=_of_both(np.maximum, self.largest, other.largest),
             histogram=self._joined(other),
-            smallest=None
-            if self.smallest is None or other.smallest is None
-            else _smallest(np.stack([self.smallest, other.smallest])),
+            smallest=_of_both(lambda *pair: _smallest(np.stack(pair)), self.smallest, other.smallest),
         )
 
     def pooled(self) -> Moments:
@@ -120,7 +121,7 @@ class Moments:
             total=self.total.mean(keepdims=True),
             square_total=self.square_total.mean(keepdims=True),
             squares=np.full(1, np.nan),
-            largest=self.largest.max(keepdims=True),
+            largest=None if self.largest is None else self.largest.max(keepdims=True),
             histogram=None if self.histogram is None else self.histogram.pooled(),
         )
 
@@ -166,7 +167,8 @@ class Moments:
         """
         if self.histogram is None:
             return np.full(self.channels, np.nan)
-        return np.minimum(self.histogram.percentile(percent, nonzero=nonzero), self.largest)
+        found = self.histogram.percentile(percent, nonzero=nonzero)
+        return found if self.largest is None else np.minimum(found, self.largest)
 
     @property
     def live(self) -> NDArray[np.bool_]:
@@ -188,6 +190,11 @@ class Moments:
         spread = self.squares - 2 * mean * self.square_total + mean * mean * self.weight_squares
         variance = np.maximum(spread, 0) / self.weight**2 * (self.images / (self.images - 1))
         return np.asarray(np.sqrt(variance), np.float64)
+
+
+def _of_both(join: Callable[[Floats, Floats], Floats], mine: Floats | None, theirs: Floats | None) -> Floats | None:
+    """Return what is known of both together; None if it is not known of one."""
+    return None if mine is None or theirs is None else join(mine, theirs)
 
 
 def _smallest(magnitudes: Floats) -> Floats:

@@ -99,9 +99,14 @@ class Statistics(Shown):
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """Names of the statistics that were measured in addition to means and maxima."""
+        """Names of the statistics that were measured in addition to means."""
         averages = {value.measure for value in self.values}
-        names = [e.name for e in measured().values() if e.average in averages or (e.histogram and self.histograms)]
+        means = list(self.means.values())
+        names = [
+            entry.name
+            for entry in measured().values()
+            if entry.average in averages or (entry.part and means and all(map(entry.known, means)))
+        ]
         return (*names, *([RANGE] if PEAK in averages else []))
 
     @property

@@ -55,18 +55,21 @@ def _means(values: Mapping[Value, Moments]) -> Iterator[tuple[Value, dict[str, F
         columns: dict[str, Floats] = {}
         for entry in measured().values():
             source = moments if entry.average is None else values.get(Value(value.name, entry.average))
-            if source is not None and (source.histogram is not None or not entry.histogram):
+            if source is not None and entry.known(source):
                 columns[entry.name] = entry.read(source)[0]
         yield value, columns
 
 
 def value_table(values: Mapping[Value, Moments]) -> Raw:
     """Return an HTML table with a row per value: the spread of its channels' means, and how precise they are."""
-    columns = ("value", ">channels", ">mean: min", ">median", ">max", ">largest magnitude", ">median s.e.", ">dead")
-    return html_table(columns, [_row(value, values[value]) for value, _ in _means(values)])
+    means = [value for value, _ in _means(values)]
+    largest = any(values[value].largest is not None for value in means)
+    maxima = (">largest magnitude",) if largest else ()
+    columns = ("value", ">channels", ">mean: min", ">median", ">max", *maxima, ">median s.e.", ">dead")
+    return html_table(columns, [_row(value, values[value], largest=largest) for value in means])
 
 
-def _row(value: Value, moments: Moments) -> list[str]:
+def _row(value: Value, moments: Moments, *, largest: bool) -> list[str]:
     errors = moments.relative_error[np.isfinite(moments.relative_error)]
     dead = int((~moments.live).sum())
     mean = moments.mean if moments.channels else np.full(1, np.nan)
@@ -74,7 +77,11 @@ def _row(value: Value, moments: Moments) -> list[str]:
         f"abs({value.name})" if value.measure == "mean_abs" else value.name,
         f"{moments.channels:,}",
         *(number(float(item), 3) for item in (mean.min(), np.median(mean), mean.max())),
-        number(float(moments.largest.max(initial=0.0)), 3),
+        *([_largest(moments)] if largest else []),
         percent(float(np.median(errors)) if errors.size else None),
         f"{dead:,}" if dead else "",
     ]
+
+
+def _largest(moments: Moments) -> str:
+    return "" if moments.largest is None else number(float(moments.largest.max(initial=0.0)), 3)

@@ -70,7 +70,7 @@ def test_means_and_percentiles(name: str) -> None:
     mean = statistics.values[Value("r", "mean")]
     assert mean.images == 10
     np.testing.assert_allclose(mean.mean, expected.mean(axis=(0, 2)), rtol=1e-5)
-    np.testing.assert_allclose(mean.largest, expected.max(axis=(0, 2)), rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(mean.largest), expected.max(axis=(0, 2)), rtol=1e-6)
     np.testing.assert_allclose(mean.standard_error, expected.mean(axis=2).std(axis=0, ddof=1) / 10**0.5, rtol=1e-4)
     assert mean.histogram is not None
     assert mean.histogram.positions == expected.shape[0] * expected.shape[2]

@@ -35,7 +35,7 @@ DEMO_RELUS = {f"relu{block}_{step}": 1 for block in range(1, 5) for step in (1, 
 
 def calibrated(proto: onnx.ModelProto | Path, data: Any, progress: Any = None, **options: Any) -> Statistics:
     images = vars(options.pop("images", ImageOptions()))
-    options = {"provider": "cpu", "threads": 2} | images | options
+    options = {"provider": "cpu", "threads": 2, "measure": ("max",)} | images | options
     return calibrate_model(Model.open(proto), data, CalibrationOptions(**options), progress=progress)
 
 
@@ -209,14 +209,17 @@ def test_several_inputs_by_name(tmp_path: Path) -> None:
 def test_batch_sizes_agree(size: int, tmp_path: Path) -> None:
     data = rand(10, 3, 64, 64) / 4 + 0.5
     np.save(tmp_path / "data.npy", data)
-    one = calibrated(DEMO, data, batch_size=1)
+    in_memory = calibrated(DEMO, data, batch_size=1)
     for source in (data, tmp_path / "data.npy"):
+        one = calibrated(DEMO, source, batch_size=1)
         other = calibrated(DEMO, source, batch_size=size)
         assert other.images == 10
         for value, moments in one.values.items():
             np.testing.assert_allclose(other.values[value].mean, moments.mean, rtol=1e-9, atol=1e-12)
+            # A file tells the size of its samples, so small maps are summed without windows.
+            np.testing.assert_allclose(in_memory.values[value].mean, moments.mean, rtol=3e-6)
             np.testing.assert_allclose(other.values[value].standard_error, moments.standard_error, rtol=1e-6)
-            np.testing.assert_allclose(other.values[value].largest, moments.largest, rtol=1e-9)
+            np.testing.assert_allclose(np.asarray(other.values[value].largest), np.asarray(moments.largest), rtol=1e-9)
 
 
 @pytest.mark.parametrize("batch", [1, 4])

@@ -85,7 +85,7 @@ def test_one_percentile_measured_is_all_measured(tmp_path: Path) -> None:
     x = np.abs(rand(6, 3, 64, 64))
     one, other = measured(DEMO, x[:3], measure=("p99",)), measured(DEMO, x[3:], measure=("p99.9:nonzero",))
     close(one, measured(DEMO, x[:3], measure=("p99.9", "p50")), rtol=1e-12)
-    assert one.measures == ("p99.9",)
+    assert one.measures == ("max", "p99.9")
     both = onnxnorm.merge([one, other])
     for statistic in ("p75", "p75:nonzero"):
         layer = onnxnorm.rewrite(DEMO, both, statistic=statistic, verify=False).rewriting.scales.layers[0]

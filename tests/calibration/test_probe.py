@@ -11,7 +11,7 @@ from onnx import TensorProto, numpy_helper
 
 import onnxnorm
 from onnxnorm.calibration.probe import Probe, make_probe, sites_of
-from onnxnorm.calibration.taps import WINDOW
+from onnxnorm.calibration.taps import SMALL, WINDOW
 from onnxnorm.errors import DataError, ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
@@ -35,10 +35,11 @@ WEIGHTS = {
 BODY = "a = Conv(x, w, b) r = Relu(a) d = Conv(r, u) s = Relu(d) p = MaxPool<kernel_shape=[2,2], strides=[2,2]>(s)"
 
 
-def probe_of(proto: onnx.ModelProto | Path, also: tuple[str, ...] = ()) -> Probe:
+def probe_of(proto: onnx.ModelProto | Path, also: tuple[str, ...] = (), *, one_size: bool = False) -> Probe:
     opened = Model.open(proto)
     graph = read_graph(opened, sample_shapes(input_specs(opened), (10, 10)))
-    return make_probe(opened, graph, sites_of(find_layers(trace(graph)), also), histograms="p99.9" in also)
+    sites = sites_of(find_layers(trace(graph)), also)
+    return make_probe(opened, graph, sites, maxima="max" in also, histograms="p99.9" in also, one_size=one_size)
 
 
 def vgg() -> onnx.ModelProto:
@@ -46,7 +47,7 @@ def vgg() -> onnx.ModelProto:
 
 
 def test_it_keeps_what_is_measured_and_drops_the_head() -> None:
-    probe = probe_of(vgg())
+    probe = probe_of(vgg(), ("max",))
     nodes = probe.proto.graph.node
     assert [node.op_type for node in nodes if node.op_type in {"Conv", "Relu"}] == ["Conv", "Relu", "Conv", "Relu"]
     assert not {node.op_type for node in nodes} & {"MaxPool", "Flatten", "Gemm", "Softmax"}
@@ -63,7 +64,14 @@ def test_a_head_that_cannot_run_is_not_run() -> None:
     fed = feeds(poisoned, n=2)
     with pytest.raises(ModelError):
         CPU.session(Model.open(poisoned)).run(fed)
-    assert len(CPU.session(probe_of(poisoned).proto).run(fed)) == 4
+    assert len(CPU.session(probe_of(poisoned).proto).run(fed)) == 2
+
+
+def test_maxima_are_measured_on_request() -> None:
+    assert not {tap.largest for tap in probe_of(vgg()).taps} - {""}
+    found = CPU.session(probe_of(vgg(), ("max",)).proto).run(feeds(vgg(), n=2))
+    assert len(found) == 4
+    assert not any("Max" in node.op_type for node in probe_of(vgg()).proto.graph.node if node.name.startswith("onnx"))
 
 
 def test_only_numbers_per_image_and_channel_leave_the_runtime() -> None:
@@ -108,7 +116,7 @@ def test_the_model_is_left_alone() -> None:
 def test_reductions_in_the_form_of_the_opset(opset: int, form: str) -> None:
     body = "a = Conv(x, w) t = Transpose<perm=[0,2,3,1]>(a) z = Relu(t)"
     proto = model(body, {"x": ("n", 3, 10, 10)}, {"w": WEIGHTS["w"]}, opset=opset)
-    probe = probe_of(proto)
+    probe = probe_of(proto, ("max",))
     reductions = [node for node in probe.proto.graph.node if node.op_type.startswith("Reduce")]
     assert reductions
     assert all((len(node.input) == 2) == (form == "input") for node in reductions)
@@ -120,9 +128,30 @@ def test_reductions_in_the_form_of_the_opset(opset: int, form: str) -> None:
 
 
 def test_pooling_where_channels_come_first() -> None:
-    ops = [node.op_type for node in probe_of(vgg()).proto.graph.node]
+    ops = [node.op_type for node in probe_of(vgg(), ("max",)).proto.graph.node]
     assert ops.count("GlobalAveragePool") == ops.count("GlobalMaxPool") == 2
     assert not any(op.startswith("Reduce") for op in ops)
+
+
+@pytest.mark.parametrize(("one_size", "windows"), [(False, 2), (True, 0)])
+def test_small_maps_need_no_windows_if_all_samples_are_of_one_size(one_size: bool, windows: int) -> None:
+    probe = probe_of(vgg(), one_size=one_size)
+    assert [node.op_type for node in probe.proto.graph.node].count("AveragePool") == windows
+    fed = feeds(vgg(), n=3)
+    spreads = probe.spreads({"r": (3, 4, 8, 8), "s": (3, 4, 6, 6)}, 3)
+    found = probe.moments(CPU.session(probe.proto).run(fed), "abc", 3, spreads)
+    for name, raw in oracle.activations(vgg(), fed, ["r", "s"]).items():
+        np.testing.assert_allclose(
+            found[Value(name, "mean")].mean, raw.mean(axis=(0, 2, 3), dtype=np.float64), rtol=3e-6
+        )
+
+
+def test_maps_of_many_positions_keep_their_windows() -> None:
+    side = int(SMALL**0.5)
+    for size, windows in ((side, 0), (side + 1, 1)):
+        proto = model("a = Conv(x, w) z = Relu(a)", {"x": ("n", 1, size, size)}, {"w": np.ones((2, 1, 1, 1), "f")})
+        ops = [node.op_type for node in probe_of(proto, one_size=True).proto.graph.node]
+        assert ops.count("AveragePool") == windows
 
 
 @pytest.mark.parametrize("side", [1, WINDOW - 1, WINDOW, WINDOW + 1, 5 * WINDOW + 3])

@@ -80,4 +80,5 @@ def assert_measured(statistics: Statistics, oracle: Mapping[Value, Measured], rt
         live = np.abs(want.mean) > 1e-6 * np.abs(want.mean).max()
         assert live.any()
         np.testing.assert_allclose(got.mean[live], want.mean[live], rtol=rtol, err_msg=value.name)
+        assert got.largest is not None
         np.testing.assert_allclose(got.largest, want.largest, rtol=rtol, atol=1e-30, err_msg=value.name)

@@ -135,7 +135,9 @@ def test_mean_squares_add_up(tmp_path: Path) -> None:
 
 def test_strength() -> None:
     x = np.abs(rand(3, 3, 64, 64))
-    statistics = onnxnorm.calibrate(DEMO, x)
+    with pytest.raises(onnxnorm.StatisticsError, match="no maxima; calibrate this model again, with --measure max"):
+        onnxnorm.rewrite(DEMO, onnxnorm.calibrate(DEMO, x), statistic="max")
+    statistics = onnxnorm.calibrate(DEMO, x, measure=("max",))
     done = onnxnorm.rewrite(DEMO, statistics, statistic="max", strength=0.5, target=2.0)
     for layer in done.rewriting.scales.layers:
         np.testing.assert_allclose(layer.after[layer.live], 2 * np.sqrt(layer.statistic[layer.live]))

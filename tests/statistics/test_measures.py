@@ -15,7 +15,7 @@ from onnxnorm.statistics.measures import (
     MeasuredStatistic,
     measurable,
     measured,
-    needs_histograms,
+    needs,
     operators_of,
     recorded_names,
     register,
@@ -81,14 +81,14 @@ def test_a_statistic_of_ones_own(roots: None, tmp_path: Path) -> None:
 
 
 def test_the_command_line_knows_it(roots: None) -> None:
-    assert measurable() == ("rms", "p99.9", "roots", "range")
+    assert measurable() == ("rms", "max", "p99.9", "roots", "range")
     assert onnxnorm.CalibrationOptions(measure=("roots",)).measure == ("roots",)
     assert onnxnorm.RewriteOptions(statistic="roots").statistic == "roots"
 
 
 def test_without_it_there_is_none() -> None:
     assert list(measured()) == ["mean", "rms", "max", "p99.9"]
-    with pytest.raises(onnxnorm.OptionError, match=r"--measure 'roots' is unknown; choose of rms, p99\.9"):
+    with pytest.raises(onnxnorm.OptionError, match=r"--measure 'roots' is unknown; choose of rms, max, p99\.9"):
         onnxnorm.CalibrationOptions(measure=("roots",))
     with pytest.raises(onnxnorm.OptionError, match="--statistic 'roots' is unknown"):
         onnxnorm.RewriteOptions(statistic="roots")
@@ -98,8 +98,9 @@ def test_without_it_there_is_none() -> None:
 def test_every_percentile_exists(name: str) -> None:
     found = statistic_of(name)
     assert found is not None
-    assert (found.name, found.histogram, found.optional) == (name, True, True)
-    assert needs_histograms(["rms", name])
+    assert (found.name, found.part, found.optional) == (name, "histogram", True)
+    assert needs("histogram", ["rms", name])
+    assert not needs("largest", ["rms", name])
     assert recorded_names(["rms", name, "p42"]) == ["rms", "p99.9"]
     assert onnxnorm.CalibrationOptions(measure=(name,)).measure == (name,)
     assert onnxnorm.NormalizeOptions(statistic=name).to_measure == (name,)

@@ -68,7 +68,7 @@ def _steps(
     if first is None:
         return
     runtime = replace(job.options.runtime, threads=concurrency.threads)
-    probe = prepare(job.model, sample_of(first, specs), job.options, runtime)
+    probe = prepare(job.model, sample_of(first, specs), job.options, runtime, one_size=job.dataset.one_size)
     every = chain([first], batches)
     on_device = bool(probe.current().device)
     placed = map_ahead(probe.place, every, threads=1, ahead=1) if on_device else (probe.place(b) for b in every)

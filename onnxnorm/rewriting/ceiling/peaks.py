@@ -57,6 +57,7 @@ def measured_peaks(traced: Trace, statistics: Statistics | None) -> dict[str, Fl
 
 def _placed(moments: Moments, shape: tuple[int, ...], axes: tuple[int, ...]) -> Floats:
     sizes = [size if axis in axes else 1 for axis, size in enumerate(shape)]
+    assert moments.largest is not None, "peaks are largest magnitudes"
     return moments.largest.reshape(sizes)
 
 

@@ -32,7 +32,7 @@ def test_every_network_of_the_corpus(case: Case, level: Level) -> None:
     proto = case.build()
     given = feeds(proto, 3)
     statistics = ranged(proto, given)
-    peaks = sorted(float(moments.largest.max(initial=0.0)) for moments in statistics.peaks.values())
+    peaks = sorted(float(np.asarray(moments.largest).max(initial=0.0)) for moments in statistics.peaks.values())
     ceiling = peaks[len(peaks) // 2] / 2
     if not 0 < ceiling < 1e30:
         return

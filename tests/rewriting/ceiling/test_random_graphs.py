@@ -30,7 +30,7 @@ RANDOM = settings(
 def test_random_graphs(level: Level, proto: onnx.ModelProto, share: float, factor: float) -> None:
     samples = feeds(proto, 4, seed=1)
     statistics = ranged(proto, samples)
-    peaks = [float(moments.largest.max(initial=0.0)) for moments in statistics.peaks.values()]
+    peaks = [float(np.asarray(moments.largest).max(initial=0.0)) for moments in statistics.peaks.values()]
     ceiling = float(np.quantile(peaks, share)) * factor or 1.0
     done = rewrite_model(Model.open(proto), statistics, ScaleOptions(ceiling=ceiling, allow=level))
     check(done, proto, samples, ceiling)
@@ -43,7 +43,7 @@ def test_random_graphs(level: Level, proto: onnx.ModelProto, share: float, facto
 def test_a_higher_level_never_leaves_more(proto: onnx.ModelProto) -> None:
     samples = feeds(proto, 3, seed=2)
     statistics = ranged(proto, samples)
-    peaks = [float(moments.largest.max(initial=0.0)) for moments in statistics.peaks.values()]
+    peaks = [float(np.asarray(moments.largest).max(initial=0.0)) for moments in statistics.peaks.values()]
     ceiling = float(np.median(peaks)) / 4 or 1.0
     left = []
     for level in LEVELS:

@@ -35,6 +35,7 @@ class Setup:
         batch_size: number of samples in a batch.
         folder: current folder of the driver, from which relative paths start.
         settings: what is known about the model's inputs beyond the model.
+        one_size: whether all samples are of one size.
     """
 
     options: CalibrationOptions
@@ -42,6 +43,7 @@ class Setup:
     batch_size: int
     folder: str
     settings: InputSettings = field(default_factory=InputSettings)
+    one_size: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Worker:
             shapes = shapes or sample_of(batch, specs)
             ranges = ranges or ranges_of(batch)
             if self.probe is None:
-                self.probe = prepare(self.model, shapes, setup.options, setup.runtime)
+                self.probe = prepare(self.model, shapes, setup.options, setup.runtime, one_size=setup.one_size)
             totals = merge_totals(totals, self.probe.step(batch))
             images += batch.count
         return Increment(totals, images, tuple(chunk.indices.tolist()), tuple(skipped), shapes, ranges)
