@@ -19,7 +19,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.rewriting.ceiling.peaks import INFINITE, measured_peaks, peaks_behind
-from onnxnorm.rewriting.read_back import read_back
+from onnxnorm.rewriting.read_back import ReadBack, read_back
 from onnxnorm.scaling import Ids, trace
 from onnxnorm.scaling.slots import ZERO
 from onnxnorm.statistics import Statistics
@@ -45,30 +45,33 @@ class StoredRanges:
     at_most: frozenset[str] = frozenset()
 
 
-def stored_ranges(model: Model, statistics: Statistics, *rewritten: Model) -> list[StoredRanges]:
-    """The largest magnitudes that were measured on a model, and then those of rewritten versions of it.
+def stored_ranges(
+    model: Model, statistics: Statistics, rewritten: Model | None = None, read: ReadBack | None = None
+) -> list[StoredRanges]:
+    """The largest magnitudes that were measured on a model, and then those in its rewritten version if there is one.
 
     Args:
         model: the original.
         statistics: what was measured on it.
-        *rewritten: rewritten models, with the record of their scales.
+        rewritten: the rewritten model.
+        read: what its record says, where that was read already.
 
     Raises:
         StatisticsError: if the ranges were not measured, or on another model.
-        ModelError: if one is not a rewrite of `model`, or its record is missing or damaged.
+        ModelError: if `rewritten` is not a rewrite of `model`, or its record is missing or damaged.
     """
     statistics.check_model(model.digest())
     graph = read_graph(model, statistics.shapes)
     measured = measured_peaks(trace(graph), statistics, _ASKED)
     before = StoredRanges(graph, {name: _largest(array, array) for name, array in measured.items()})
-    return [before, *(_after(model, measured, statistics.shapes, each) for each in rewritten)]
+    if rewritten is None:
+        return [before]
+    read = read or read_back(model, rewritten, statistics.shapes)
+    return [before, _after(measured, read, read_graph(rewritten, statistics.shapes))]
 
 
-def _after(
-    model: Model, measured: Mapping[str, Floats], shapes: Mapping[str, tuple[int, ...]], rewritten: Model
-) -> StoredRanges:
-    """The largest magnitudes in a rewritten model, from those of every channel in the original."""
-    read = read_back(model, rewritten, shapes)
+def _after(measured: Mapping[str, Floats], read: ReadBack, graph: Graph) -> StoredRanges:
+    """The largest magnitudes in a rewritten model with this graph, from those of every channel in the original."""
     values, at_most = {}, set()
     for name, peaks in peaks_behind(measured, read.trace.graph, read.insertion).items():
         ids = read.trace.ids.get(name)
@@ -77,7 +80,7 @@ def _after(
         least, values[name] = _bounds(peaks, ids, read.of_slot)
         if least < values[name]:
             at_most.add(name)
-    return StoredRanges(read_graph(rewritten, shapes), values, frozenset(at_most))
+    return StoredRanges(graph, values, frozenset(at_most))
 
 
 def _bounds(peaks: Floats, ids: Ids, of_slot: Floats) -> tuple[float, float]:

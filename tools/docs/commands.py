@@ -1,8 +1,7 @@
 """Pages that are written from the commands themselves.
 
-The page of commands, one section per command, is added to the site when that is built
-(tools/docs/hooks.py). The table of
-every option stands at the end of docs/command-line.md, where this writes it:
+The page of commands, one section per command, is added to the site when that is built (tools/docs/hooks.py). The table
+of every option stands at the end of docs/command-line.md, where this writes it:
 
     python -m tools.docs.commands
 """
