@@ -2,13 +2,14 @@
 
 NIR (the neuromorphic intermediate representation, package `nir`) has convolutions, average pooling, dense layers and
 neurons as nodes, but no max pooling. An `IF` node with `v_threshold` takes the place of every Relu. Its definition sets
-the membrane potential to `v_reset` after a spike; that the threshold is subtracted instead, as rate coding wants it, is up
-to whoever runs the graph, so the simulator can do both.
+the membrane potential to `v_reset` after a spike. That the threshold is subtracted instead, as rate coding wants it, is
+up to whoever runs the graph, so the simulator can do both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def write_nir(model: onnx.ModelProto, thresholds: Mapping[str, float], path: Pat
         nodes[node.output[0].replace("/", ".")] = _node(node, constants, shapes, thresholds)
     nodes["output"] = nir.Output({"output": shapes[last]})
     names = list(nodes)
-    nir.write(path, nir.NIRGraph(nodes, list(zip(names, names[1:], strict=False))))
+    nir.write(path, nir.NIRGraph(nodes, list(pairwise(names))))
 
 
 def _node(

@@ -5,9 +5,9 @@
     build/spiking/bin/python -m tools.measurements.spiking
 
 A small network with average pooling (NIR has no max pooling) is trained on 4,000 of the 5,000 MNIST digits of
-`tools.measurements.digits`, calibrated on these, and rewritten with `--per layer`, so that a threshold of 1 serves every
-layer. Each version is written as a NIR file, with the thresholds of `onnxnorm export --thresholds` of that version, read
-back, and run on the other 1,000 digits by the simulator of `tools.measurements.nir_graph`.
+`tools.measurements.digits`, calibrated on these, and rewritten with `--per layer`, so that a threshold of 1 serves
+every layer. Each version is written as a NIR file, with the thresholds of `onnxnorm export --thresholds` of that
+version, read back, and run on the other 1,000 digits by the simulator of `tools.measurements.nir_graph`.
 """
 
 from __future__ import annotations
