@@ -93,9 +93,8 @@ class _Parts:
         self.channel = np.full(self.count, self.count)  # the least place that a part has in the slots of an edge
         for side in ends:
             np.minimum.at(self.channel, side, np.arange(len(side)) - starts[numbers])
-        shared = [
-            k for k, opening in enumerate(self.openings) if opening.place in _SHARED and starts[k] < starts[k + 1]
-        ]
+        used = np.flatnonzero(starts[1:] > starts[:-1]).tolist()
+        shared = [k for k in used if self.openings[k].place in _SHARED]
         self.stars: list[tuple[Opening, Ids]] = []
         for k in shared:
             left, right = ends[:, starts[k] : starts[k + 1]]
