@@ -113,7 +113,8 @@ class _Parts:
         opened = []
         few = 1 if self.joined else len(terminals)  # terminals that must not be left alone in an equation
         for opening, equal in sorted(self._equal(chosen), key=self._order):
-            if not all(_agree(system, terminals, equal, few, demand=demand) for demand in (False, True)):
+            passes = (False, True) if len(equal) > 1 else (True,)
+            if not all(_agree(system, terminals, equal, few, demand=demand) for demand in passes):
                 opened.append(opening)
         return opened
 

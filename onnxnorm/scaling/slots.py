@@ -164,7 +164,7 @@ def together(*arrays: Ids) -> Sequence[Ids]:
 def distinct(ids: Ids) -> Ids:
     """The distinct slots of an array, in ascending order, without `ZERO`."""
     flat = ids.reshape(-1)
-    if flat.size and flat[0] > ZERO and is_ascending(flat):
+    if flat.size and flat[0] > ZERO and (flat.size == 1 or is_ascending(flat)):
         return flat
     largest = int(ids.max(initial=0))
     if ids.size <= 1 or ids.size < largest // 16:  # sorting few ids is cheaper than marking them among many
