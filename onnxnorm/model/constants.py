@@ -68,7 +68,7 @@ class Constant:
     @property
     def size(self) -> int:
         """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     def values(self) -> NDArray[np.generic]:
         """The values, of shape `shape`."""

@@ -66,7 +66,7 @@ class LevelPlan:
         tied: number of filters that share a scale with others, or depend on theirs.
         pinned: number of filters that keep scale 1.
         exact: number of filters that have a scale of their own at the place where they are measured, where several
-            filters may add up.
+            filters may add up; with one scale per layer, of filters in layers that have one of their own.
         attributes_changed: number of attributes that may follow scales.
         nodes_added: number of nodes that would be added.
         elements_touched: elements that these touch for one sample, as a share of all elements that the graph computes.
@@ -197,12 +197,14 @@ def _groups(trace: Trace, layers: Sequence[Layer]) -> tuple[PlannedGroup, ...]:
         return ()
     filters = np.concatenate([trace.groups.of[layer.slots] for layer in layers])
     members = np.bincount(filters, minlength=trace.groups.count)
-    appears: dict[int, list[int]] = {int(group): [] for group in np.unique(filters)}
     names = list(trace.ids)
-    for index, name in enumerate(names):
-        for group in np.unique(trace.groups.of[distinct(trace.ids[name])]).tolist():
-            if group in appears:
-                appears[group].append(index)
+    slots = [distinct(ids) for ids in trace.ids.values()]
+    found = trace.groups.of[np.concatenate(slots)]
+    places = np.repeat(np.arange(len(names)), [len(ids) for ids in slots])
+    pairs = np.unique((places * trace.groups.count + found)[members[found] > 0])
+    appears: dict[int, list[int]] = {group: [] for group in np.unique(filters).tolist()}
+    for place, group in zip(*(part.tolist() for part in np.divmod(pairs, trace.groups.count)), strict=True):
+        appears[group].append(place)
     bundles: dict[tuple[int, ...], list[int]] = {}
     for group, values in appears.items():
         bundles.setdefault(tuple(values), []).append(group)

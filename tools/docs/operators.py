@@ -63,6 +63,7 @@ FAMILIES = {
     "products": "Multiplying",
     "attention": "Attention",
     "recurrence": "Recurrence",
+    "quantization": "Quantizing",
     "movement": "Moving data",
     "barriers": "Reading shapes",
 }

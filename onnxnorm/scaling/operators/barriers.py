@@ -17,14 +17,11 @@ refuses(
     *("Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Erf", "Exp", "Floor", "Log"),
     *("Round", "Sin", "Sinh", "Tan"),
 )
-refuses("it raises its input to a power that the size of the input decides", "CumProd", "Det")
+refuses("it multiplies one element more at each place, so that each has another power of the scale", "CumProd")
 refuses("it takes the logarithm of a sum", "ReduceLogSum", "ReduceLogSumExp")
 refuses("it adds 1e-9 to the standard deviation that it divides by", "MeanVarianceNormalization")
 refuses("it follows a recurrence over time", "LinearAttention", "CausalConvWithState")
 refuses("it computes with quantized integers", "ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
-refuses("it quantizes in steps, which stay as they are", "QuantizeLinear")
-refuses("it quantizes in steps by the range of its input, which is not followed", "DynamicQuantizeLinear")
-refuses("its input is quantized, in steps that stay as they are", "DequantizeLinear")
 refuses("it reads the bits of its input", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor")
 refuses("it computes with truth values", "And", "Not", "Or", "Xor")
 refuses("it runs a subgraph, and scales are not followed into it", "If", "Loop", "Scan", "SequenceMap")

@@ -23,7 +23,6 @@ from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
 from onnxnorm.scaling.operators.products import contracted, kept_reason
 from onnxnorm.scaling.slots import Ids, at_rank
 
-_NOT_CONSTANT = "its weight is not a constant"
 _MOST_PAIRS = 1 << 18  # of channels that a computed weight connects
 
 
@@ -60,37 +59,48 @@ def _convolved(visit: Visit, bias: Operand | None) -> Outcome:
     if visit.editable(weight):
         visit.edit(weight, times=out.reshape(filters, 1, *ones), over=over.reshape(filters, per_group, *ones))
     else:
-        _convolved_as_is(visit, weight, out, over)
+        _convolved_as_is(visit, weight, (filters, per_group, 1), out.reshape(-1, 1, 1), over[..., None])
     return _biased(visit, bias, out) or out.reshape(1, filters, *ones)
 
 
-def _convolved_as_is(visit: Visit, weight: Operand, out: Ids, over: Ids) -> None:
-    """A weight that is computed, or that may not change: `s_out[o] = s_weight[o, i] * s_in[i]` for every i."""
-    ids = visit.merge_but(at_rank(weight.ids, len(weight.shape or ())), [0, 1])
-    ids = np.broadcast_to(ids.reshape(ids.shape[:2]), over.shape) if weight.constant is None else weight.ids.reshape(-1)
-    if over.size > _MOST_PAIRS or weight.constant is not None:
-        over, ids = visit.merge(over, 1), visit.merge(ids, 1) if weight.constant is None else ids
+def _convolved_as_is(visit: Visit, weight: Operand, shape: tuple[int, int, int], out: Ids, source: Ids) -> None:
+    """A weight that is computed, or that may not change: `s_out = s_weight * s_in`, for all that is summed.
+
+    The slots of the weight, which vary along its first two axes, take this shape, against which those of the output
+    and of the input broadcast. The sum is over axis 1.
+    """
+    held = weight.ids.reshape(-1, 1, 1)
+    if weight.constant is None:
+        ids = visit.merge_but(at_rank(weight.ids, len(weight.shape or ())), [0, 1])
+        held = np.broadcast_to(ids.reshape(ids.shape[:2]), (weight.shape or ())[:2]).reshape(shape)
+    if weight.constant is not None or int(np.prod(shape)) > _MOST_PAIRS:
+        source, held = visit.merge(source, 1), visit.merge(held, 1)
     visit.keep(weight)
-    visit.relate([(-1, out[:, None]), (1, ids), (1, over)], kept_reason(weight))
+    visit.relate([(-1, out), (1, held), (1, source)], kept_reason(weight))
 
 
 @law("ConvTranspose", role="mixing")
 def conv_transpose(visit: Visit) -> Outcome:
     """Output scales are free. Weight: `(C_in, C_out/group, *kernel)`; a channel feeds the filters of its group."""
     weight = visit.operand(1)
-    if weight is None or weight.constant is None:
-        return Refusal(_NOT_CONSTANT)
+    if weight is None or weight.shape is None:
+        return Refusal("the shape of its weight is not known")
     group = visit.node.attribute("group", 1)
-    channels, per_group, *kernel = weight.constant.shape
+    channels, per_group, *kernel = weight.shape
     if group < 1 or channels % group:
         return Refusal(f"its {channels} input channels cannot be divided into {group} groups")
-    source = _channels(visit, channels, len(weight.constant.shape))
+    source = _channels(visit, channels, len(weight.shape))
     if isinstance(source, Refusal):
         return source
     out = visit.fresh(per_group * group)
     ones = [1] * len(kernel)
-    times = out.reshape(group, per_group).repeat(channels // group, axis=0)
-    visit.edit(weight, times=times.reshape(channels, per_group, *ones), over=source.reshape(channels, 1, *ones))
+    each = channels // group
+    if visit.editable(weight):
+        times = out.reshape(group, per_group).repeat(each, axis=0)
+        visit.edit(weight, times=times.reshape(channels, per_group, *ones), over=source.reshape(channels, 1, *ones))
+    else:
+        summed = source.reshape(group, each, 1)
+        _convolved_as_is(visit, weight, (group, each, per_group), out.reshape(group, 1, per_group), summed)
     return _biased(visit, visit.operand(2), out) or out.reshape(1, -1, *ones)
 
 

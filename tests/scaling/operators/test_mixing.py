@@ -74,7 +74,28 @@ def test_a_weight_that_is_computed() -> None:
     body = "w2 = Sigmoid(k) \n b = Conv(a, w2)"
     proto = between(body, (2, 4, 4, 4), {"w": rand(4, 4, 1, 1)}, inputs={"k": (4, 4, 1, 1)})
     holds(proto, {"a": 1, "b": 1}, whole=True)
-    refused(between("b = ConvTranspose(a, k)", inputs={"k": (4, 4, 1, 1)}), "its weight is not a constant")
+    body = "w2 = Sigmoid(k) \n b = ConvTranspose(a, w2, c)"
+    proto = between(body, (2, 4, 4, 4), {"c": rand(5)}, inputs={"k": (4, 5, 1, 1)})
+    holds(proto, {"a": 1, "b": 1}, whole=True)
+
+
+COMPUTED = [
+    ("Conv", "", [1, 4, 1, 1], (8, 1, 1, 1), 4),
+    ("Conv", "<group=4>", [4, 1, 1, 1], (1, 1, 3, 3), 4),
+    ("ConvTranspose", "", [4, 1, 1, 1], (1, 8, 1, 1), 4),
+    ("ConvTranspose", "<group=2>", [4, 1, 1, 1], (1, 3, 2, 2), 4),
+]
+
+
+@pytest.mark.parametrize(("op", "group", "to", "factor", "free"), COMPUTED, ids=[row[0] + row[1] for row in COMPUTED])
+def test_scales_of_a_computed_weight(op: str, group: str, to: list[int], factor: tuple[int, ...], free: int) -> None:
+    """Those of the weight and of what it is multiplied by have to agree in their product, where it is summed."""
+    body = f"p = GlobalAveragePool(a2) \n q = Reshape(p, to) \n m = Mul(q, v) \n b = {op}{group}(a, m)"
+    proto = between(body, (1, 4, 4, 4), {"v": rand(*factor), "to": to}, branches=2)
+    checked = holds(proto, {"a": free, "a2": free}, rtol=1e-6)
+    product = checked.of_slot[checked.trace.ids["a"]] * checked.of_slot[checked.trace.ids["a2"]]
+    groups = {"": 1, "<group=2>": 2, "<group=4>": 4}[group]
+    assert len(np.unique(product.reshape(groups, -1), axis=1).ravel()) == groups
 
 
 @pytest.mark.parametrize("op", ["Identity", "Cast<to=1>", "Transpose<perm=[0,1,2,3]>"])
