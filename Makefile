@@ -73,6 +73,7 @@ bench: $(VENV)/.test fetch ## Measure speed and memory side by side; writes docs
 docs: $(VENV)/.installed ## Write the generated pages again, and build the documentation as a site in build/site.
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/python -m tools.docs.operators
+	$(BIN)/python -m tools.docs.commands
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --config-file tools/docs/mkdocs.yml
 
 clean: ## Remove everything that was made.

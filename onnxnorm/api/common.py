@@ -29,7 +29,7 @@ from onnxnorm.rewriting import output_scales
 from onnxnorm.rewriting.options import FilterOptions
 from onnxnorm.runtime import Runtime
 from onnxnorm.statistics import Statistics
-from onnxnorm.verification import HeadroomMeter, Verification, verify_models
+from onnxnorm.verification import Fp16, HeadroomMeter, Verification, verify_models
 
 __all__ = [
     "SAMPLES",
@@ -128,23 +128,30 @@ def batches_of(
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models to compare, the runtime and the tolerance for that, and whether to compare them in float16 too."""
+    """Two models to compare, the runtime and the tolerance for that, and whether to compare them in float16 too.
+
+    `known` is what a calibration stored about their ranges, which are then not measured again.
+    """
 
     original: Model
     rewritten: Model
     runtime: Runtime
     tolerance: float | None
     fp16: bool
+    known: Fp16 | None = None
 
     def on_feeds(self, feeds: Iterable[Feeds]) -> Verification:
         """Compare the models on these inputs; if `fp16` is set, the verdict includes the headroom in float16."""
         scales: dict[str, NDArray[np.float64]] = output_scales(self.rewritten)
-        meter = HeadroomMeter(self.original, self.rewritten, self.runtime, scales) if self.fp16 else None
+        meter = self._meter(scales) if self.fp16 else None
         watched = meter.watching(feeds) if meter else feeds
         verification = verify_models(
             self.original, self.rewritten, watched, scales=scales, tolerance=self.tolerance, runtime=self.runtime
         )
         return replace(verification, fp16=meter.result()) if meter else verification
+
+    def _meter(self, scales: Mapping[str, NDArray[np.float64]]) -> HeadroomMeter:
+        return HeadroomMeter(self.original, self.rewritten, self.runtime, scales, self.known)
 
     def on_data(self, dataset: Dataset, batch_size: int | None, limit: int | None) -> Verification:
         """Compare the models on a dataset."""

@@ -53,7 +53,7 @@ def plan(
     shapes = measured.shapes if measured else sample_shapes_of(opened, options.size)
     kind = options.filters or (measured.filters if measured else "conv")
     graph = read_graph(opened, shapes)
-    subjects = subjects_of(graph, opened, shapes, kind, options.outputs)
+    subjects = subjects_of(graph, opened, shapes, kind, options.outputs, options.per)
     traced, layers = subjects[options.allow].trace, subjects[options.allow].layers
     dead = count_dead(measure("mean", opened, traced, layers, measured)) if measured else 0
     planned = replace(make_plan(traced, layers, dead), functions_inlined=opened.inlined)

@@ -91,7 +91,8 @@ def write_report(
         check_output(output, opened, statistics, *(after.files if after else ()), data)
     report = report_data(opened, measured, after, statistics_name=_name(statistics))
     if after is not None and options.verify:
-        comparison = Comparison(opened, after, options.runtime, options.tolerance_output, options.fp16)
+        known = report.stored if data is None else None
+        comparison = Comparison(opened, after, options.runtime, options.tolerance_output, options.fp16, known)
         verification, what = _verified(comparison, data, measured, options)
         report = replace(report, verification=verification, verified_on=what)
     html = rendered(report)

@@ -15,13 +15,15 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.rewriting import LayerScales, choose_scales, measure, needs_images
+from onnxnorm.rewriting.ranges import stored_ranges
 from onnxnorm.rewriting.read_back import ReadBack, read_back
 from onnxnorm.scaling import Layer, Plan, Trace, find_layers, make_plan, trace
 from onnxnorm.scaling.filters import FilterKind
 from onnxnorm.scaling.plan import tied_filters
 from onnxnorm.statistics import Statistics
 from onnxnorm.statistics.precision import RelativeErrors
-from onnxnorm.verification import Verification
+from onnxnorm.verification import Fp16, Verification
+from onnxnorm.verification.fp16 import ModelRange, Side
 
 __all__ = ["ReportData", "report_data"]
 
@@ -45,6 +47,8 @@ class ReportData:
         verified_on: what the verification ran on, for the text of the verdict.
         statistics_name: name of the statistics file.
         image_words: the options of the command line that prepare images as they were measured.
+        ranges: what follows for float16, for the model and its rewritten version, from the largest magnitudes of every
+            value that the calibration stored; empty if it stored none.
     """
 
     name: str
@@ -60,6 +64,14 @@ class ReportData:
     verified_on: str = ""
     statistics_name: str = "STATS"
     image_words: tuple[str, ...] = ()
+    ranges: Mapping[Side, ModelRange] = field(default_factory=dict, repr=False)
+
+    @property
+    def stored(self) -> Fp16 | None:
+        """What the calibration stored about both models; None if it stored nothing, or there is one model only."""
+        if "rewritten" not in self.ranges:
+            return None
+        return Fp16(self.ranges["original"], self.ranges["rewritten"], self.statistics.images)
 
     @cached_property
     def errors(self) -> RelativeErrors:
@@ -108,7 +120,18 @@ def report_data(
         verified_on=verified_on,
         statistics_name=statistics_name,
         image_words=tuple(image_words(statistics.inputs.get("preprocessing"), input_specs(model))),
+        ranges=_ranges(model, statistics, rewritten, rewrite),
     )
+
+
+def _ranges(
+    model: Model, statistics: Statistics, rewritten: Model | None, rewrite: ReadBack | None
+) -> dict[Side, ModelRange]:
+    if not statistics.peaks:
+        return {}
+    stored = stored_ranges(model, statistics, rewritten, rewrite)
+    models: dict[Side, Model] = {"original": model, **({"rewritten": rewritten} if rewritten else {})}
+    return {side: ModelRange.stored(each, found) for (side, each), found in zip(models.items(), stored, strict=True)}
 
 
 def _scaled(

@@ -49,6 +49,14 @@ class Subject:
     insertion: Insertion = NOTHING
     per: Per = "channel"
 
+    @property
+    def exact(self) -> int:
+        """The number of filters that have a scale of their own, or that are in a layer which has one."""
+        if self.per == "channel":
+            return count_exact(self.trace, self.layers)
+        lacking = layers_without_own(self.trace, self.layers)
+        return sum(layer.channels for layer in self.layers) - sum(layer.channels for layer in lacking)
+
     def one_scale_per(self, per: Per) -> Subject:
         """The same with one scale for each filter, as it is, or for each layer."""
         if per == "channel":
@@ -80,33 +88,41 @@ def subject_of(
     layers = find_layers(traced, kind)
     if level != "nodes":
         return Subject(model, traced, layers).one_scale_per(per)
-    if per == "layer":  # most layers need no opening, for their filters may share a scale
-        whole = Subject(model, traced, layers).one_scale_per(per)
-        openings = choose_openings(graph, layers_without_own(whole.trace, layers), outputs)
-        whole = opened(graph, model, shapes, layers, openings, outputs).one_scale_per(per)
-        if not layers_without_own(whole.trace, whole.layers):
-            return whole
-    return _opened_where_needed(graph, model, shapes, layers, outputs).one_scale_per(per)
+    return _with_nodes(graph, model, shapes, layers, outputs, per)
 
 
-def subjects_of(graph: Graph, model: Model, shapes: Shapes, kind: FilterKind, outputs: Outputs) -> dict[Level, Subject]:
+def subjects_of(
+    graph: Graph, model: Model, shapes: Shapes, kind: FilterKind, outputs: Outputs, per: Per = "channel"
+) -> dict[Level, Subject]:
     """The subject at each level, with what levels have in common done once; arguments as those of `subject_of`."""
-    constants = subject_of(graph, model, shapes, kind, outputs, "constants")
+    constants = subject_of(graph, model, shapes, kind, outputs, "constants", per)
     differs = constants.trace.wants_attributes
-    attributes = subject_of(graph, model, shapes, kind, outputs, "attributes") if differs else constants
-    nodes = _opened_where_needed(graph, model, shapes, attributes.layers, outputs)
+    attributes = subject_of(graph, model, shapes, kind, outputs, "attributes", per) if differs else constants
+    nodes = _with_nodes(graph, model, shapes, attributes.layers, outputs, per)
     return {"constants": constants, "attributes": attributes, "nodes": nodes}
+
+
+def _with_nodes(
+    graph: Graph, model: Model, shapes: Shapes, layers: Sequence[Layer], outputs: Outputs, per: Per
+) -> Subject:
+    if per == "layer":  # most layers need no opening, for their filters may share a scale
+        whole = opened(graph, model, shapes, layers, (), outputs).one_scale_per(per)
+        openings = choose_openings(graph, layers_without_own(whole.trace, whole.layers), outputs)
+        subject = opened(graph, model, shapes, layers, openings, outputs).one_scale_per(per)
+        if not layers_without_own(subject.trace, subject.layers):
+            return subject
+    return _opened_where_needed(graph, model, shapes, layers, outputs).one_scale_per(per)
 
 
 def _opened_where_needed(
     graph: Graph, model: Model, shapes: Shapes, layers: Sequence[Layer], outputs: Outputs
 ) -> Subject:
     subject = opened(graph, model, shapes, layers, choose_openings(graph, layers, outputs), outputs)
-    if count_exact(subject.trace, subject.layers) == sum(layer.channels for layer in layers):
+    if subject.exact == sum(layer.channels for layer in layers):
         return subject
     openings = choose_openings(graph, layers, outputs, thorough=True)
     other = opened(graph, model, shapes, layers, openings, outputs)
-    return max(subject, other, key=lambda one: count_exact(one.trace, one.layers))
+    return max(subject, other, key=lambda one: one.exact)
 
 
 def opened(

@@ -29,6 +29,7 @@ class FilterOptions(Options):
         allow: how much of the graph may change.
         inputs_as_constants: whether initializers that are graph inputs too count as constants.
         filters: "conv" for convolutions, "all" for dense layers too; None for those that were measured.
+        per: what has a scale of its own: every filter, or all filters of a layer together.
     """
 
     outputs: Outputs = option("keep", "scale: normalize graph outputs too; their scales are recorded.", panel=FILTERS)
@@ -46,6 +47,12 @@ class FilterOptions(Options):
         "conv: convolutions. all: dense layers too. Default: as the statistics were measured, else conv.",
         panel=FILTERS,
     )
+    per: Per = option(
+        "channel",
+        "channel: every filter has a scale of its own. layer: all filters of a layer share one, which brings the "
+        "statistic of the layer as a whole to the target.",
+        panel=FILTERS,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +61,6 @@ class ScaleOptions(FilterOptions):
 
     Attributes:
         statistic: name of the statistic that is brought to the target; "weights" and "bn" need no images.
-        per: what has a scale of its own: every filter, or all filters of a layer together.
         strength: the power to which the statistic is raised; 0.5 goes half the way, in logarithms.
         target: the value to which it is brought.
         power_of_two: whether every scale is rounded to a power of two, so that outputs stay the same bit for bit.
@@ -71,12 +77,6 @@ class ScaleOptions(FilterOptions):
         + ".",
         panel=FILTERS,
         metavar="NAME",
-    )
-    per: Per = option(
-        "channel",
-        "channel: every filter has a scale of its own. layer: all filters of a layer share one, which brings the "
-        "statistic of the layer as a whole to the target.",
-        panel=FILTERS,
     )
     strength: float = option(1.0, "The power that it is raised to; 0.5 goes half the way.", panel=FILTERS, metavar="A")
     target: float = option(1.0, "What it is brought to.", panel=FILTERS, metavar="T")

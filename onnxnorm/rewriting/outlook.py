@@ -11,7 +11,6 @@ from onnxnorm.model.graph import Graph
 from onnxnorm.model.tensors import FLOATS
 from onnxnorm.rewriting.opened import Subject
 from onnxnorm.scaling import Trace
-from onnxnorm.scaling.freedom import count_exact
 from onnxnorm.scaling.levels import Level
 from onnxnorm.scaling.plan import LevelPlan, tied_filters
 
@@ -50,7 +49,7 @@ def _planned(graph: Graph, subject: Subject) -> LevelPlan:
         free=sum(layer.channels for layer in layers) - tied - pinned,
         tied=tied,
         pinned=pinned,
-        exact=count_exact(subject.trace, layers),
+        exact=subject.exact,
         attributes_changed=_following(subject.trace),
         nodes_added=len(subject.insertion.nodes),
         elements_touched=touched_share(graph, subject),

@@ -66,7 +66,7 @@ class LevelPlan:
         tied: number of filters that share a scale with others, or depend on theirs.
         pinned: number of filters that keep scale 1.
         exact: number of filters that have a scale of their own at the place where they are measured, where several
-            filters may add up.
+            filters may add up; with one scale per layer, of filters in layers that have one of their own.
         attributes_changed: number of attributes that may follow scales.
         nodes_added: number of nodes that would be added.
         elements_touched: elements that these touch for one sample, as a share of all elements that the graph computes.

@@ -1,8 +1,9 @@
 """Whether it is the same function, and the same graph."""
 
 from onnxnorm.verification.compare import Comparison, compare
-from onnxnorm.verification.fp16 import Fp16, HeadroomMeter
+from onnxnorm.verification.fp16 import Fp16
 from onnxnorm.verification.graphs import same_graph
+from onnxnorm.verification.headroom import HeadroomMeter
 from onnxnorm.verification.verdict import OutputVerdict, Verification
 from onnxnorm.verification.verify import verify_models
 

@@ -9,29 +9,37 @@ bit is lost with every halving, and at 2^-25 nothing is left. So what is counted
   subnormal, or lost;
 * nodes: how many a mixed-precision converter leaves in float32, because they meet more than 512 (`fp16_nodes`);
 * outputs: the error of the network rounded to float16 (`half.rounding`) against itself in float32.
+
+Activations are measured on the inputs given, or read from what a calibration stored (`rewriting.ranges`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import stored_constants
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph
-from onnxnorm.model.shapes import read_graph
 from onnxnorm.model.tensors import is_float
-from onnxnorm.runtime import Runtime, Session
-from onnxnorm.verification.compare import Comparison, compare
-from onnxnorm.verification.fp16_model import RangeProbe, ranges_of, rounding
+from onnxnorm.rewriting.ranges import StoredRanges, stored_ranges
+from onnxnorm.statistics import Statistics
 from onnxnorm.verification.fp16_nodes import DATA_MAX, NodeCounts, count_nodes
 
-__all__ = ["LARGEST", "SMALLEST_NORMAL", "ConstantRange", "Fp16", "HalfError", "HeadroomMeter", "ModelRange"]
+__all__ = [
+    "LARGEST",
+    "SMALLEST_NORMAL",
+    "ConstantRange",
+    "Fp16",
+    "HalfError",
+    "ModelRange",
+    "Side",
+    "ranges_json",
+]
 
 LARGEST = float(np.finfo(np.float16).max)
 SMALLEST_NORMAL = float(np.finfo(np.float16).smallest_normal)
@@ -39,7 +47,7 @@ _LOST = 2.0**-25  # half of the smallest float16: rounds to zero
 
 _BLOCK = 1 << 20  # elements of a constant looked at in one go
 
-Feeds = Mapping[str, NDArray[Any]]
+Side = Literal["original", "rewritten"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,8 @@ class HalfError:
 class ModelRange:
     """One model: the largest magnitude of every value, its constants, and its outputs in float16.
 
-    `not_run` says why there are no outputs, `nodes` which nodes a converter leaves in float32.
+    `not_run` says why there are no outputs, `nodes` which nodes a converter leaves in float32. Values in `at_most` are
+    only known to be at most that large.
     """
 
     values: dict[str, float] = field(repr=False)
@@ -95,6 +104,26 @@ class ModelRange:
     outputs: dict[str, HalfError]
     not_run: str | None
     nodes: NodeCounts = field(default_factory=NodeCounts)
+    at_most: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(
+        cls, model: Model, graph: Graph | None, values: dict[str, float], at_most: frozenset[str] = frozenset()
+    ) -> ModelRange:
+        """What is known without running the network in float16: its values, constants and nodes."""
+        constants = {
+            name: ConstantRange.of(constant.values())
+            for name, constant in stored_constants(model).items()
+            if is_float(constant.dtype)
+        }
+        weights = {name: constant.largest for name, constant in constants.items()}
+        nodes = count_nodes(graph, values, weights) if graph else NodeCounts()
+        return cls(values, constants, {}, None, nodes, at_most)
+
+    @classmethod
+    def stored(cls, model: Model, ranges: StoredRanges) -> ModelRange:
+        """What follows for a model from the ranges that a calibration stored."""
+        return cls.of(model, ranges.graph, ranges.values, ranges.at_most)
 
     @property
     def largest(self) -> float:
@@ -135,6 +164,7 @@ class ModelRange:
         return {
             "largest_activation": self.largest,
             "values": len(self.values),
+            "at_most": sorted(self.at_most),
             "overflowing_values": list(self.overflowing),
             "values_above_512": list(self.above_512),
             "subnormal_values": list(self.subnormal),
@@ -156,108 +186,56 @@ class ModelRange:
 
 @dataclass(frozen=True)
 class Fp16:
-    """Original beside rewritten."""
+    """Original beside rewritten.
+
+    Attributes:
+        original: the model before the rewrite.
+        rewritten: the model after it.
+        images: number of images of the calibration that stored the largest magnitudes; None if they were measured here.
+    """
 
     original: ModelRange
     rewritten: ModelRange
+    images: int | None = None
+
+    @classmethod
+    def stored(cls, original: Model, rewritten: Model, statistics: Statistics) -> Fp16:
+        """What follows for both models from the ranges that a calibration of the original stored; runs neither.
+
+        Raises:
+            StatisticsError: if the ranges were not measured, or on another model.
+            ModelError: if `rewritten` is not a rewrite of `original`, or its record is missing or damaged.
+        """
+        before, after = stored_ranges(original, statistics, rewritten)
+        return cls(ModelRange.stored(original, before), ModelRange.stored(rewritten, after), statistics.images)
+
+    @property
+    def sides(self) -> dict[Side, ModelRange]:
+        """Both models by their roles."""
+        return {"original": self.original, "rewritten": self.rewritten}
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as `verify --fp16 --json` prints it under "fp16"."""
-        sides = {"original": self.original, "rewritten": self.rewritten}
-        values = dict.fromkeys([*self.original.values, *self.rewritten.values])
-        constants = dict.fromkeys([*self.original.constants, *self.rewritten.constants])
-        return {
-            "largest": LARGEST,
-            "smallest_normal": SMALLEST_NORMAL,
-            **{side: found.to_json() for side, found in sides.items()},
-            "values": [
-                {"name": name} | {side: found.values[name] for side, found in sides.items() if name in found.values}
-                for name in values
-            ],
-            "constants": [
-                {"name": name}
-                | {side: vars(found.constants[name]) for side, found in sides.items() if name in found.constants}
-                for name in constants
-            ],
-        }
+        return ranges_json(self.sides, self.images)
 
 
-class HeadroomMeter:
-    """Measures both models on feeds as they pass by, for whoever else reads them."""
-
-    def __init__(
-        self,
-        original: Model,
-        rewritten: Model,
-        runtime: Runtime | None = None,
-        scales: Mapping[str, NDArray[np.float64]] | None = None,
-    ) -> None:
-        """`scales` are those of the rewritten model's outputs, where they were not kept."""
-        runtime = runtime or Runtime()
-        self._sides = (_Side(original, runtime, {}), _Side(rewritten, runtime, scales or {}))
-
-    def watching(self, feeds: Iterable[Feeds]) -> Generator[Feeds, None, None]:
-        """The same feeds, each measured before it is handed on."""
-        for feed in feeds:
-            for side in self._sides:
-                side.add(feed)
-            yield feed
-
-    def result(self) -> Fp16:
-        """What was measured so far."""
-        original, rewritten = (side.result() for side in self._sides)
-        return Fp16(original, rewritten)
-
-
-class _Side:
-    """One of the two models; its sessions are opened when the first feed tells the shapes."""
-
-    def __init__(self, model: Model, runtime: Runtime, scales: Mapping[str, NDArray[np.float64]]) -> None:
-        self.model, self.runtime, self.scales = model, runtime, scales
-        self.sessions: tuple[RangeProbe, Session, Session | None] | None = None
-        self.not_run: str | None = None
-        self.values: dict[str, float] = {}
-        self.errors: dict[str, Comparison] = {}
-        self.counts: dict[str, tuple[int, int]] = {}
-        self.graph: Graph | None = None
-
-    def add(self, feed: Feeds) -> None:
-        probe, plain, half = self.sessions = self.sessions or self._open(feed)
-        results = plain.run(feed)
-        for output, name in probe.values.items():
-            largest = float(results[output])
-            self.values[name] = max(self.values.get(name, 0.0), np.inf if np.isnan(largest) else largest)
-        if half is None:
-            return
-        for name, array in half.run(feed).items():
-            if array.dtype.kind != "f":
-                continue
-            scale = self.scales.get(name, np.ones(()))
-            found = compare(results[name] / scale, array / scale)
-            self.errors[name] = self.errors[name] + found if name in self.errors else found
-            wild, size = self.counts.get(name, (0, 0))
-            self.counts[name] = (wild + int((~np.isfinite(array)).sum()), size + array.size)
-
-    def result(self) -> ModelRange:
-        outputs = {}
-        for name, error in self.errors.items():
-            wild, size = self.counts[name]
-            outputs[name] = HalfError(error.max_relative_error, error.relative_rms_error, wild / max(1, size))
-        constants = {
-            name: ConstantRange.of(constant.values())
-            for name, constant in stored_constants(self.model).items()
-            if is_float(constant.dtype)
-        }
-        weights = {name: constant.largest for name, constant in constants.items()}
-        nodes = count_nodes(self.graph, self.values, weights) if self.graph else NodeCounts()
-        return ModelRange(self.values, constants, outputs, self.not_run, nodes)
-
-    def _open(self, feed: Feeds) -> tuple[RangeProbe, Session, Session | None]:
-        graph = self.graph = read_graph(self.model, {name: array.shape for name, array in feed.items()})
-        probe = ranges_of(self.model, graph)
-        plain = self.runtime.session(probe.proto, probe.folder)
-        try:
-            half = self.runtime.session(rounding(self.model, graph))
-        except ModelError as error:
-            self.not_run, half = str(error), None
-        return probe, plain, half
+def ranges_json(sides: Mapping[Side, ModelRange], images: int | None) -> dict[str, Any]:
+    """The ranges of one model or of two as plain data; `images` as in `Fp16`."""
+    values = dict.fromkeys(name for found in sides.values() for name in found.values)
+    constants = dict.fromkeys(name for found in sides.values() for name in found.constants)
+    return {
+        "largest": LARGEST,
+        "smallest_normal": SMALLEST_NORMAL,
+        "ranges_from": "inputs" if images is None else "statistics",
+        "images": images,
+        **{side: found.to_json() for side, found in sides.items()},
+        "values": [
+            {"name": name} | {side: found.values[name] for side, found in sides.items() if name in found.values}
+            for name in values
+        ],
+        "constants": [
+            {"name": name}
+            | {side: vars(found.constants[name]) for side, found in sides.items() if name in found.constants}
+            for name in constants
+        ],
+    }

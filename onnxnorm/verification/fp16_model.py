@@ -13,7 +13,7 @@ from end to end without rounding a single value between them (seen with 1.31).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,11 +39,11 @@ class RangeProbe:
     values: dict[str, str]
 
 
-def ranges_of(model: Model, graph: Graph) -> RangeProbe:
-    """A copy of the model with, beside its outputs, the largest magnitude of every floating-point value."""
+def ranges_of(model: Model, graph: Graph, names: Iterable[str]) -> RangeProbe:
+    """A copy of the model with, beside its outputs, the largest magnitudes of these floating-point values."""
     proto, folder = model.in_place() or (model.to_proto(), None)
     values = {}
-    for index, name in enumerate(graph.float_values()):
+    for index, name in enumerate(names):
         if 0 in graph.shapes.get(name, ()):
             continue
         output, source = f"{_PREFIX}_{index}", name

@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from onnxnorm.cli.app import app
+from tools.docs.commands import OPTIONS, PAGE, options
 from tools.docs.commands import page as commands_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,3 +118,24 @@ def test_the_page_of_commands_has_every_option() -> None:
             assert option in section
     for line in commands(text, "onnxnorm"):
         parse(line)
+
+
+def rows(text: str) -> list[tuple[str, str, str]]:
+    """The table of options: flags, commands and meaning, without what versions of the parser write differently."""
+    cells = [row.strip("| ").split(" | ") for row in text.splitlines() if row.startswith("| <code>")]
+    return [
+        (re.sub(r" (&lt;|[A-Z]).*", "", flags), names, re.sub(r" \[[^\]]*\]", "", meaning))
+        for flags, names, meaning in cells
+    ]
+
+
+def test_the_page_of_the_command_line_has_every_option() -> None:
+    """The table is the one that the commands give, and no option of any command is missing from it."""
+    written = PAGE.read_text("utf-8")
+    table = rows(written[written.index(OPTIONS) :])
+    assert table == rows(options()), "run python -m tools.docs.commands"
+    group: Any = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        mine = " ".join(flags for flags, names, _ in table if names == "all" or name in names.split(", "))
+        for option in (opt for parameter in command.params for opt in parameter.opts if opt.startswith("--")):
+            assert re.search(rf"{option}(?![\w-])", mine), (name, option)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnx
 import pytest
 
 import onnxnorm
+from onnxnorm.scaling.levels import LEVELS, Level
 from onnxnorm.statistics.histograms import WIDTH
 from tests.helpers import oracle
 from tests.helpers.commands import DEMO, run, succeeded
@@ -89,6 +91,7 @@ def test_one_bound_for_all_channels_needs_no_nodes() -> None:
     np.testing.assert_allclose(done.rewriting.scales.layers[0].after, 1.0, rtol=1e-12)
 
 
+CHAIN = {"w": (4, 3, 1, 1), "v": (4, 4, 1, 1), "u": (2, 4, 1, 1)}
 RESIDUAL = "a = Conv(x, w) r = Relu(a) b = Conv(x, v) s = Relu(b) c = Add(r, s) z = Conv(c, u)"
 
 
@@ -134,6 +137,29 @@ def test_powers_of_two_and_back(tmp_path: Any) -> None:
     assert all(layer["scale"]["min"] == layer["scale"]["max"] for layer in ran.json["layers"])
     succeeded("restore", out, "-o", back)
     assert back.read_bytes() == DEMO.read_bytes()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_plan_is_the_one_of_the_rewrite(level: Level) -> None:
+    """Filters of a layer are tied, and each level says what a rewrite at it does."""
+    proto = net(RESIDUAL, w=(4, 3, 1, 1), v=(4, 3, 1, 1), u=(2, 4, 1, 1))
+    plan = onnxnorm.plan(proto, per="layer", allow=level)
+    done = scales_of(proto, allow=level)
+    assert done.plan == replace(plan, levels={})
+    assert plan.levels[level].nodes_added == done.rewriting.nodes_added
+    assert (plan.free, plan.tied, plan.pinned) == ((0, 10, 0) if level == "nodes" else (0, 8, 2))
+    assert plan.levels[level].exact == (10 if level == "nodes" else 0)
+    assert onnxnorm.plan(proto, allow=level).tied == (0 if level == "nodes" else 8)
+
+
+def test_layers_that_are_not_tied_have_scales_of_their_own() -> None:
+    proto = net("a = Conv(x, w) r = Relu(a) b = Conv(r, v) s = Relu(b) z = Conv(s, u)", **CHAIN)
+    plan = onnxnorm.plan(proto, per="layer")
+    assert [(given.tied, given.pinned, given.exact) for given in plan.levels.values()] == [
+        (8, 2, 8),
+        (8, 2, 8),
+        (10, 0, 10),
+    ]
 
 
 def test_what_does_not_go_together() -> None:

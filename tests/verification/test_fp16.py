@@ -19,8 +19,9 @@ from onnxnorm.cli.app import app
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.runtime import Runtime
-from onnxnorm.verification.fp16 import LARGEST, ConstantRange, Fp16, HeadroomMeter
+from onnxnorm.verification.fp16 import LARGEST, ConstantRange, Fp16
 from onnxnorm.verification.fp16_model import ranges_of, rounding
+from onnxnorm.verification.headroom import HeadroomMeter
 from tests.helpers.graphs import Array, between, feeds, model, rand
 
 CPU = Runtime("cpu", 1)
@@ -168,7 +169,8 @@ def test_scaled_outputs_are_compared_in_their_own_scale() -> None:
 def test_probe_names_do_not_meet_the_models_own() -> None:
     proto = model("onnxnorm_0 = Relu(x) \n z = Relu(onnxnorm_0)", {"x": (1, 2)})
     opened = Model.open(proto)
-    probe = ranges_of(opened, read_graph(opened, {"x": (1, 2)}))
+    graph = read_graph(opened, {"x": (1, 2)})
+    probe = ranges_of(opened, graph, graph.float_values())
     assert sorted(probe.values.values()) == ["onnxnorm_0", "x", "z"]
 
 

@@ -4,7 +4,8 @@
     build/converters/bin/pip install onnxruntime onnxconverter-common 'nvidia-modelopt[onnx]'
     build/converters/bin/python -m tools.measurements.converters ORIGINAL.onnx REWRITTEN.onnx SAMPLES.npz
 
-Each converter gets the float32 model and one sample, with its own defaults, and inputs and outputs in float32. Counted
+Each converter gets the float32 model and one sample, with its own defaults, and inputs and outputs in float32, and is
+ended after `--minutes` (default 5), for onnxconverter-common's search runs the network again for every try. Counted
 are the nodes that write float32 in what it returns, casts left out. What that computes is not compared: on a CPU, ONNX
 Runtime runs many operators of float16 in float32, where nothing overflows; `tools.measurements.ceiling` rounds every
 value. Needs neither onnxnorm nor a GPU.
@@ -13,11 +14,13 @@ value. Needs neither onnxnorm nor a GPU.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -72,12 +75,37 @@ def main() -> None:
     parser.add_argument("rewritten", type=Path)
     parser.add_argument("samples", type=Path)
     parser.add_argument("--converter", choices=CONVERTERS, action="append", help="only this one")
+    parser.add_argument("--minutes", type=float, default=5.0, help="time for one model (default: %(default)g)")
     given = parser.parse_args()
     print("| network | converter | original: in float32 | rewritten: in float32 |")
     print("|---|---|---:|---:|")
     for name in given.converter or CONVERTERS:
-        cells = [converted(name, path, given.samples) for path in (given.original, given.rewritten)]
+        cells = [within(given.minutes, name, path, given.samples) for path in (given.original, given.rewritten)]
         print("|", " | ".join([given.original.stem, name, *cells]), "|", flush=True)
+
+
+def within(minutes: float, name: str, path: Path, samples: Path) -> str:
+    """The nodes that a converter leaves in float32, and its seconds, or that it found no end in this time."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=converting, args=(sender, name, path, samples))
+    start = perf_counter()
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(60 * minutes):
+            return f"no end in {minutes:g} minutes"
+        return f"{receiver.recv()}, {perf_counter() - start:.0f} s"
+    except EOFError:
+        return "it crashed"
+    finally:
+        process.kill()
+        process.join()
+
+
+def converting(sender: Any, name: str, path: Path, samples: Path) -> None:
+    """Send what a converter comes to."""
+    sender.send(converted(name, path, samples))
 
 
 def converted(name: str, path: Path, samples: Path) -> str:

@@ -63,13 +63,14 @@ def _level(axes: Axes, at: float, label: str = "", colour: str = "warn") -> None
     )  # fmt: skip
 
 
-def headroom_plot(sides: Mapping[str, Floats], largest: float, smallest: float) -> str:
+def headroom_plot(sides: Mapping[str, Floats], largest: float, smallest: float, mixed: float) -> str:
     """Plot the largest magnitude of every value, in the order of the graph, and the limits of float16.
 
     Args:
         sides: the magnitudes of each model, shape `(values,)`; NaN where a model does not have the value.
         largest: the largest finite number of float16.
         smallest: the smallest normal number of float16.
+        mixed: above this, a converter to mixed precision leaves nodes in float32.
 
     Returns:
         An SVG element.
@@ -85,8 +86,9 @@ def headroom_plot(sides: Mapping[str, Floats], largest: float, smallest: float) 
     axes.axhspan(largest, top, color=COLOURS["bad"], alpha=0.12, linewidth=0)
     axes.axhspan(bottom, smallest, color=COLOURS["warn"], alpha=0.12, linewidth=0)
     _level(axes, largest, "65504: overflow", "bad")
+    _level(axes, mixed, f"{mixed:g}: float32 in mixed precision above")
     _level(axes, smallest, "6.1e-5: bits are lost below", "warn")
-    for (side, values), marker, place in zip(sides.items(), ("s", "o"), (0.0, 0.1), strict=True):
+    for (side, values), marker, place in zip(sides.items(), ("s", "o"), (0.0, 0.1), strict=False):
         colour = COLOURS["before" if side == "original" else "after"]
         axes.plot([place], [1.05], marker, markersize=5.5, color=colour, transform=axes.transAxes, clip_on=False)
         axes.text(place + 0.012, 1.03, side, transform=axes.transAxes, fontsize=12, color=colour)
@@ -95,4 +97,4 @@ def headroom_plot(sides: Mapping[str, Floats], largest: float, smallest: float) 
     axes.set_xlim(-0.5, max(len(values) for values in sides.values()) - 0.5)
     axes.set_xticks([])
     axes.set_xlabel("values in the order of the graph →", fontsize=11, color=COLOURS["muted"])
-    return drawing.svg("headroom", "Largest activation of every value in both models")
+    return drawing.svg("headroom", "Largest activation of every value")

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from onnxnorm.report.headroom import SIDES, or_infinite, summary_rows
+from onnxnorm.report.headroom import SIDES, magnitude, or_infinite, summary_rows
 
 __all__ = ["fp16_tables"]
 
@@ -21,12 +21,12 @@ Json = Mapping[str, Any]
 
 def fp16_tables(fp16: Json) -> Sequence[Table | str]:
     """Return a summary of both models, the values nearest to overflow, and the constants that lose most bits."""
-    shown: list[Table | str] = ["", _summary(fp16)]
+    shown: list[Table | str] = ["", *([_origin(fp16["images"]), ""] if fp16["images"] else []), _summary(fp16)]
     values = _worst(fp16["values"], or_infinite)
     if values:
         table = _table("largest activations", *SIDES)
         for row in values:
-            table.add_row(row["name"], *(f"{or_infinite(row[side]):.4g}" if side in row else "-" for side in SIDES))
+            table.add_row(row["name"], *(magnitude(fp16, row, side) for side in SIDES))
         shown += ["", table]
     constants = _worst(fp16["constants"], _subnormal)
     if any(_subnormal(row.get(side)) for row in constants for side in SIDES):
@@ -37,6 +37,13 @@ def fp16_tables(fp16: Json) -> Sequence[Table | str]:
         shown += ["", table]
     reasons = dict.fromkeys(fp16[side]["not_run"] for side in SIDES if fp16[side]["not_run"])
     return [*shown, *(f"not run in float16: {reason}" for reason in reasons)]
+
+
+def _origin(images: int) -> str:
+    return (
+        f"activations: as calibrate --measure range stored them, on {images:,} images; in the rewritten model they are "
+        "these times its scales"
+    )
 
 
 def _summary(fp16: Json) -> Table:

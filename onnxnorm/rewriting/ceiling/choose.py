@@ -48,7 +48,7 @@ def ceiling_scales(subject: Subject, measured: Mapping[str, Floats], ceiling: fl
         ceiling: the largest magnitude that is allowed.
     """
     traced, layers = subject.trace, subject.layers
-    values = value_peaks(traced, peaks_behind(measured, subject))
+    values = value_peaks(traced, peaks_behind(measured, traced.graph, subject.insertion))
     guards = epsilons(subject.model, traced)
     found = _solved(subject, values, ceiling, guards)
     if guards and _excess(traced.groups, values, found.exponents, ceiling):

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.errors import StatisticsError
-from onnxnorm.rewriting.opened import Subject
+from onnxnorm.model.graph import Graph
+from onnxnorm.rewriting.insertion import Insertion
 from onnxnorm.scaling import Trace
 from onnxnorm.scaling.channels import channel_axes
 from onnxnorm.scaling.filters import Site
@@ -27,19 +28,20 @@ INFINITE = float(np.finfo(np.float32).max)
 Floats = NDArray[np.float64]
 
 
-def measured_peaks(traced: Trace, statistics: Statistics | None) -> dict[str, Floats]:
+def measured_peaks(traced: Trace, statistics: Statistics | None, asked: str = "--ceiling") -> dict[str, Floats]:
     """The largest magnitudes of every value, by its name; each array broadcasts against the value.
 
     Args:
         traced: a walk over the graph as it is, at the level `constants`, with outputs that keep their scales.
         statistics: what was measured.
+        asked: what needs it, for the message.
 
     Raises:
         StatisticsError: if there are none, or they are of a graph that was walked differently.
     """
     if statistics is None or not statistics.peaks:
         raise StatisticsError(
-            "--ceiling needs to know how large every value becomes: calibrate this model with --measure range, and "
+            f"{asked} needs to know how large every value becomes: calibrate this model with --measure range, and "
             "give what that writes as --stats"
         )
     found = {}
@@ -60,11 +62,10 @@ def _placed(moments: Moments, shape: tuple[int, ...], axes: tuple[int, ...]) -> 
     return moments.largest.reshape(sizes)
 
 
-def peaks_behind(peaks: Mapping[str, Floats], subject: Subject) -> dict[str, Floats]:
+def peaks_behind(peaks: Mapping[str, Floats], graph: Graph, insertion: Insertion) -> dict[str, Floats]:
     """The same for all values of the graph that a rewrite works on; those of values that are new follow."""
-    graph = subject.trace.graph
     known = dict(peaks)
-    added = set(subject.insertion.nodes)
+    added = set(insertion.nodes)
     if not added:
         return known
     for node in reversed(graph.nodes):

@@ -6,7 +6,6 @@ import re
 import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,8 @@ from onnxnorm.report.page.text import clean, counted, number, percent, ranges, s
 from onnxnorm.statistics.precision import RelativeErrors, forecast
 from tests.helpers.commands import DEMO, IMAGES
 from tests.helpers.graphs import model, rand
+from tests.helpers.pages import SVG, Page
 
-VOID = {"meta", "br", "img", "link", "input", "hr"}
-SVG = "{http://www.w3.org/2000/svg}"
 PHOTOS = sorted(IMAGES.iterdir())[:8]
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -32,62 +30,6 @@ HOSTILE = (
     "$\\frac{1}{0}$ {{ 7 * 7 }} §0§",
     "名前\u202ereversed\x01",
 )
-
-
-class Page(HTMLParser):
-    """A page read back: every element closed, its attributes, its text, and its tables by section."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.html = html
-        self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.attributes: list[tuple[str, str, str]] = []
-        self.text: list[str] = []
-        self.rows: dict[str, list[list[str]]] = {}
-        self.section = ""
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag == "section":
-            self.section = dict(attrs)["id"] or ""
-        if tag == "tr":
-            self.rows.setdefault(self.section, []).append([])
-        if tag == "td":
-            self.rows[self.section][-1].append("")
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" in self.open:
-            return
-        self.text.append(data)
-        if "td" in self.open:
-            row = self.rows[self.section][-1]
-            row[-1] += f" {data}" if self.open[-1] == "small" and row[-1] else data
-
-    def table(self, section: str) -> list[list[str]]:
-        """The cells of a section's tables."""
-        return [row for row in self.rows.get(section, []) if row]
-
-    @property
-    def words(self) -> str:
-        return " ".join(" ".join(self.text).split())
-
-    def svgs(self) -> list[ET.Element]:
-        return [ET.fromstring(text) for text in re.findall(r"<svg.*?</svg>", self.html, re.DOTALL)]
 
 
 @pytest.fixture(scope="module")
