@@ -140,7 +140,8 @@ class _Parts:
         here = np.flatnonzero(chosen[left] & chosen[right] & (left != right))
         pairs = list(zip(left[here].tolist(), right[here].tolist(), strict=True))
         some, starts = np.unique(self.numbers[here], return_index=True)
-        parts = zip(some.tolist(), starts.tolist(), [*starts[1:].tolist(), len(pairs)], strict=True)
+        stops = np.append(starts[1:], len(pairs))[: len(some)]
+        parts = zip(some.tolist(), starts.tolist(), stops.tolist(), strict=True)
         return [(self.openings[k], pairs[start:stop]) for k, start, stop in parts]
 
     def shared(self, opened: Sequence[Opening]) -> list[Opening]:
