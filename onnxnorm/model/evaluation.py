@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,9 @@ _TIMES_STORED = 4  # and this many times the elements of the constants that the 
 
 
 def evaluate(node: Node, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-    """Run one node with ONNX's reference implementation on inputs given by name; returns its outputs in order.
+    """Run one node, without subgraphs, with ONNX's reference implementation on inputs given by name.
+
+    Returns its outputs in order.
 
     Raises ModelError if the node is not legal, or not implemented there.
     """
@@ -44,16 +46,25 @@ def evaluate(node: Node, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any
 
 
 def _evaluated(node: Node, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-    feeds = [onnx.helper.make_tensor_value_info(name, _elem_type(array), None) for name, array in inputs.items()]
-    outputs = [name for name in node.outputs if name]
-    results = [onnx.helper.make_tensor_value_info(name, 0, None) for name in outputs]
-    proto = onnx.NodeProto()
-    proto.CopyFrom(node.proto)
-    proto.domain = node.domain
-    graph = onnx.helper.make_graph([proto], "one node", feeds, results)
+    proto = onnx.NodeProto(op_type=node.proto.op_type, domain=node.domain, attribute=node.proto.attribute)
+    names = {name: f"in{place}" for place, name in enumerate(inputs)}
+    proto.input.extend(names.get(name, name) for name in node.inputs)
+    outputs = [f"out{place}" if name else "" for place, name in enumerate(node.outputs)]
+    proto.output.extend(outputs)
     opset = max(node.opset, _IMPLEMENTED_FROM.get(node.op, 1))
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
-    return [np.asarray(result) for result in ReferenceEvaluator(model).run(outputs, dict(inputs))]
+    evaluator = _evaluator(proto.SerializeToString(), opset, tuple(_elem_type(array) for array in inputs.values()))
+    feeds = {names[name]: array for name, array in inputs.items()}
+    return [np.asarray(result) for result in evaluator.run([name for name in outputs if name], feeds)]
+
+
+@lru_cache(maxsize=256)  # a network has many nodes that differ in their names alone
+def _evaluator(node: bytes, opset: int, types: tuple[int, ...]) -> ReferenceEvaluator:
+    """What runs a serialized node, whose inputs and outputs are called in0, in1, ... and out0, out1, ..."""
+    proto = onnx.NodeProto.FromString(node)
+    feeds = [onnx.helper.make_tensor_value_info(f"in{place}", kind, None) for place, kind in enumerate(types)]
+    results = [onnx.helper.make_tensor_value_info(name, 0, None) for name in proto.output if name]
+    graph = onnx.helper.make_graph([proto], "one node", feeds, results)
+    return ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)]))
 
 
 def _elem_type(array: NDArray[Any]) -> int:

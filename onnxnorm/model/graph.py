@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -34,33 +35,36 @@ class Reader:
 
 @dataclass(frozen=True)
 class Node:
-    """A node of the main graph; `index` is its position in the ModelProto."""
+    """A node of the main graph; `index` is its position in the ModelProto, which stays as it is.
+
+    What a walk asks every node for is read once, since reading it from protobuf takes longer than anything else here.
+    """
 
     index: int
     proto: onnx.NodeProto = field(repr=False)
     opset: int
 
-    @property
+    @cached_property
     def op(self) -> str:
         """Name of the operator, with its domain in front unless that is ONNX's own."""
         return f"{self.domain}::{self.proto.op_type}" if self.domain else self.proto.op_type
 
-    @property
+    @cached_property
     def domain(self) -> str:
         """The operator's domain; empty for ONNX's own."""
         return "" if self.proto.domain == "ai.onnx" else self.proto.domain
 
-    @property
+    @cached_property
     def label(self) -> str:
         """Name of the node in messages: its own, or that of its first output if it has none."""
         return self.proto.name or next((name for name in self.proto.output if name), f"#{self.index}")
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[str, ...]:
         """Names of the inputs; empty for an optional input that is left out."""
         return tuple(self.proto.input)
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[str, ...]:
         """Names of the outputs; empty for an optional output that is left out."""
         return tuple(self.proto.output)
@@ -75,6 +79,10 @@ class Node:
 
     def captured(self) -> frozenset[str]:
         """Every name that the node's subgraphs read: all values that they capture, and some of their own."""
+        return self._captured
+
+    @cached_property
+    def _captured(self) -> frozenset[str]:
         return frozenset(name for attribute in self.proto.attribute for name in _mentioned(attribute))
 
 

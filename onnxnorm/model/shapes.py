@@ -64,12 +64,12 @@ def assumed_shapes(model: Model, size: tuple[int, int] | None = None) -> dict[st
     """
     specs = input_specs(model)
     usual = sample_shapes(specs, size)
+    if sample_shapes(specs, size, 2 * DEFAULT_SIZE) == usual:  # no size is open
+        return usual
     for doublings in range(_DOUBLINGS):
         shapes = sample_shapes(specs, size, DEFAULT_SIZE << doublings)
         if has_room(model.proto, infer_whole(model, shapes)[0]):
             return shapes
-        if doublings and shapes == usual:  # no size is open
-            break
     return usual
 
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph
-from onnxnorm.model.shapes import read_graph
 from onnxnorm.rewriting.insertion import NOTHING, Insertion, inserted
+from onnxnorm.rewriting.opened_graph import opened_graph
 from onnxnorm.scaling import Layer, Trace, choose_openings, find_layers, trace
 from onnxnorm.scaling.filters import FilterKind, slots_at
 from onnxnorm.scaling.freedom import count_exact
@@ -135,7 +135,8 @@ def opened(
 ) -> Subject:
     """The model with these places opened."""
     changed, insertion = inserted(model, graph, openings)
-    traced = trace(graph if changed is model else read_graph(changed, shapes), outputs, "nodes")
+    graph = graph if changed is model else opened_graph(graph, changed, insertion, shapes)
+    traced = trace(graph, outputs, "nodes")
     return Subject(changed, traced, tuple(found_again(traced, layer, insertion) for layer in layers), insertion)
 
 

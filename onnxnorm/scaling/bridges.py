@@ -16,18 +16,20 @@ alike were not, every part is decided by itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.model.graph import Graph
+from onnxnorm.scaling.columns import bundled, distinct_of_each, gathered
 from onnxnorm.scaling.elimination import Number, System
 from onnxnorm.scaling.filters import Layer, slots_at
 from onnxnorm.scaling.groups import components
 from onnxnorm.scaling.openings import Opening, OpenWalk
 from onnxnorm.scaling.operators import load_all
-from onnxnorm.scaling.slots import ZERO, Ids, distinct, distinct_columns
+from onnxnorm.scaling.slots import ZERO, Ids, distinct, together
 from onnxnorm.scaling.walk import Outputs
 
 __all__ = ["choose_openings", "cost_of"]
@@ -78,18 +80,27 @@ class _Parts:
             at = slots_at(walk.written if joined else walk.ids, walk.graph, layer.site, layer.channels)
             if at is not None:
                 self.terminal[self.of[distinct(at)]] = True
-        self.relations = [(self.of[relation.slots], relation.factors) for relation in slots.relations]
+        self.factors = [relation.factors for relation in slots.relations]
+        self.relations = [
+            (self.of[columns], numbers)
+            for columns, numbers in bundled([(k, relation.slots) for k, relation in enumerate(slots.relations)])
+        ]
+        self.openings = [opening for opening, _, _ in walk.pairs]
+        ends, numbers = gathered([(k, np.array(_flat(a, b))) for k, (_, a, b) in enumerate(walk.pairs)])
+        held = (ends != ZERO).all(axis=0)
+        ends, numbers = self.of[ends[:, held]], numbers[held]
+        starts = np.searchsorted(numbers, np.arange(len(self.openings) + 1))
         self.channel = np.full(self.count, self.count)  # the least place that a part has in the slots of an edge
-        self.pairs: list[tuple[Opening, Ids, Ids]] = []
+        for side in ends:
+            np.minimum.at(self.channel, side, np.arange(len(side)) - starts[numbers])
+        used = np.flatnonzero(starts[1:] > starts[:-1]).tolist()
+        shared = [k for k in used if self.openings[k].place in _SHARED]
         self.stars: list[tuple[Opening, Ids]] = []
-        for opening, a, b in walk.pairs:
-            left, right = _flat(a, b)
-            for ends in (left, right):
-                np.minimum.at(self.channel, self.of[ends], np.arange(len(ends)))
-            if opening.place in _SHARED and right.size:
-                self.stars.append((opening, self.of[right if opening.place != "computed" else np.append(right, left)]))
-            elif right.size:
-                self.pairs.append((opening, *distinct_columns(self.of[np.stack([left, right])])))
+        for k in shared:
+            left, right = ends[:, starts[k] : starts[k + 1]]
+            opening = self.openings[k]
+            self.stars.append((opening, right if opening.place != "computed" else np.append(right, left)))
+        self.pairs, self.numbers = distinct_of_each(*_without(shared, ends, numbers))
 
     def greedy(self, *, thorough: bool) -> list[Opening]:
         """The openings other than those of shared constants."""
@@ -97,17 +108,13 @@ class _Parts:
         system = System()
         system.rows.update((part, {}) for part in np.flatnonzero(self.pinned & chosen).tolist())
         terminals = set(np.flatnonzero(self.terminal & chosen & ~self.pinned).tolist())
-        for columns, factors in self.relations:
-            rows: list[list[int]] = columns[:, chosen[columns].all(axis=0)].T.tolist()
-            for row in rows:
-                equation: dict[int, Number] = {}
-                for part, factor in zip(row, factors, strict=True):
-                    equation[part] = equation.get(part, 0) + factor
-                system.demand(system.reduced(equation), terminals)
+        for equation in self._equations(chosen):
+            system.demand(system.reduced(equation), terminals)
         opened = []
         few = 1 if self.joined else len(terminals)  # terminals that must not be left alone in an equation
         for opening, equal in sorted(self._equal(chosen), key=self._order):
-            if not all(_agree(system, terminals, equal, few, demand=demand) for demand in (False, True)):
+            passes = (False, True) if len(equal) > 1 else (True,)
+            if not all(_agree(system, terminals, equal, few, demand=demand) for demand in passes):
                 opened.append(opening)
         return opened
 
@@ -115,21 +122,33 @@ class _Parts:
         """Edges that are to stay closed come first."""
         return not (self.joined and pair[0].value in self.sites), -cost_of(pair[0])
 
+    def _equations(self, chosen: NDArray[np.bool_]) -> Iterator[dict[int, Number]]:
+        """The relations between parts, of those that are chosen, in the order of the walk."""
+        rows: list[tuple[int, list[int]]] = []
+        for columns, numbers in self.relations:
+            kept = chosen[columns].all(axis=0)
+            rows += zip(numbers[kept].tolist(), columns[:, kept].T.tolist(), strict=True)
+        for number, row in sorted(rows, key=itemgetter(0)):
+            equation: dict[int, Number] = {}
+            for part, factor in zip(row, self.factors[number], strict=True):
+                equation[part] = equation.get(part, 0) + factor
+            yield equation
+
     def _equal(self, chosen: NDArray[np.bool_]) -> list[tuple[Opening, list[tuple[int, int]]]]:
         """The pairs of parts that each opening keeps equal, of those that are chosen."""
-        sizes = [len(a) for _, a, _ in self.pairs]
-        left = np.concatenate([np.empty(0, np.int64), *(a for _, a, _ in self.pairs)])
-        right = np.concatenate([np.empty(0, np.int64), *(b for _, _, b in self.pairs)])
+        left, right = self.pairs
         here = np.flatnonzero(chosen[left] & chosen[right] & (left != right))
         pairs = list(zip(left[here].tolist(), right[here].tolist(), strict=True))
-        ends = np.searchsorted(here, np.cumsum([0, *sizes]))
-        return [(o, pairs[start:stop]) for (o, _, _), start, stop in zip(self.pairs, ends[:-1], ends[1:], strict=True)]
+        some, starts = np.unique(self.numbers[here], return_index=True)
+        stops = np.append(starts[1:], len(pairs))[: len(some)]
+        parts = zip(some.tolist(), starts.tolist(), stops.tolist(), strict=True)
+        return [(self.openings[k], pairs[start:stop]) for k, start, stop in parts]
 
     def shared(self, opened: Sequence[Opening]) -> list[Opening]:
         """The shared constants that need more elements, once these places are open."""
         gone = set(opened)
-        ties = [np.stack([a, b]) for opening, a, b in self.pairs if opening not in gone]
-        label = components(self.count, ties)
+        closed = np.asarray([opening not in gone for opening in self.openings], np.bool_)
+        label = components(self.count, [self.pairs[:, closed[self.numbers]]])
         anchored = np.zeros(int(label.max()) + 1, np.bool_)
         anchored[label[self.terminal | self.pinned]] = True
         for columns, _ in self.relations:
@@ -152,9 +171,8 @@ class _Parts:
         either; where two terminals meet in one of them, two like parts show it. All these are marked.
         """
         color = _mixed(self.terminal.astype(np.uint64) * np.uint64(2) + self.pinned.astype(np.uint64) + np.uint64(7))
-        edges: list[tuple[int, Ids]] = [(k + 1, np.stack([a, b])) for k, (_, a, b) in enumerate(self.pairs)]
-        edges += [(-1 - k, columns) for k, (columns, _) in enumerate(self.relations)]
-        bundles = _bundled(edges)
+        edges = [(self.pairs, self.numbers), *((columns, -1 - numbers) for columns, numbers in self.relations)]
+        bundles = [(_mixed(numbers.view(np.uint64)), columns) for columns, numbers in edges]
         for _ in range(_ROUNDS):
             more = np.zeros_like(color)
             for names, columns in bundles:
@@ -162,9 +180,9 @@ class _Parts:
                 whole = _mixed(color[columns] + marks).sum(axis=0, dtype=np.uint64)
                 np.add.at(more, columns.reshape(-1), _mixed(whole + marks).reshape(-1))
             color = _mixed(color + more)
-        ends = np.concatenate([np.empty(0, np.int64), *(columns.reshape(-1) for _, columns in edges)])
+        ends = np.concatenate([columns.reshape(-1) for columns, _ in edges])
         hub = (np.bincount(ends, minlength=self.count) > _HUB) | self.pinned
-        ties = [columns[[0, row]] for _, columns in edges for row in range(1, len(columns))]
+        ties = [columns[[0, row]] for columns, _ in edges for row in range(1, len(columns))]
         label = components(self.count, [pairs[:, ~hub[pairs].any(axis=0)] for pairs in ties])
         total = np.zeros(int(label.max()) + 1, np.uint64)
         np.add.at(total, label, color)
@@ -194,21 +212,14 @@ def cost_of(opening: Opening) -> int:
     return opening.elements + _NODE if opening.elements else 0
 
 
-def _flat(a: Ids, b: Ids) -> tuple[Ids, Ids]:
-    left, right = (ids.reshape(-1) for ids in np.broadcast_arrays(a, b))
-    both = (left != ZERO) & (right != ZERO)
-    return left[both], right[both]
+def _flat(a: Ids, b: Ids) -> list[Ids]:
+    return [ids.reshape(-1) for ids in together(a, b)]
 
 
-def _bundled(edges: Sequence[tuple[int, Ids]]) -> list[tuple[Hashes, Ids]]:
-    """Edges of as many ends put together: a hash of each one's number, `(n,)`, and its ends, `(ends, n)`."""
-    bundles = []
-    for ends in sorted({len(columns) for _, columns in edges}):
-        some = [(number, columns) for number, columns in edges if len(columns) == ends]
-        numbers = np.repeat([number for number, _ in some], [columns.shape[1] for _, columns in some])
-        names = _mixed(numbers.astype(np.int64).view(np.uint64))
-        bundles.append((names, np.concatenate([columns for _, columns in some], axis=1)))
-    return bundles
+def _without(some: Sequence[int], columns: Ids, numbers: Ids) -> tuple[Ids, Ids]:
+    """Numbered columns without those of some numbers."""
+    kept = ~np.isin(numbers, some)
+    return columns[:, kept], numbers[kept]
 
 
 def _mixed(values: Hashes) -> Hashes:

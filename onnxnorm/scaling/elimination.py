@@ -43,6 +43,8 @@ class System:
 
     def difference(self, a: int, b: int) -> Row:
         """One variable less another, written in unknowns."""
+        if a not in self.rows and b not in self.rows:
+            return {a: 1, b: -1} if a != b else {}
         row = dict(self.of(a))
         _add(row, self.of(b), -1)
         return row
@@ -59,6 +61,8 @@ class System:
         """
         if not row:
             return []
+        if len(row) == 1:
+            return self._replace(next(iter(row)), {})
         pivot = min(row, key=lambda k: (k in keep, abs(row[k]) != 1, len(self._users.get(k, ())), -k))
         scale = row[pivot]
         return self._replace(pivot, {k: _divided(-factor, scale) for k, factor in row.items() if k != pivot})

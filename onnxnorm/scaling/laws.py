@@ -19,7 +19,7 @@ from onnxnorm.model.constants import Constant
 from onnxnorm.model.graph import Graph, Node, Reader
 from onnxnorm.scaling.levels import Level
 from onnxnorm.scaling.operand import Operand, Refusal
-from onnxnorm.scaling.slots import ZERO, Barrier, Edit, Ids, Slots, Term, at_rank
+from onnxnorm.scaling.slots import ZERO, Barrier, Edit, Ids, Slots, Term, at_rank, together
 from onnxnorm.scaling.stored import Origins
 
 __all__ = ["LAWS", "Law", "Operand", "Outcome", "Refusal", "Role", "Visit", "law", "refuses"]
@@ -135,9 +135,9 @@ class Visit:
 
     def like(self, *ids: Ids) -> Ids:
         """New slots in the shape of these, broadcast; `ZERO` where one of them is."""
-        arrays = np.broadcast_arrays(*ids)
-        zero = np.logical_or.reduce([array == ZERO for array in arrays])
-        return np.where(zero, ZERO, self.fresh(*zero.shape))
+        zero = np.logical_or.reduce([array == ZERO for array in together(*ids)])
+        fresh = self.fresh(*zero.shape)
+        return np.where(zero, ZERO, fresh) if zero.any() else fresh
 
     def edit(
         self, operand: Operand, times: Ids | None = None, over: Ids | None = None, *, bounds: bool = False

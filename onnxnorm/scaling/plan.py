@@ -197,12 +197,14 @@ def _groups(trace: Trace, layers: Sequence[Layer]) -> tuple[PlannedGroup, ...]:
         return ()
     filters = np.concatenate([trace.groups.of[layer.slots] for layer in layers])
     members = np.bincount(filters, minlength=trace.groups.count)
-    appears: dict[int, list[int]] = {int(group): [] for group in np.unique(filters)}
     names = list(trace.ids)
-    for index, name in enumerate(names):
-        for group in np.unique(trace.groups.of[distinct(trace.ids[name])]).tolist():
-            if group in appears:
-                appears[group].append(index)
+    slots = [distinct(ids) for ids in trace.ids.values()]
+    found = trace.groups.of[np.concatenate(slots)]
+    places = np.repeat(np.arange(len(names)), [len(ids) for ids in slots])
+    pairs = np.unique((places * trace.groups.count + found)[members[found] > 0])
+    appears: dict[int, list[int]] = {group: [] for group in np.unique(filters).tolist()}
+    for place, group in zip(*(part.tolist() for part in np.divmod(pairs, trace.groups.count)), strict=True):
+        appears[group].append(place)
     bundles: dict[tuple[int, ...], list[int]] = {}
     for group, values in appears.items():
         bundles.setdefault(tuple(values), []).append(group)

@@ -6,6 +6,7 @@ for every input (padding). Zero agrees with any scale, so ties and pins ignore i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -31,6 +32,7 @@ __all__ = [
     "distinct_columns",
     "is_ascending",
     "squeezed",
+    "together",
 ]
 
 Ids = NDArray[np.int64]
@@ -111,7 +113,7 @@ class Slots:
 
     def fresh(self, *shape: int) -> Ids:
         """New slots in an array of this shape."""
-        size = int(np.prod(shape, dtype=np.int64))
+        size = math.prod(shape)
         ids = np.arange(self.count, self.count + size, dtype=np.int64).reshape(shape)
         self.count += size
         return ids
@@ -121,7 +123,7 @@ class Slots:
         if a is b:
             return
         try:
-            left, right = np.broadcast_arrays(a, b)
+            left, right = together(a, b)
         except ValueError:
             raise ModelError(f"values of shapes that do not fit meet ({a.shape} and {b.shape} scales)") from None
         pairs = (left * self.count + right).reshape(-1)
@@ -145,17 +147,24 @@ class Slots:
 
         `barrier` is the reason if slots must keep scale 1 because of this. Elements that are zero demand nothing.
         """
-        columns = np.stack([ids.reshape(-1) for ids in np.broadcast_arrays(*(ids for _, ids in terms))])
-        columns = distinct_columns(columns[:, (columns != ZERO).all(axis=0)])
+        columns = np.array([ids.reshape(-1) for ids in together(*(ids for _, ids in terms))])
+        held = (columns != ZERO).all(axis=0)
+        columns = distinct_columns(columns if held.all() else columns[:, held])
         if columns.size:
             self.relations.append(Relation(columns, tuple(factor for factor, _ in terms), len(self.barriers)))
             self.barriers.append(barrier)
 
 
+def together(*arrays: Ids) -> Sequence[Ids]:
+    """Arrays broadcast against each other, for reading. Raises ValueError if they do not fit."""
+    shape = arrays[0].shape
+    return arrays if all(array.shape == shape for array in arrays[1:]) else np.broadcast_arrays(*arrays)
+
+
 def distinct(ids: Ids) -> Ids:
     """The distinct slots of an array, in ascending order, without `ZERO`."""
     flat = ids.reshape(-1)
-    if flat.size and flat[0] > ZERO and is_ascending(flat):
+    if flat.size and flat[0] > ZERO and (flat.size == 1 or is_ascending(flat)):
         return flat
     largest = int(ids.max(initial=0))
     if ids.size <= 1 or ids.size < largest // 16:  # sorting few ids is cheaper than marking them among many
@@ -174,11 +183,13 @@ def distinct_columns(columns: Ids) -> Ids:
 
 def is_ascending(ids: Ids) -> bool:
     """Whether every id is larger than the one before, as most are that a walk makes: there is nothing to sort then."""
-    return bool((ids[1:] > ids[:-1]).all())
+    return len(ids) < 2 or bool((ids[1:] > ids[:-1]).all())
 
 
 def at_rank(array: NDArray[Number], rank: int) -> NDArray[Number]:
     """The same array with as many axes: leading axes of size 1 are added, as in broadcasting, or dropped."""
+    if array.ndim == rank:
+        return array
     if array.ndim > rank and all(size == 1 for size in array.shape[: array.ndim - rank]):
         return array.reshape(array.shape[array.ndim - rank :])
     return array.reshape((1,) * (rank - array.ndim) + array.shape)
@@ -186,8 +197,8 @@ def at_rank(array: NDArray[Number], rank: int) -> NDArray[Number]:
 
 def squeezed(array: NDArray[Number]) -> NDArray[Number]:
     """The same array, reduced to size 1 on every axis along which it does not vary."""
-    for axis in range(array.ndim):
-        if array.shape[axis] > 1:
+    for axis, size in enumerate(array.shape):
+        if size > 1:
             before = (slice(None),) * axis
             first, last = array[(*before, slice(0, 1))], array[(*before, slice(-1, None))]
             if (first == last).all() and (array == first).all():

@@ -45,6 +45,8 @@ class Origins:
 
     def editable(self, constant: Constant) -> bool:
         """Whether a constant is stored, and may be changed, or comes from one that may."""
+        if constant.home != "computed":
+            return not constant.fixed
         first = (*constant.shape[:2], *(1,) * len(constant.shape[2:]))  # where the channels of weights are
         edit = Edit(constant, Reader(-1, -1), np.arange(int(np.prod(first))).reshape(first))
         return not self.stored_edit(edit)[0].constant.fixed

@@ -90,6 +90,8 @@ class Walk:
         self.ids: dict[str, Ids] = {}
         self.edits: list[Edit] = []
         self.wants_attributes = False
+        empty = {name for name, shape in graph.shapes.items() if 0 in shape}
+        self.empty = empty - graph.constants.keys()
 
     def run(self, outputs: Outputs) -> Trace:
         self.visit_all()
@@ -147,10 +149,7 @@ class Walk:
                 self._settle_pinned(node, name, visit.scaleless)
 
     def _is_empty(self, node: Node) -> bool:
-        return any(0 in self.graph.shapes.get(name, ()) for name in self._values(node))
-
-    def _values(self, node: Node) -> list[str]:
-        return [name for name in (*node.inputs, *node.outputs) if name not in self.graph.constants]
+        return bool(self.empty) and not self.empty.isdisjoint((*node.inputs, *node.outputs))
 
     def _emptied(self, visit: Visit) -> Outcome:
         """What has no elements constrains nothing, if it has none for inputs of any size."""

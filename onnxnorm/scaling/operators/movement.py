@@ -11,8 +11,9 @@ Source: the specification of ONNX's operators of these names, https://onnx.ai/on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,20 @@ from numpy.typing import NDArray
 from onnxnorm.model.evaluation import evaluate
 from onnxnorm.model.graph import Node, Resized
 from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
+from onnxnorm.scaling.operators.runs import lengthened, reshaped
 from onnxnorm.scaling.slots import ZERO, Ids, at_rank, squeezed
 
 __all__ = ["moved", "moving_ids"]
 
 _MOST_ELEMENTS = 1 << 26  # moved as slots of 8 bytes each: half a gigabyte
+_RESHAPES = {"Reshape", "Flatten"}
+
+
+class _Moved(NamedTuple):
+    """Slots of an output, along each axis of size 1, or a divisor of the real one: then every slot is repeated."""
+
+    ids: Ids
+    shape: Sequence[int]
 
 
 @law("Reshape", "Flatten", "DepthToSpace", "SpaceToDepth", "Tile", "GatherND", "GatherElements")
@@ -144,7 +154,7 @@ def moved(visit: Visit, data: Sequence[int] = (0,), axes: Sequence[int] | None =
             return move
         moves.append(move)
     outputs = zip(visit.node.outputs, zip(*moves, strict=True), strict=True)
-    return [_agreed(visit, name, arrays) if name else one for name, arrays in outputs]
+    return [_agreed(visit, name, move) if name else one for name, move in outputs]
 
 
 def _depends_on_size(visit: Visit, sources: list[Operand], others: list[Operand], axes: Sequence[int]) -> bool:
@@ -154,11 +164,14 @@ def _depends_on_size(visit: Visit, sources: list[Operand], others: list[Operand]
     return varying or any(operand.constant is not None and operand.constant.by_shape for operand in others)
 
 
-def _moved_at(node: Node, size: Resized, ids: dict[str, Ids], axes: Sequence[int] | None) -> list[Ids] | Refusal:
+def _moved_at(node: Node, size: Resized, ids: dict[str, Ids], axes: Sequence[int] | None) -> list[_Moved] | Refusal:
     """Slots of the outputs, not reduced, for one size of the graph's inputs; of outputs that are left out too."""
     real: dict[str, NDArray[Any]] = {**_broadcast({name: size.shapes[name] for name in ids}, ids, axes)}
     if sum(array.size for array in real.values()) > _MOST_ELEMENTS:
         return Refusal(f"it moves more than {_MOST_ELEMENTS:,} elements")
+    short = _reshaped_at(node, size, ids)
+    if short is not None:
+        return [short]
     try:
         real |= {name: size.constants[name].values() for name in node.inputs if name and name not in real}
         results = iter(evaluate(node, real))
@@ -172,17 +185,28 @@ def _moved_at(node: Node, size: Resized, ids: dict[str, Ids], axes: Sequence[int
         if name
     ):
         return Refusal("ONNX's reference implementation finds no elements there, but shape inference does")
-    return arrays
+    return [_Moved(array, array.shape) for array in arrays]
 
 
-def _agreed(visit: Visit, name: str, moves: Sequence[Ids]) -> Ids:
+def _reshaped_at(node: Node, size: Resized, ids: dict[str, Ids]) -> _Moved | None:
+    """The outcome of a Reshape without an array of the value's size; None where its shapes tell less than a run."""
+    source, target = (size.shapes.get(name, ()) for name in (node.inputs[0], node.outputs[0]))
+    known = all(name in size.constants for name in node.inputs[1:] if name)
+    if node.op not in _RESHAPES or not known or 0 in source or math.prod(source) != math.prod(target):
+        return None
+    return _Moved(reshaped(at_rank(ids[node.inputs[0]], len(source)), source, target), target)
+
+
+def _agreed(visit: Visit, name: str, moves: Sequence[_Moved]) -> Ids:
     """Slots of a value for every size, from those for some sizes: along axes of open size there is one."""
-    held = [ids for ids in moves if ids.size] or [moves[0]]
+    held = [move for move in moves if move.ids.size] or [moves[0]]
     if len(held) == 1 and len(moves) == 1:
-        return squeezed(held[0])
-    varying = {axis for axis in range(held[0].ndim) if len({ids.shape[axis] for ids in moves}) > 1}
+        return squeezed(lengthened(*held[0]))
+    rank = held[0].ids.ndim
+    varying = {axis for axis in range(rank) if len({move.shape[axis] for move in moves}) > 1}
     varying.update(visit.graph.varying.get(name, ()))
-    steady = [visit.merge_but(squeezed(ids), [axis for axis in range(ids.ndim) if axis not in varying]) for ids in held]
+    kept = [axis for axis in range(rank) if axis not in varying]
+    steady = [lengthened(visit.merge_but(squeezed(move.ids), kept), move.shape) for move in held]
     agreed: Ids = np.maximum.reduce(np.broadcast_arrays(*steady))
     for ids in steady:
         visit.tie(agreed, ids)
