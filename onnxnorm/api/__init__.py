@@ -5,12 +5,14 @@ There are two pipelines: `calibrate` is `MODEL → trace → probe → (images �
 """
 
 from onnxnorm.api.calibrate import calibrate
+from onnxnorm.api.check import Checked, LayerMeans, check
 from onnxnorm.api.export import export, export_thresholds
 from onnxnorm.api.features import features
 from onnxnorm.api.merge import merge
 from onnxnorm.api.normalize import normalize
 from onnxnorm.api.options import (
     CalibrationOptions,
+    CheckOptions,
     NormalizeOptions,
     PlanOptions,
     ReportOptions,
@@ -27,10 +29,13 @@ from onnxnorm.extraction import FeatureOptions, Features
 
 __all__ = [
     "CalibrationOptions",
+    "CheckOptions",
+    "Checked",
     "ExportOptions",
     "Exported",
     "FeatureOptions",
     "Features",
+    "LayerMeans",
     "NormalizeOptions",
     "PlanOptions",
     "ReportOptions",
@@ -39,6 +44,7 @@ __all__ = [
     "Rewritten",
     "VerifyOptions",
     "calibrate",
+    "check",
     "export",
     "export_thresholds",
     "features",

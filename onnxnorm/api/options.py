@@ -15,6 +15,7 @@ from onnxnorm.verification.options import ToleranceOptions
 
 __all__ = [
     "CalibrationOptions",
+    "CheckOptions",
     "NormalizeOptions",
     "PlanOptions",
     "ReportOptions",
@@ -29,7 +30,7 @@ class PlanOptions(FilterOptions, SizeOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckOptions(ToleranceOptions):
+class WritingOptions(ToleranceOptions):
     """Options for what must hold before a rewritten model is written."""
 
     verify: bool = option(True, "Compare outputs before anything is written.", spelling="--verify/--no-verify")
@@ -45,7 +46,7 @@ class CheckOptions(ToleranceOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RewriteOptions(RuntimeOptions, CheckOptions, ScaleOptions):
+class RewriteOptions(RuntimeOptions, WritingOptions, ScaleOptions):
     """Options of `rewrite`."""
 
 
@@ -71,3 +72,8 @@ class ReportOptions(ToleranceOptions, RuntimeOptions, BatchOptions, InputOptions
     """Options of `write_report`."""
 
     verify: bool = option(True, "Run both models and compare outputs.", spelling="--verify/--no-verify")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(RuntimeOptions, BatchOptions, ImageOptions):
+    """Options of `check`."""

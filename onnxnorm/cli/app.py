@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from onnxnorm.atomic import files_written
-from onnxnorm.cli import calibrate, export, features, merge, normalize, plan, report, restore, rewrite, verify
+from onnxnorm.cli import calibrate, check, export, features, merge, normalize, plan, report, restore, rewrite, verify
 from onnxnorm.cli.details import DETAILS, details
 from onnxnorm.cli.escaping import escaped
 from onnxnorm.cli.flags import Version, declare_settable, origins, with_flags
@@ -34,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "ONNXNORM"},
 )
-for command in (calibrate, merge, plan, rewrite, verify, normalize, restore, report, features, export):
+for command in (calibrate, merge, plan, rewrite, verify, normalize, restore, report, features, export, check):
     # Blank lines, for typer makes one line of each paragraph of an epilog.
     examples = "\n\n".join(["Examples:", *command.EXAMPLES])
     flagged = with_flags(getattr(command, command.NAME))

@@ -22,7 +22,7 @@ from onnxnorm.statistics import GIVEN, Moments, Statistics
 from onnxnorm.statistics.measures import measured
 from onnxnorm.statistics.precision import RelativeErrors, forecast
 
-__all__ = ["EXAMPLES", "NAME", "calibrate", "tell_statistics"]
+__all__ = ["EXAMPLES", "NAME", "calibrate", "tell_images", "tell_statistics"]
 
 NAME = "calibrate"
 EXAMPLES = (
@@ -81,6 +81,16 @@ def _tell_checkpoint(terminal: Terminal, checkpoint: Path, resume: bool) -> None
 
 def tell_statistics(terminal: Terminal, statistics: Statistics, seconds: float | None = None) -> None:
     """Show what was measured, on how many images, how precisely, and which files were skipped."""
+    tell_images(terminal, statistics, seconds)
+    errors = RelativeErrors.of(statistics.values)
+    if errors.relative.size:
+        terminal.show(
+            f"relative standard error of the means: {errors}", forecast_text(errors, statistics.log_standard_errors)
+        )
+
+
+def tell_images(terminal: Terminal, statistics: Statistics, seconds: float | None = None) -> None:
+    """Show what was measured, on how many images, how they were prepared, and which files were skipped."""
     rate = f", {statistics.images / seconds:.1f} images/s" if seconds else ""
     terminal.show(f"{statistics}{rate}")
     preprocessing = statistics.inputs.get("preprocessing")
@@ -92,11 +102,6 @@ def tell_statistics(terminal: Terminal, statistics: Statistics, seconds: float |
         terminal.show(f"inputs: {given}")
     if left_out := _left_out(str(statistics.inputs.get("data", ""))):
         terminal.say(f"of DATA: {left_out}")
-    errors = RelativeErrors.of(statistics.values)
-    if errors.relative.size:
-        terminal.show(
-            f"relative standard error of the means: {errors}", forecast_text(errors, statistics.log_standard_errors)
-        )
     for name, reason in statistics.skipped[:_SKIPPED_SHOWN]:
         terminal.say(f"skipped {name}: {reason}")
     if len(statistics.skipped) > _SKIPPED_SHOWN:

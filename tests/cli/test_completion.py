@@ -19,6 +19,7 @@ from tests.helpers.commands import DEMO, IMAGES, ROOT, SOME, run, succeeded
 from tests.helpers.vggs import VGG16, VGG19, vgg
 
 COMMANDS = ["calibrate", "merge", "plan", "rewrite", "verify", "normalize", "restore", "report", "features", "export"]
+COMMANDS += ["check"]
 
 
 def completed(line: str) -> list[str]:
@@ -71,9 +72,10 @@ def test_the_examples_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.chdir(tmp_path)
     shutil.copy(DEMO, "model.onnx")
-    for depth, blocks in ((16, VGG16), (19, VGG19)):
-        for name in (f"vgg{depth}.onnx", f"vgg{depth}-normalized.onnx", "normalized.onnx"):
+    for depth, blocks, preset in ((16, VGG16, "imagenet"), (19, VGG19, "caffe")):
+        for name in (f"vgg{depth}.onnx", "normalized.onnx"):
             onnx.save(vgg(blocks), name)
+        succeeded("normalize", f"vgg{depth}.onnx", IMAGES, "--preset", preset, "--outputs", "scale", "-q")
     for folder in ("photos", "other-photos"):
         Path(folder).symlink_to(IMAGES)
     np.save("inputs.npy", np.random.default_rng(0).uniform(size=(4, 3, 64, 64)).astype(np.float32))
@@ -86,7 +88,7 @@ def test_the_examples_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ]
     assert len(examples) >= len(COMMANDS)
     for example in examples:
-        if example.endswith(".pth") and importlib.util.find_spec("torch") is None:
+        if ".pth" in example and importlib.util.find_spec("torch") is None:
             continue
         ran = run(*shlex.split(example)[1:])
         assert ran.code == 0, (example, ran.err)
