@@ -7,48 +7,20 @@ its own is multiplied into the value that it gets, and what gives out truth, tex
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from tests.helpers.draws.draw import Draw, IllegalDrawError, Step
+from tools.docs.alone_others import OTHERS, cast
 
 __all__ = ["ALONE", "NO_GRAPH"]
 
-FLOAT, INT32, INT64, BOOL, STRING = (
-    TensorProto.FLOAT,
-    TensorProto.INT32,
-    TensorProto.INT64,
-    TensorProto.BOOL,
-    TensorProto.STRING,
-)
+FLOAT, INT32 = TensorProto.FLOAT, TensorProto.INT32
 
 NO_GRAPH = {"ImageDecoder": "it reads the bytes of an image file, which no filter computes"}
 """Operators for which there is no graph, and why."""
-
-
-def _cast(d: Draw, x: str, to: int = FLOAT) -> str:
-    return d.op("Cast", x, to=to)
-
-
-def _text(op: str, *rest: Callable[[Draw], str], **attributes: object) -> Step:
-    """An operator that reads text."""
-
-    def step(d: Draw, x: str) -> str:
-        text = _cast(d, d.op("Reshape", x, d.ints(-1)), STRING)
-        return _cast(d, d.op(op, text, *(part(d) for part in rest), **attributes))
-
-    return step
-
-
-def _split_text(d: Draw, x: str) -> str:
-    parts, _ = d.many("StringSplit", _cast(d, x, STRING), outs=2, delimiter=" ")
-    return _cast(d, parts)
-
-
-def _number(d: Draw) -> str:
-    return d.const(["1"], object)
 
 
 def _truth(op: str) -> Step:
@@ -56,7 +28,7 @@ def _truth(op: str) -> Step:
 
     def step(d: Draw, x: str) -> str:
         signs = [d.op(comparison, x, d.const(0.0)) for comparison in ("Greater", "Less")]
-        return _cast(d, d.op(op, *signs[: 1 if op == "Not" else 2]))
+        return cast(d, d.op(op, *signs[: 1 if op == "Not" else 2]))
 
     return step
 
@@ -65,7 +37,7 @@ def _says(op: str) -> Step:
     """What says something of each element, or of the shape."""
 
     def step(d: Draw, x: str) -> str:
-        return _cast(d, d.op(op, x))
+        return cast(d, d.op(op, x))
 
     return step
 
@@ -74,11 +46,11 @@ def _bits(op: str) -> Step:
     """An operator on integers of 32 bits."""
 
     def step(d: Draw, x: str) -> str:
-        whole = _cast(d, x, TensorProto.UINT32)
+        whole = cast(d, x, TensorProto.UINT32)
         if op == "BitwiseNot":
-            return _cast(d, d.op(op, whole))
-        attributes = {"direction": "LEFT"} if op == "BitShift" else {}
-        return _cast(d, d.op(op, whole, d.const(1, np.uint32), **attributes))
+            return cast(d, d.op(op, whole))
+        attributes: dict[str, Any] = {"direction": "LEFT"} if op == "BitShift" else {}
+        return cast(d, d.op(op, whole, d.const(1, np.uint32), **attributes))
 
     return step
 
@@ -129,7 +101,7 @@ def _bernoulli(d: Draw, x: str) -> str:
 def _multinomial(d: Draw, x: str) -> str:
     if len(d.shape(x)) != 2:
         raise IllegalDrawError("it reads rows of classes")
-    return _cast(d, d.op("Multinomial", x, sample_size=3))
+    return cast(d, d.op("Multinomial", x, sample_size=3))
 
 
 def _one_hot(d: Draw, x: str) -> str:
@@ -161,7 +133,7 @@ def _boxes(d: Draw, x: str) -> str:
         raise IllegalDrawError("it reads one set of boxes a sample")
     boxes = d.op("Transpose", x, perm=[0, 2, 1])
     scores = d.op("ReduceMax", x, d.ints(1), keepdims=1)
-    return _cast(d, d.op("NonMaxSuppression", boxes, scores, d.const(2, np.int64)))
+    return cast(d, d.op("NonMaxSuppression", boxes, scores, d.const(2, np.int64)))
 
 
 def _counted(d: Draw, x: str) -> str:
@@ -171,11 +143,11 @@ def _counted(d: Draw, x: str) -> str:
 def _conv_integer(d: Draw, x: str) -> str:
     shape = d.shape(x)
     weight = d.const(np.ones((2, shape[1], *[1] * (len(shape) - 2))), np.uint8)
-    return _cast(d, d.op("ConvInteger", _counted(d, x), weight, d.const(128, np.uint8)))
+    return cast(d, d.op("ConvInteger", _counted(d, x), weight, d.const(128, np.uint8)))
 
 
 def _matmul_integer(d: Draw, x: str) -> str:
-    return _cast(d, d.op("MatMulInteger", _counted(d, x), d.const(np.ones((d.shape(x)[-1], 2)), np.uint8)))
+    return cast(d, d.op("MatMulInteger", _counted(d, x), d.const(np.ones((d.shape(x)[-1], 2)), np.uint8)))
 
 
 def _q_linear(d: Draw, x: str, op: str, weight: str) -> str:
@@ -191,84 +163,6 @@ def _q_linear_conv(d: Draw, x: str) -> str:
 
 def _q_linear_matmul(d: Draw, x: str) -> str:
     return _q_linear(d, x, "QLinearMatMul", d.const(np.ones((d.shape(x)[-1], 2)), np.uint8))
-
-
-def _sequence(d: Draw, x: str) -> str:
-    return d.op("SequenceConstruct", x, x)
-
-
-def _sequenced(op: str) -> Step:
-    """An operator on sequences, from a value and back."""
-
-    def step(d: Draw, x: str) -> str:
-        first = d.const(0, np.int64)
-        if op == "SequenceConstruct":
-            return d.op("SequenceAt", _sequence(d, x), first)
-        if op == "SequenceEmpty":
-            return d.op("SequenceAt", d.op("SequenceInsert", d.op(op, dtype=FLOAT), x), first)
-        if op == "SequenceLength":
-            return d.op("Mul", x, _cast(d, d.op(op, _sequence(d, x))))
-        if op == "SplitToSequence":
-            return d.op("SequenceAt", d.op(op, x, d.const(2, np.int64), axis=1), first)
-        if op == "SequenceAt":
-            return d.op(op, _sequence(d, x), first)
-        if op == "ConcatFromSequence":
-            return d.op(op, _sequence(d, x), axis=1)
-        rest = {"SequenceInsert": [x], "SequenceErase": [first], "SequenceMap": []}[op]
-        attributes = {"body": _negated()} if op == "SequenceMap" else {}
-        return d.op("SequenceAt", d.op(op, _sequence(d, x), *rest, **attributes), first)
-
-    return step
-
-
-def _optional(op: str) -> Step:
-    def step(d: Draw, x: str) -> str:
-        held = d.op("Optional", x)
-        if op == "OptionalHasElement":
-            return d.op("Mul", x, _cast(d, d.op(op, held)))
-        return d.op("OptionalGetElement", held)
-
-    return step
-
-
-def _value(name: str, kind: int = FLOAT, shape: tuple[int, ...] | None = None) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, kind, shape)
-
-
-def _negated() -> onnx.GraphProto:
-    return helper.make_graph([helper.make_node("Neg", ["in"], ["out"])], "body", [_value("in")], [_value("out")])
-
-
-def _branch(d: Draw, x: str) -> str:
-    then = helper.make_graph([helper.make_node("Neg", [x], ["negated"])], "then", [], [_value("negated")])
-    other = helper.make_graph([helper.make_node("Relu", [x], ["positive"])], "else", [], [_value("positive")])
-    return d.op("If", d.const(True, np.bool_), then_branch=then, else_branch=other)
-
-
-def _loop(d: Draw, x: str) -> str:
-    nodes = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Neg", ["held"], ["next"])]
-    read = [_value("i", INT64, ()), _value("go", BOOL, ()), _value("held")]
-    body = helper.make_graph(nodes, "body", read, [_value("on", BOOL, ()), _value("next")])
-    return d.op("Loop", d.const(2, np.int64), d.const(True, np.bool_), x, body=body)
-
-
-def _scan(d: Draw, x: str) -> str:
-    return d.op("Scan", x, num_scan_inputs=1, body=_negated())
-
-
-def _terms(d: Draw, x: str) -> str:
-    whole = _cast(d, x, INT32)
-    return d.op(
-        "TfIdfVectorizer",
-        whole,
-        max_gram_length=1,
-        max_skip_count=0,
-        min_gram_length=1,
-        mode="TF",
-        ngram_counts=[0],
-        ngram_indexes=[0, 1],
-        pool_int64s=[0, 1],
-    )
 
 
 def _swiglu(d: Draw, x: str) -> str:
@@ -293,7 +187,7 @@ def _causal_conv(d: Draw, x: str) -> str:
     return d.op("CausalConvWithState", x, d.weights(4, 1, 2), outs=2)
 
 
-ALONE: dict[str, Step] = {
+ALONE: dict[str, Step] = OTHERS | {
     "AffineGrid": _affine,
     **{op: _truth(op) for op in ("And", "Or", "Xor", "Not")},
     "Bernoulli": _bernoulli,
@@ -305,33 +199,21 @@ ALONE: dict[str, Step] = {
     "ConstantOfShape": _factor(lambda d, x: d.op("ConstantOfShape", d.ints(*d.shape(x)))),
     "ConvInteger": _conv_integer,
     "CumProd": _cum_prod,
-    "If": _branch,
     **{op: _says(op) for op in ("IsInf", "IsNaN", "NonZero", "Sign")},
     "LinearAttention": _linear_attention,
-    "Loop": _loop,
     "MatMulInteger": _matmul_integer,
     "MelWeightMatrix": _mel,
     "Multinomial": _multinomial,
     **{op: _loss(op) for op in ("NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")},
     "NonMaxSuppression": _boxes,
     "OneHot": _one_hot,
-    **{op: _optional(op) for op in ("Optional", "OptionalGetElement", "OptionalHasElement")},
     "QLinearConv": _q_linear_conv,
     "QLinearMatMul": _q_linear_matmul,
     **{op: _random(op) for op in ("RandomNormal", "RandomUniform")},
     **{op: _like(op) for op in ("RandomNormalLike", "RandomUniformLike")},
     "Range": _factor(_range),
-    "RegexFullMatch": _text("RegexFullMatch", pattern="1.*"),
-    "Scan": _scan,
-    **{op: _sequenced(op) for op in ("ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SequenceEmpty")},
-    **{op: _sequenced(op) for op in ("SequenceErase", "SequenceInsert", "SequenceLength", "SequenceMap")},
-    "SplitToSequence": _sequenced("SplitToSequence"),
     "Shape": lambda d, x: d.op("Reshape", x, d.op("Shape", x)),
-    "Size": _factor(lambda d, x: _cast(d, d.op("Size", x))),
-    "StringConcat": _text("StringConcat", _number),
-    "StringNormalizer": _text("StringNormalizer", locale="C"),
-    "StringSplit": _split_text,
+    "Size": _factor(lambda d, x: cast(d, d.op("Size", x))),
     "SwiGLU": _swiglu,
     "TensorScatter": _tensor_scatter,
-    "TfIdfVectorizer": _terms,
 }

@@ -113,5 +113,6 @@ def _draw(
 
 def _by_reference(draw: Draw, value: str) -> Array:
     """A value of a draw, computed by ONNX's reference implementation."""
-    result: Array = ReferenceEvaluator(draw.model(value)).run(None, draw.feed({}))[0]
-    return result
+    results = ReferenceEvaluator(draw.model(value)).run(None, draw.feed({}))
+    assert isinstance(results, list)
+    return np.asarray(results[0])

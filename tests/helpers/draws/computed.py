@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tests.helpers.draws.choices import since
 from tests.helpers.draws.draw import Draw, IllegalDrawError, Step
 
 __all__ = ["COMPUTED"]
@@ -40,8 +41,7 @@ def slope(d: Draw, x: str) -> str:
 
 def einsum(d: Draw, x: str) -> str:
     """A product of two values of one shape, summed over random axes."""
-    if d.opset < 12:
-        raise IllegalDrawError("not before opset 12")
+    since(d, 12)
     d.inexact = True
     shape = d.shape(x)
     labels = "abcde"[: len(shape)]
@@ -53,8 +53,7 @@ def einsum(d: Draw, x: str) -> str:
 
 
 def determinant(d: Draw, x: str) -> str:
-    if d.opset < 11:
-        raise IllegalDrawError("not before opset 11")
+    since(d, 11)
     d.inexact = True
     size = d.integer(1, 3)
     return d.op("Det", d.op("Slice", x, d.ints(0, 0), d.ints(size, size), d.ints(-2, -1)))
@@ -71,8 +70,7 @@ def _steps(d: Draw, x: str) -> tuple[str, str, int | None]:
 
 def quantize(d: Draw, x: str) -> str:
     """To integers and back, with steps that are the same, or others."""
-    if d.opset < 10:
-        raise IllegalDrawError("not before opset 10")
+    since(d, 10)
     step, point, axis = _steps(d, x)
     counts = d.op("QuantizeLinear", x, step, point, axis=axis)
     back = d.op("Mul", step, d.const(2.0)) if d.chance(0.2) else step
@@ -80,8 +78,7 @@ def quantize(d: Draw, x: str) -> str:
 
 
 def quantize_by_range(d: Draw, x: str) -> str:
-    if d.opset < 11:
-        raise IllegalDrawError("not before opset 11")
+    since(d, 11)
     return d.op("DequantizeLinear", *d.many("DynamicQuantizeLinear", x, outs=3))
 
 
