@@ -132,7 +132,8 @@ def why_no_layers(proto: onnx.ModelProto, kind: FilterKind) -> str:
 def _channel_axis(node: Node, graph: Graph, kind: FilterKind) -> int | None:
     if node.op in _CONVOLUTIONS:
         return 1
-    if kind == "all" and node.op in _DENSE and any(name in graph.constants for name in node.inputs[1:2]):
+    weight = graph.constants.get(node.inputs[1]) if kind == "all" and node.op in _DENSE else None
+    if weight is not None and len(weight.shape) > 1:
         axis = len(graph.shapes.get(node.outputs[0], ())) - 1
         return axis if axis >= 1 and axis not in graph.varying.get(node.outputs[0], ()) else None
     return None
