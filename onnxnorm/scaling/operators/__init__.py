@@ -15,6 +15,7 @@ _FAMILIES = (
     "products",
     "attention",
     "recurrence",
+    "quantization",
     "movement",
     "barriers",
 )

@@ -17,14 +17,12 @@ refuses(
     *("Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Erf", "Exp", "Floor", "Log"),
     *("Round", "Sin", "Sinh", "Tan"),
 )
-refuses("it raises its input to a power that the size of the input decides", "CumProd", "Det")
+refuses("it multiplies one element more at each place, so that each has another power of the scale", "CumProd")
 refuses("it takes the logarithm of a sum", "ReduceLogSum", "ReduceLogSumExp")
-refuses("it adds 1e-9 to the standard deviation that it divides by", "MeanVarianceNormalization")
-refuses("it follows a recurrence over time", "LinearAttention", "CausalConvWithState")
+refuses("as ONNX defines it, it adds 1e-9 to the standard deviation that it divides by", "MeanVarianceNormalization")
+refuses("it follows a recurrence over time", "LinearAttention")
+refuses("it joins its input with that of earlier steps, a state", "CausalConvWithState")
 refuses("it computes with quantized integers", "ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
-refuses("it quantizes in steps, which stay as they are", "QuantizeLinear")
-refuses("it quantizes in steps by the range of its input, which is not followed", "DynamicQuantizeLinear")
-refuses("its input is quantized, in steps that stay as they are", "DequantizeLinear")
 refuses("it reads the bits of its input", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor")
 refuses("it computes with truth values", "And", "Not", "Or", "Xor")
 refuses("it runs a subgraph, and scales are not followed into it", "If", "Loop", "Scan", "SequenceMap")
@@ -41,8 +39,9 @@ refuses("it computes where a GridSample reads", "AffineGrid")
 refuses(
     "it makes values of its own",
     *("BlackmanWindow", "ConstantOfShape", "HammingWindow", "HannWindow"),
-    *("MelWeightMatrix", "OneHot", "Range"),
+    *("MelWeightMatrix", "Range"),
 )
+refuses("it writes one of two numbers, where an index points", "OneHot")
 refuses("it is a constant, which others read as such; of text or sparse values, it is left alone", "Constant")
 refuses(
     "it is random",

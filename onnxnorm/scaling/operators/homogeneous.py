@@ -38,11 +38,9 @@ def triangle(visit: Visit) -> Outcome:
 
 @law("PRelu", role="nonlinearity")
 def prelu(visit: Visit) -> Outcome:
-    """Scales pass for constant slopes of any shape; other slopes are refused."""
-    slope = visit.operand(1)
-    if slope is None or slope.constant is None:
-        return Refusal("its slope is not a constant")
-    visit.keep(slope)
+    """Scales pass for constant slopes of any shape. Other slopes keep scale 1, as positive elements have no slope."""
+    visit.keep_rest(1)
+    visit.pin_rest(1, "it is a slope for negative elements, and positive ones have none")
     return visit.first().ids
 
 

@@ -23,7 +23,6 @@ from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
 from onnxnorm.scaling.operators.products import contracted, kept_reason
 from onnxnorm.scaling.slots import Ids, at_rank
 
-_NOT_CONSTANT = "its weight is not a constant"
 _MOST_PAIRS = 1 << 18  # of channels that a computed weight connects
 
 
@@ -60,37 +59,48 @@ def _convolved(visit: Visit, bias: Operand | None) -> Outcome:
     if visit.editable(weight):
         visit.edit(weight, times=out.reshape(filters, 1, *ones), over=over.reshape(filters, per_group, *ones))
     else:
-        _convolved_as_is(visit, weight, out, over)
+        _convolved_as_is(visit, weight, (filters, per_group, 1), out.reshape(-1, 1, 1), over[..., None])
     return _biased(visit, bias, out) or out.reshape(1, filters, *ones)
 
 
-def _convolved_as_is(visit: Visit, weight: Operand, out: Ids, over: Ids) -> None:
-    """A weight that is computed, or that may not change: `s_out[o] = s_weight[o, i] * s_in[i]` for every i."""
-    ids = visit.merge_but(at_rank(weight.ids, len(weight.shape or ())), [0, 1])
-    ids = np.broadcast_to(ids.reshape(ids.shape[:2]), over.shape) if weight.constant is None else weight.ids.reshape(-1)
-    if over.size > _MOST_PAIRS or weight.constant is not None:
-        over, ids = visit.merge(over, 1), visit.merge(ids, 1) if weight.constant is None else ids
+def _convolved_as_is(visit: Visit, weight: Operand, shape: tuple[int, int, int], out: Ids, source: Ids) -> None:
+    """A weight that is computed, or that may not change: `s_out = s_weight * s_in`, for all that is summed.
+
+    The slots of the weight, which vary along its first two axes, take this shape, against which those of the output
+    and of the input broadcast. The sum is over axis 1.
+    """
+    held = weight.ids.reshape(-1, 1, 1)
+    if weight.constant is None:
+        ids = visit.merge_but(at_rank(weight.ids, len(weight.shape or ())), [0, 1])
+        held = np.broadcast_to(ids.reshape(ids.shape[:2]), (weight.shape or ())[:2]).reshape(shape)
+    if weight.constant is not None or int(np.prod(shape)) > _MOST_PAIRS:
+        source, held = visit.merge(source, 1), visit.merge(held, 1)
     visit.keep(weight)
-    visit.relate([(-1, out[:, None]), (1, ids), (1, over)], kept_reason(weight))
+    visit.relate([(-1, out), (1, held), (1, source)], kept_reason(weight))
 
 
 @law("ConvTranspose", role="mixing")
 def conv_transpose(visit: Visit) -> Outcome:
     """Output scales are free. Weight: `(C_in, C_out/group, *kernel)`; a channel feeds the filters of its group."""
     weight = visit.operand(1)
-    if weight is None or weight.constant is None:
-        return Refusal(_NOT_CONSTANT)
+    if weight is None or weight.shape is None:
+        return Refusal("the shape of its weight is not known")
     group = visit.node.attribute("group", 1)
-    channels, per_group, *kernel = weight.constant.shape
+    channels, per_group, *kernel = weight.shape
     if group < 1 or channels % group:
         return Refusal(f"its {channels} input channels cannot be divided into {group} groups")
-    source = _channels(visit, channels, len(weight.constant.shape))
+    source = _channels(visit, channels, len(weight.shape))
     if isinstance(source, Refusal):
         return source
     out = visit.fresh(per_group * group)
     ones = [1] * len(kernel)
-    times = out.reshape(group, per_group).repeat(channels // group, axis=0)
-    visit.edit(weight, times=times.reshape(channels, per_group, *ones), over=source.reshape(channels, 1, *ones))
+    each = channels // group
+    if visit.editable(weight):
+        times = out.reshape(group, per_group).repeat(each, axis=0)
+        visit.edit(weight, times=times.reshape(channels, per_group, *ones), over=source.reshape(channels, 1, *ones))
+    else:
+        summed = source.reshape(group, each, 1)
+        _convolved_as_is(visit, weight, (group, each, per_group), out.reshape(group, 1, per_group), summed)
     return _biased(visit, visit.operand(2), out) or out.reshape(1, -1, *ones)
 
 
@@ -127,15 +137,27 @@ def matmul(visit: Visit) -> Outcome:
     if _is_matrix(visit, b) and a.rank >= 1:
         assert b.constant is not None
         return _multiplied(visit, a, a.rank - 1, b, len(b.constant.shape) - 2)
-    if _is_matrix(visit, a) and b.shape is not None and b.rank >= 2:
+    if _is_matrix(visit, a) and b.shape is not None:
         assert a.constant is not None
-        out = _multiplied(visit, b, b.rank - 2, a, len(a.constant.shape) - 1)
-        return out if isinstance(out, Refusal) else out.reshape(-1, 1)
-    if a.rank >= 2 and b.rank >= 2 and None not in (a.shape, b.shape):
-        visit.keep(a)
-        visit.keep(b)
-        return contracted(visit, at_rank(a.ids, a.rank), at_rank(b.ids, b.rank), kept_reason(a, b))
-    return Refusal("it multiplies by a vector, so its output has no channels")
+        out = _multiplied(visit, b, max(0, b.rank - 2), a, len(a.constant.shape) - 1)
+        return out if isinstance(out, Refusal) or b.rank == 1 else out.reshape(-1, 1)
+    if a.shape is None or b.shape is None:
+        return Refusal("the shapes of what it multiplies are not known")
+    left, right = _factor(visit, a), _factor(visit, b)
+    columns = right[:, None] if b.rank == 1 else right
+    out = contracted(visit, at_rank(left, max(2, a.rank)), columns, kept_reason(a, b))
+    vectors = [axis for axis, operand in ((-2, a), (-1, b)) if operand.rank == 1]
+    return np.squeeze(out, axis=tuple(vectors))
+
+
+def _factor(visit: Visit, operand: Operand) -> Ids:
+    """The slots of a factor that is no constant matrix; a constant vector has one for each element."""
+    if visit.editable(operand):
+        ids = visit.fresh(*(operand.shape or ()))
+        visit.edit(operand, times=ids)
+        return ids
+    visit.keep(operand)
+    return at_rank(operand.ids, operand.rank)
 
 
 def _is_matrix(visit: Visit, operand: Operand) -> bool:

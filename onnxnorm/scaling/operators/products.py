@@ -23,12 +23,12 @@ import numpy as np
 from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
 from onnxnorm.scaling.slots import ZERO, Ids, at_rank
 
-__all__ = ["contracted", "kept_reason"]
+__all__ = ["MOST_PRODUCTS", "contracted", "kept_reason"]
 
 _UNALIGNED = "the shapes of what it multiplies are not known"
 _CANCELS = "it multiplies or divides values whose scales have to cancel out"
 
-_MOST_PRODUCTS = 1 << 18  # of two activations that are multiplied as matrices
+MOST_PRODUCTS = 1 << 18  # of two activations that are multiplied as matrices
 _MOST_TOLD = 1 << 12  # scales of a constant that is multiplied by a value of one scale
 _ROOTS = 12  # the largest denominator of an exponent
 
@@ -166,7 +166,7 @@ def contracted(visit: Visit, a: Ids, b: Ids, reason: str) -> Ids:
     """Slots of `A @ B` for two activations with slots `(..., M, K)` and `(..., K, N)`: those of all k must agree."""
     k = max(a.shape[-1], b.shape[-2])
     rows = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    if np.prod(rows) * a.shape[-2] * k * b.shape[-1] > _MOST_PRODUCTS:
+    if np.prod(rows) * a.shape[-2] * k * b.shape[-1] > MOST_PRODUCTS:
         a, b = visit.merge(a, a.ndim - 1), visit.merge(b, b.ndim - 2)
     out = visit.fresh(*rows, a.shape[-2], b.shape[-1])
     visit.relate([(-1, out[..., :, None, :]), (1, a[..., :, :, None]), (1, b[..., None, :, :])], reason)
@@ -175,5 +175,5 @@ def contracted(visit: Visit, a: Ids, b: Ids, reason: str) -> Ids:
 
 def kept_reason(*operands: Operand) -> str:
     """Why scales around a product have to cancel: a constant that may not change, if there is one."""
-    fixed = [operand.constant for operand in operands if operand.constant is not None]
-    return f"constant {fixed[0].name!r} {fixed[0].fixed}" if fixed else _CANCELS
+    constants = [operand.constant for operand in operands if operand.constant is not None and operand.constant.fixed]
+    return f"constant {constants[0].name!r} {constants[0].fixed}" if constants else _CANCELS

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from math import prod
 
 from onnxnorm.scaling.laws import Outcome, Refusal, Visit, law
-from onnxnorm.scaling.slots import Ids
+from onnxnorm.scaling.slots import Ids, at_rank
 
 _MOST_FACTORS = 4  # of a product; with more, its scale is soon beyond the range of a type
 
@@ -40,9 +40,24 @@ def reduce_products(visit: Visit) -> Outcome:
     if not {*axes}.isdisjoint(visit.graph.varying.get(source.name, ())):
         return Refusal("it raises its input to a power that the size of the input decides")
     if factors > _MOST_FACTORS:
-        return Refusal(f"it multiplies {factors} elements, whose product would leave the range of its type")
+        return Refusal(f"it multiplies {factors} elements, whose product could leave the range of its type")
     outcome = _reduced(visit)
     return outcome if isinstance(outcome, Refusal) else visit.power(outcome, factors, "it multiplies its elements")
+
+
+@law("Det")
+def determinant(visit: Visit) -> Outcome:
+    """Scales are tied within a matrix; with n rows they are raised to n. Refused if sizes of the inputs decide that."""
+    source = visit.first()
+    if source.shape is None:
+        return Refusal("the shape of its input is not known")
+    rows = source.shape[-1]
+    if not {source.rank - 1, source.rank - 2}.isdisjoint(visit.graph.varying.get(source.name, ())):
+        return Refusal("it raises its input to a power that the size of the input decides")
+    if rows > _MOST_FACTORS:
+        return Refusal(f"it multiplies {rows} elements, whose product could leave the range of its type")
+    tied = visit.merge_but(at_rank(source.ids, source.rank), range(source.rank - 2))
+    return visit.power(tied.reshape(tied.shape[:-2]), rows, "it multiplies elements of a matrix")
 
 
 def _axes(visit: Visit) -> list[int] | None:

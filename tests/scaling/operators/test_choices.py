@@ -12,7 +12,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.scaling import trace
 from tests.helpers.graphs import between, floats, model, rand
-from tests.helpers.law_checks import holds, refused
+from tests.helpers.law_checks import free_scales, holds, refused
 
 TURNED = "t = Transpose<perm=[0,2,3,1]>(a) \n"
 
@@ -213,15 +213,70 @@ def test_einsum_with_the_constant_first_and_an_implicit_output() -> None:
 
 
 @pytest.mark.parametrize(
-    ("equation", "inputs", "reason"),
+    ("equation", "held", "read", "written"),
     [
-        ("nchw,ndhw->ncd", "a, a2", "other things than an activation and a constant"),
-        ("nchw->nc", "a", "other things than an activation and a constant"),
-        ("n...w,w->n...", "a, w", "has an ellipsis"),
-        ("nchh,h->nch", "a, w", "takes a diagonal"),
+        ("n...w,w->n...", {"w": rand(6)}, 1, 1),
+        ("nc...,cd->nd...", {"w": rand(4, 5)}, 4, 5),
+        ("nc...,cd", {"w": rand(4, 5)}, 4, 5),
+        ("...hw,...->...hw", {"w": rand(1, 4)}, 4, 4),
     ],
 )
-def test_other_equations_are_refused(equation: str, inputs: str, reason: str) -> None:
-    held = {"w": rand(6)} if "w" in inputs else {}
-    body = f'b = Einsum<equation="{equation}">({inputs})'
-    refused(between(body, constants=held, branches=2 if "a2" in inputs else 1, tail="none"), reason)
+def test_an_ellipsis_stands_for_labels(equation: str, held: dict[str, Any], read: int, written: int) -> None:
+    proto = between(f'b = Einsum<equation="{equation}">(a, w)', constants=held, tail="none")
+    holds(proto, {"a": read, "b": written})
+
+
+@pytest.mark.parametrize(
+    ("equation", "read", "written"),
+    [
+        ("nchw,nchw->nchw", 4, 4),
+        ("nchw,nchw->nc", 4, 4),
+        ("nchw,ndhw->ncd", 4, 16),
+        ("...hw,...hw", 4, 4),
+        ("nchw,ncwk->nchk", 4, 4),
+    ],
+)
+def test_einsum_of_two_activations_multiplies_scales(equation: str, read: int, written: int) -> None:
+    proto = between(f'b = Einsum<equation="{equation}">(a, a2)', branches=2, tail="none")
+    holds(proto, {"a": read, "a2": read, "b": written}, rtol=1e-6)
+
+
+@pytest.mark.parametrize("equation", ["nchw,nchw->nhw", "nchw,nchw->n", "nchw,nchw"])
+def test_scales_agree_in_products_that_are_summed(equation: str) -> None:
+    checked = holds(between(f'b = Einsum<equation="{equation}">(a, a2)', branches=2, tail="none"), rtol=1e-6)
+    product = checked.of_slot[checked.trace.ids["a"]] * checked.of_slot[checked.trace.ids["a2"]]
+    assert np.ptp(product) == 0
+    assert np.ptp(checked.of_slot[checked.trace.ids["a"]]) > 0
+
+
+@pytest.mark.parametrize(("equation", "free"), [("nchw->nc", 4), ("nchw->nhwc", 4), ("nchw->nhw", 1), ("nchh->nc", 4)])
+def test_einsum_of_one_activation(equation: str, free: int) -> None:
+    holds(between(f'b = Einsum<equation="{equation}">(a)', tail="none"), {"a": free, "b": free}, rtol=1e-6)
+
+
+def test_a_diagonal_of_channels_has_their_scales() -> None:
+    """Rows and columns of a matrix have scales of their own; an element of its diagonal has the product."""
+    body = 'm = Einsum<equation="nchw,ndhw->ncd">(a, a2) \n b = Einsum<equation="ncc->nc">(m)'
+    checked = holds(between(body, branches=2, tail="none"), {"a": 4, "a2": 4, "b": 4}, rtol=1e-6)
+    product = checked.of_slot[checked.trace.ids["a"]] * checked.of_slot[checked.trace.ids["a2"]]
+    np.testing.assert_array_equal(product.ravel(), checked.of_slot[checked.trace.ids["b"]].ravel())
+
+
+def test_einsum_of_three() -> None:
+    proto = between(
+        'b = Einsum<equation="nchw,nchw,c->nc">(a, a2, w)', constants={"w": rand(4)}, branches=2, tail="none"
+    )
+    holds(proto, {"a": 4, "a2": 4, "b": 4}, rtol=1e-6)
+
+
+def test_einsum_with_a_constant_that_may_not_change() -> None:
+    body = 'k = Tanh(w) \n b = Einsum<equation="nchw,cd->ndhw">(a, k)'
+    holds(between(body, constants={"w": rand(4, 5)}), {"a": 1, "b": 1}, rtol=1e-6)
+
+
+def test_einsum_of_many_products_ties_what_is_summed() -> None:
+    """There are too many products, 66 by 66 by 66 of them, to look at one by one."""
+    body = 'm = Einsum<equation="nchw,ndhw->ncd">(a, a2) \n b = Einsum<equation="ncd,ned->nce">(m, m)'
+    checked = holds(between(body, (1, 66, 1, 1), branches=2, tail="none"), rtol=1e-5)
+    assert free_scales(checked, "a") == 66
+    assert free_scales(checked, "a2") == 1

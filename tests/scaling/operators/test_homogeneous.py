@@ -50,9 +50,11 @@ def test_prelu(slope: tuple[int, ...], opset: int) -> None:
     holds(between("b = PRelu(a, s)", constants={"s": rand(*slope)}, opset=opset), {"a": 4, "b": 4})
 
 
-def test_prelu_with_a_computed_slope_pins() -> None:
-    refused(between("b = PRelu(a, a2)", branches=2), "its slope is not a constant")
-    refused(between("b = PRelu(a, a2)", branches=2), "its slope is not a constant", "a2")
+def test_a_computed_slope_keeps_its_scale_and_the_rest_passes() -> None:
+    checked = holds(between("b = PRelu(a, a2)", branches=2), {"a": 4, "a2": 0, "b": 4})
+    assert checked.reasons("a2") == ["it is a slope for negative elements, and positive ones have none"]
+    np.testing.assert_array_equal(checked.of_slot[checked.trace.ids["a"]], checked.of_slot[checked.trace.ids["b"]])
+    refused(between("b = PRelu(a, a)"), "it is a slope for negative elements")
 
 
 def test_prelu_slope_that_is_also_a_bias_is_cloned() -> None:

@@ -108,6 +108,27 @@ def test_a_product_along_an_axis_of_open_size_pins() -> None:
     refused(proto, "it raises its input to a power that the size of the input decides")
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 4])
+def test_determinants(rows: int) -> None:
+    """Each is a sum of products of as many elements as there are rows."""
+    checked = holds(between("b = Det(a)", (2, 4, rows, rows), tail="none"), {"a": 4, "b": 4})
+    a, b = (checked.of_slot[checked.trace.ids[name]] for name in ("a", "b"))
+    np.testing.assert_array_equal(a.ravel() ** rows, b.ravel())
+
+
+def test_a_determinant_ties_rows_and_columns() -> None:
+    body = "m = Reshape(a, to) \n b = Det(m)"
+    checked = holds(between(body, (1, 4, 1, 1), {"to": [2, 2]}, tail="none"), {"a": 1, "b": 1}, whole=True)
+    assert (checked.of_slot[checked.trace.ids["a"]].flat[0] ** 2 == checked.of_slot[checked.trace.ids["b"]]).all()
+
+
+def test_determinants_of_many_rows_or_of_open_size_pin() -> None:
+    refused(between("b = Det(a)", tail="none"), "it multiplies 6 elements")
+    body = "f = Flatten(a) \n t = Transpose(f) \n m = MatMul(f, t) \n b = Det(m)"
+    proto = between(body, (2, 2, 1, 3), batch="n", tail="none")
+    refused(proto, "it raises its input to a power that the size of the input decides", "m", whole=True)
+
+
 def test_unique_elements_share_a_scale() -> None:
     proto = between("b, places, back, counts = Unique(a)", tail="none", outputs=["places", "counts"])
     holds(proto, {"a": 1, "b": 1, "places": 0, "counts": 0}, whole=True)
