@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnx
 
@@ -25,8 +25,7 @@ from onnxnorm.model.tensors import FLOATS, tensor_dtype
 __all__ = ["Graph", "Node", "Reader", "Resized", "all_names", "input_specs", "ordered_nodes"]
 
 
-@dataclass(frozen=True)
-class Reader:
+class Reader(NamedTuple):
     """One place where a value is read: the index of the node, and the position among its inputs."""
 
     node: int
