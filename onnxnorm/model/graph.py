@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnx
 
@@ -29,8 +29,7 @@ KEEPS_ATTRIBUTES = "onnxnorm.keeps_attributes"
 """An entry in the metadata of a node whose attributes must keep their values at every level of freedom."""
 
 
-@dataclass(frozen=True)
-class Reader:
+class Reader(NamedTuple):
     """One place where a value is read: the index of the node, and the position among its inputs."""
 
     node: int

@@ -200,7 +200,9 @@ def _agree(system: System, terminals: set[int], equal: list[tuple[int, int]], fe
     """Whether pairs can agree without an equation in `few` terminals or less alone; with `demand` they do, as far."""
     for p, q in equal:
         row = system.difference(p, q)
-        if row and len(row) <= few and terminals.issuperset(row):
+        if not row:
+            continue
+        if len(row) <= few and terminals.issuperset(row):
             return False
         if demand:
             system.demand(row, terminals)
