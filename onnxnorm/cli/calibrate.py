@@ -121,7 +121,7 @@ def summary(statistics: Statistics) -> dict[str, Any]:
         "images": statistics.images,
         "complete": statistics.complete,
         "weighting": statistics.weighting,
-        "measures": ["mean", "max", *statistics.measures],
+        "measures": ["mean", *statistics.measures],
         "channels": sum(moments.channels for moments in statistics.means.values()),
         "relative_standard_error": {
             name: errors.quantile(share) for name, share in (("median", 0.5), ("p95", 0.95), ("max", 1.0))

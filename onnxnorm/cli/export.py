@@ -22,7 +22,7 @@ EXAMPLES = (
     "onnxnorm export normalized.onnx -o normalized.safetensors",
     "onnxnorm export vgg16-normalized.onnx --layout torchvision -o vgg16_normalized.pth",
     "onnxnorm export vgg19-normalized.onnx --layout keras -o vgg19_norm_weights.h5",
-    "onnxnorm export model.onnx --thresholds -o thresholds.json",
+    "onnxnorm export model.onnx --thresholds --statistic mean -o thresholds.json",
 )
 
 

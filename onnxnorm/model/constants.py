@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
@@ -72,6 +72,15 @@ class Constant:
 
     def values(self) -> NDArray[np.generic]:
         """The values, of shape `shape`."""
+        if self.size == 1:  # a bound or an epsilon, which every node of a network may read
+            return self._single.copy()
+        return self._read()
+
+    @cached_property
+    def _single(self) -> NDArray[np.generic]:
+        return np.asarray(self._read())
+
+    def _read(self) -> NDArray[np.generic]:
         with model_errors(f"constant {self.name!r}"):
             return self.read()
 

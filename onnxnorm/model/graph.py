@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnx
 
@@ -22,11 +22,14 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.inputs import InputSpec, settled, with_batch_axes
 from onnxnorm.model.tensors import FLOATS, tensor_dtype
 
-__all__ = ["Graph", "Node", "Reader", "Resized", "all_names", "input_specs", "ordered_nodes"]
+__all__ = ["KEEPS_ATTRIBUTES", "Graph", "Node", "Reader", "Resized", "all_names", "input_specs", "ordered_nodes"]
 
 
-@dataclass(frozen=True)
-class Reader:
+KEEPS_ATTRIBUTES = "onnxnorm.keeps_attributes"
+"""An entry in the metadata of a node whose attributes must keep their values at every level of freedom."""
+
+
+class Reader(NamedTuple):
     """One place where a value is read: the index of the node, and the position among its inputs."""
 
     node: int
@@ -76,6 +79,11 @@ class Node:
                 value = onnx.helper.get_attribute_value(attribute)
                 return value.decode(errors="replace") if isinstance(value, bytes) else value
         return default
+
+    @property
+    def keeps_attributes(self) -> bool:
+        """Whether the attributes must keep their values, whatever may change else."""
+        return any(entry.key == KEEPS_ATTRIBUTES for entry in self.proto.metadata_props)
 
     def captured(self) -> frozenset[str]:
         """Every name that the node's subgraphs read: all values that they capture, and some of their own."""

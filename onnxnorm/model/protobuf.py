@@ -135,6 +135,8 @@ def _tensor_heads(inner: _Field, data: TensorData | None) -> tuple[bytes, bytes]
 
 def _strip_tensor(buffer: memoryview, tensor: _Field) -> tuple[bytes, Span | None]:
     """A TensorProto without its bulky data, and the span of that data. Data in several pieces is left in."""
+    if tensor.end - tensor.payload < BULKY:
+        return bytes(buffer[tensor.payload : tensor.end]), None
     data = (RAW_DATA, FLOAT_DATA, DOUBLE_DATA)
     fields = list(_fields(buffer, tensor.payload, tensor.end))
     bulky = [f for f in fields if f.number in data and f.wire == DELIMITED and f.end - f.payload >= BULKY]

@@ -69,7 +69,7 @@ def opened_graph(
 def _twins(nodes: Sequence[Node], insertion: Insertion) -> dict[str, str]:
     """The values that there are more, each with the one that it is a twin of."""
     added = set(insertion.nodes)
-    twins = {}
+    twins: dict[str, str] = {}
     for node in nodes:
         if node.proto.name in added:
             value = insertion.of[node.inputs[1]].value

@@ -140,7 +140,8 @@ class _Parts:
         here = np.flatnonzero(chosen[left] & chosen[right] & (left != right))
         pairs = list(zip(left[here].tolist(), right[here].tolist(), strict=True))
         some, starts = np.unique(self.numbers[here], return_index=True)
-        parts = zip(some.tolist(), starts.tolist(), [*starts[1:].tolist(), len(pairs)], strict=True)
+        stops = np.append(starts[1:], len(pairs))[: len(some)]
+        parts = zip(some.tolist(), starts.tolist(), stops.tolist(), strict=True)
         return [(self.openings[k], pairs[start:stop]) for k, start, stop in parts]
 
     def shared(self, opened: Sequence[Opening]) -> list[Opening]:
@@ -199,7 +200,9 @@ def _agree(system: System, terminals: set[int], equal: list[tuple[int, int]], fe
     """Whether pairs can agree without an equation in `few` terminals or less alone; with `demand` they do, as far."""
     for p, q in equal:
         row = system.difference(p, q)
-        if row and len(row) <= few and terminals.issuperset(row):
+        if not row:
+            continue
+        if len(row) <= few and terminals.issuperset(row):
             return False
         if demand:
             system.demand(row, terminals)

@@ -19,6 +19,7 @@ import onnx
 
 from onnxnorm.model.graph import Graph, Node
 from onnxnorm.model.inputs import fixed_batch
+from onnxnorm.model.tensors import FLOATS
 from onnxnorm.scaling.composites import rejoined
 from onnxnorm.scaling.laws import LAWS, Role
 from onnxnorm.scaling.slots import Ids, at_rank
@@ -131,7 +132,8 @@ def why_no_layers(proto: onnx.ModelProto, kind: FilterKind) -> str:
 def _channel_axis(node: Node, graph: Graph, kind: FilterKind) -> int | None:
     if node.op in _CONVOLUTIONS:
         return 1
-    if kind == "all" and node.op in _DENSE and any(name in graph.constants for name in node.inputs[1:2]):
+    weight = graph.constants.get(node.inputs[1]) if kind == "all" and node.op in _DENSE else None
+    if weight is not None and len(weight.shape) > 1:
         axis = len(graph.shapes.get(node.outputs[0], ())) - 1
         return axis if axis >= 1 and axis not in graph.varying.get(node.outputs[0], ()) else None
     return None
@@ -177,13 +179,13 @@ def _activated(
                 role = _role(node, graph)
                 target = node.outputs[0] if node.outputs else ""
                 behind, batch_behind = (_axis_behind(node, graph, old) for old in (along, batch))
-                fits = _has_channels(graph, target, behind, channels)
+                fits = _has_channels(graph, target, behind, channels) and _may_be_float(graph, target)
                 if role == "nonlinearity" and fits:
                     return Site(target, behind, "mean", batch_behind)
                 if role == "transparent" and fits and target not in seen:
                     reached.append((target, behind, batch_behind))
                     seen.add(target)
-                ended |= role not in {"transparent", "nonlinearity"}
+                ended |= role not in {"transparent", "nonlinearity"} or not _may_be_float(graph, target)
         if ended:
             return None
         frontier = reached
@@ -193,6 +195,11 @@ def _activated(
 def _has_channels(graph: Graph, value: str, axis: int, channels: int) -> bool:
     shape = graph.shapes.get(value, ())
     return len(shape) > axis and shape[axis] == channels
+
+
+def _may_be_float(graph: Graph, value: str) -> bool:
+    """Whether a value may be floating point; what a Cast makes integers of is measured before that."""
+    return graph.types.get(value) in {None, *FLOATS}
 
 
 def _reshaped_back(graph: Graph, consumers: dict[str, list[Node]], node: Node, value: str) -> str | None:
@@ -221,6 +228,8 @@ def _own_output(graph: Graph, consumers: dict[str, list[Node]], value: str, axis
         (node,) = consumers[value]
         constant = node.op in _WITH_CONSTANT and all(name in graph.constants or name == value for name in node.inputs)
         if not node.outputs or (not constant and node.op not in _STRAIGHT_ON):
+            break
+        if not _may_be_float(graph, node.outputs[0]):
             break
         if not graph.shapes.get(value) or len(graph.shapes.get(node.outputs[0], ())) != len(graph.shapes[value]):
             break

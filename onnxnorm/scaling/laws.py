@@ -158,7 +158,7 @@ class Visit:
     def may_change_attributes(self) -> bool:
         """Whether numbers in attributes may follow scales; that the law wants to know is noted."""
         self.wants_attributes = True
-        return self.level != "constants"
+        return self.level != "constants" and not self.node.keeps_attributes
 
     def number(self, name: str, default: float) -> Operand | None:
         """An attribute that is a number, as a constant operand; None where attributes may not be changed."""

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +42,7 @@ Number = TypeVar("Number", bound=np.generic)
 ZERO = 0
 
 
-@dataclass(frozen=True)
-class Barrier:
+class Barrier(NamedTuple):
     """Where scales must stay 1, and why: the node, its operator, the value that is pinned there, and the reason."""
 
     node: str

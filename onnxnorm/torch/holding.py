@@ -1,6 +1,7 @@
-"""Constants that must keep their values, since a module has no place of their own for other ones.
+"""Constants and attributes that must keep their values, since a module has no place of their own for other ones.
 
 A constant is held by making it a graph input too: its caller could replace it then, so the law pins what it touches.
+Attributes are held by an entry in the metadata of their node, which the law reads.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from collections.abc import Collection, Container
 import onnx
 from onnx import helper
 
-__all__ = ["hold", "separate_copies"]
+from onnxnorm.model.graph import KEEPS_ATTRIBUTES
+
+__all__ = ["hold", "hold_attributes", "separate_copies"]
 
 
 def hold(proto: onnx.ModelProto, names: Collection[str]) -> None:
@@ -23,6 +26,13 @@ def hold(proto: onnx.ModelProto, names: Collection[str]) -> None:
     for tensor in graph.initializer:
         if tensor.name in names and tensor.name not in listed:
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+
+
+def hold_attributes(proto: onnx.ModelProto, outputs: Collection[str]) -> None:
+    """Pin what the attributes of nodes touch; the nodes are given by their first outputs."""
+    for node in proto.graph.node:
+        if node.output and node.output[0] in outputs:
+            node.metadata_props.add(key=KEEPS_ATTRIBUTES, value="true")
 
 
 def _value_of(node: onnx.NodeProto) -> onnx.TensorProto:

@@ -25,6 +25,7 @@ from onnxnorm.scaling import Plan
 from onnxnorm.statistics import Statistics
 from onnxnorm.torch.comparison import TOLERANCES, difference, run
 from onnxnorm.torch.data import Images, argument_names, example_of, input_name
+from onnxnorm.torch.epsilons import Epsilons
 from onnxnorm.torch.exporting import export_module
 from onnxnorm.torch.installed import exporters, load_torch
 from onnxnorm.torch.parameters import Change, changes_of, hold_others
@@ -44,7 +45,8 @@ class Normalized:
         verification: the verdict on the exported model, before and after; None if that was not wanted.
         statistics: what was measured on the images.
         changed: names of the parameters and buffers whose values changed.
-        held: why other constants had to keep their values, by name.
+        epsilons: the new epsilons of normalizations, by the name of the module, at the level `attributes`.
+        held: why other constants and attributes had to keep their values, by name.
         difference: the largest difference of the module's own outputs, relative to their largest magnitude.
         exporter: the exporter that was used.
     """
@@ -54,6 +56,7 @@ class Normalized:
     verification: Verification | None = field(repr=False)
     statistics: Statistics = field(repr=False)
     changed: tuple[str, ...] = field(repr=False)
+    epsilons: Mapping[str, float] = field(repr=False)
     held: Mapping[str, str]
     difference: float
     exporter: str
@@ -63,13 +66,12 @@ class Normalized:
         whole = reach.normalized == reach.live
         first = f"{reach.normalized:,} of {reach.live:,} live filters ({reach.share:.0%}) end at the target"
         first += "" if whole else f"; of the others {reach.obstacle.replace(REPLACEABLE, 'has to keep its value')}"
-        changed = (
-            f"{len(self.changed)} parameters changed; the module's outputs differ by {self.difference:.1e} of the "
-        )
-        lines = [first, f"{changed}largest magnitude"]
+        changed = f"{len(self.changed)} parameters " + (f"and {len(self.epsilons)} epsilons " if self.epsilons else "")
+        changed += f"changed; the module's outputs differ by {self.difference:.1e} of the largest magnitude"
+        lines = [first, changed]
         for reason in dict.fromkeys(self.held.values()):
             names = [name for name, why in self.held.items() if why == reason]
-            more = f" and {len(names) - 1:,} other constants keep their values" if names[1:] else " keeps its value"
+            more = f" and {len(names) - 1:,} others keep their values" if names[1:] else " keeps its value"
             lines.append(f"{names[0]}{more}: {reason}")
         return "\n".join(lines)
 
@@ -92,6 +94,9 @@ def normalize_(
     the 6 of a ReLU6, and shared parameters whose places need different scales keep their values, and pin what they
     touch. If anything fails, the module is as it was.
 
+    With `allow="attributes"` the `eps` of normalizations follows too, where it belongs to one module that can be told.
+    `allow="nodes"` is refused where nodes would have to be added, since a module has no place for them.
+
     Args:
         module: a `torch.nn.Module`.
         images: tensors, arrays, PIL images, a DataLoader (of tuples the first item), a data set, or whatever
@@ -107,7 +112,7 @@ def normalize_(
 
     Raises:
         OptionError: without PyTorch or the exporter, or if the value of an option makes no sense.
-        ModelError: if the module cannot be exported or run in ONNX Runtime.
+        ModelError: if the module cannot be exported or run in ONNX Runtime, or `allow="nodes"` needs new nodes.
         DataError: if images are missing, or do not fit the module.
         VerificationError: if outputs differ, or fewer filters than required end at the target. The module is as it was
             then.
@@ -134,12 +139,6 @@ def _checked(module: Any, options: NormalizeOptions) -> Any:
     module = getattr(module, "_orig_mod", module)  # what torch.compile returned
     if not isinstance(module, torch.nn.Module):
         raise OptionError(f"normalize_ takes a torch.nn.Module, not a {type(module).__name__}")
-    allowed = getattr(options, "allow", "constants")
-    if allowed != "constants":
-        raise OptionError(
-            f"allow={allowed!r} changes more than parameters, for which a module in place has no room; leave it out, "
-            "or export the module and use onnxnorm.normalize"
-        )
     if options.inputs_as_constants:
         raise OptionError("inputs_as_constants is for models in files: a module has no such inputs; leave it out")
     for name, parameter in module.named_parameters():
@@ -169,6 +168,7 @@ class _Work:
         self.module, self.state, self.proto, self.example = module, state, proto, example
         self.options, self.exporter = options, used
         self.held: dict[str, str] = {}
+        self.epsilons = Epsilons(module, proto)
 
     def measure(self, source: Images, progress: Callable[[Progress], None] | None) -> Statistics:
         """Calibrate, first on the two samples of the export, which tells what has to be held.
@@ -188,12 +188,13 @@ class _Work:
 
     def finish(self, source: Images, statistics: Statistics) -> Normalized:
         """Rewrite, put the parameters in place, and compare."""
-        outcome, changes = self._rewrite(statistics, self.options.part(RewriteOptions))
+        outcome, changes, epsilons = self._rewrite(statistics, self.options.part(RewriteOptions))
         feeds = self._feeds(source)
         place = next(self.module.parameters(), None)
         device = "cpu" if place is None else place.device
         before = run(self.module, feeds, device)
-        with self.state.replaced({change.parameter: change.values for change in changes}):
+        values = {change.parameter: change.values for change in changes}
+        with self.state.replaced(values), self.epsilons.replaced(epsilons):
             scales = [outcome.rewriting.outputs.get(value.name) for value in self.proto.graph.output]
             error = difference(before, run(self.module, feeds, device), scales)
             limit = self._tolerance(outcome.verification, before)
@@ -208,20 +209,24 @@ class _Work:
             reach=outcome.reach,
             verification=outcome.verification,
             statistics=statistics,
-            changed=tuple(change.parameter for change in changes),
+            changed=tuple(values),
+            epsilons=epsilons,
             held=self.held,
             difference=error,
             exporter=self.exporter,
         )
 
-    def _rewrite(self, statistics: Statistics | None, options: RewriteOptions) -> tuple[Rewritten, list[Change]]:
-        """Rewrite, holding constants until all that change are parameters."""
+    def _rewrite(
+        self, statistics: Statistics | None, options: RewriteOptions
+    ) -> tuple[Rewritten, list[Change], dict[str, float]]:
+        """Rewrite, holding constants and attributes until all that change belong to the module."""
         while True:
             outcome = rewrite(self.proto, statistics, options=options)
             changes, others = changes_of(self.proto, outcome, self.state)
-            if not others:
-                return outcome, changes
-            hold_others(self.proto, others, self.held)
+            epsilons, attributes = self.epsilons.changes_of(outcome.rewriting.record)
+            if not others and not attributes:
+                return outcome, changes, epsilons
+            hold_others(self.proto, others, attributes, self.held)
             if statistics is not None:  # the same network, of which less may change
                 statistics = replace(statistics, model=Model.open(self.proto).digest())
 

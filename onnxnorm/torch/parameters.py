@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from onnxnorm.api import Rewritten
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
-from onnxnorm.torch.holding import hold
+from onnxnorm.torch.holding import hold, hold_attributes
 from onnxnorm.torch.state import State
 
 __all__ = ["Change", "changes_of", "hold_others"]
@@ -41,10 +41,10 @@ def changes_of(proto: onnx.ModelProto, outcome: Rewritten, state: State) -> tupl
         The changes, and why other constants must not change, by name.
 
     Raises:
-        ModelError: if the rewrite changed more than values of constants.
+        ModelError: if the rewrite added nodes.
     """
     rewritten = outcome.rewriting.model
-    _check_nodes(proto, rewritten.proto)
+    _check_nodes(proto, outcome)
     others = {
         clone.constant: "shared by several places, which need different scales" for clone in outcome.rewriting.clones
     }
@@ -54,7 +54,7 @@ def changes_of(proto: onnx.ModelProto, outcome: Rewritten, state: State) -> tupl
     literals = _literals(proto), _literals(new.proto)
     changes: list[Change] = []
     for name in outcome.rewriting.changed:
-        if name in others:
+        if name in others or name in outcome.rewriting.record.attributes:
             continue
         if name in before:
             pair = old.values(before[name]), new.values(after[name])
@@ -73,17 +73,21 @@ def changes_of(proto: onnx.ModelProto, outcome: Rewritten, state: State) -> tupl
     return changes, others
 
 
-def hold_others(proto: onnx.ModelProto, others: Mapping[str, str], held: dict[str, str]) -> None:
-    """Pin constants in the exported model, and note why.
+def hold_others(
+    proto: onnx.ModelProto, constants: Mapping[str, str], attributes: Mapping[str, str], held: dict[str, str]
+) -> None:
+    """Pin constants and attributes (by `output:name`) in the exported model, and note why.
 
     Raises:
         ModelError: if one of them was held already, and changed all the same.
     """
+    others = {**constants, **attributes}
     again = next((name for name in others if name in held), None)
     if again is not None:
         raise ModelError(f"constant {again!r} must keep its values ({others[again]}), and cannot be kept from changing")
     held |= others
-    hold(proto, others)
+    hold(proto, constants)
+    hold_attributes(proto, {title.rpartition(":")[0] for title in attributes})
 
 
 def _literals(proto: onnx.ModelProto) -> dict[str, Array]:
@@ -95,18 +99,23 @@ def _literals(proto: onnx.ModelProto) -> dict[str, Array]:
     }
 
 
-def _check_nodes(before: onnx.ModelProto, after: onnx.ModelProto) -> None:
-    """Raise ModelError unless two graphs have the same operators with the same attributes."""
-
-    def shape(proto: onnx.ModelProto) -> list[tuple[str, bytes]]:
-        return [
-            (node.op_type, b"".join(item.SerializeToString() for item in node.attribute))
-            for node in proto.graph.node
-            if node.op_type != "Constant"
-        ]
-
-    if shape(before) != shape(after):
+def _check_nodes(before: onnx.ModelProto, outcome: Rewritten) -> None:
+    """Raise ModelError if a rewrite added nodes, or changed operators."""
+    nodes = outcome.rewriting.additions.nodes
+    if nodes:
+        first, more = nodes[0], f" and {len(nodes) - 1:,} more" if nodes[1:] else ""
+        end = f"node {first.before[0]!r}" if first.before else "the output"
         raise ModelError(
-            "the rewrite changed nodes or attributes, which are no parameters of the module; allow constants only, or "
-            "export the module and use onnxnorm.normalize"
+            f"allow='nodes' needs multiplications for which a module in place has no room, between node "
+            f"{first.behind!r} and {end}{more}; use allow='attributes', or make an ONNX file, by torch.onnx.export and "
+            "onnxnorm.normalize(..., allow='nodes')"
+        )
+    old, new = (
+        [node.op_type for node in proto.graph.node if node.op_type != "Constant"]
+        for proto in (before, outcome.rewriting.model.proto)
+    )
+    if old != new:
+        raise ModelError(
+            "the rewrite changed nodes, which are no parameters of the module; export the module and use "
+            "onnxnorm.normalize"
         )

@@ -152,7 +152,7 @@ def cast_to_integers() -> onnx.ModelProto:
     return net.head(net.op("Cast", i, to=FLOAT), 4)
 
 
-@case(0, 4, 0, scales={"a": 1})
+@case(0, 4, 0, scales={"a": 1}, clones=True)
 def quantized_activation() -> onnx.ModelProto:
     """A QuantizeLinear pair with one step between two layers."""
     net = Net()

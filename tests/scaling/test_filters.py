@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto
 
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
@@ -38,6 +39,18 @@ def site(tail: Tail) -> tuple[str, str]:
 
 def constant(net: Net) -> str:
     return net.const(np.ones((4, 1, 1)))
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT32, TensorProto.STRING, TensorProto.BOOL])
+def test_before_what_is_no_floating_point(kind: int) -> None:
+    """Integers that a Cast makes of an activation have no mean of their own to bring to a target."""
+    assert site(lambda net, c: net.op("Cast", net.op("Cast", c, to=kind), to=TensorProto.FLOAT)) == ("c", "mean_abs")
+    assert site(lambda net, c: net.relu(net.op("Cast", net.op("Cast", c, to=kind), to=TensorProto.FLOAT))) == (
+        "c",
+        "mean_abs",
+    )
+    wide = TensorProto.DOUBLE
+    assert site(lambda net, c: net.relu(net.op("Cast", c, to=wide), "r"))[0] == "r"
 
 
 @pytest.mark.parametrize("kind", ["Relu", "LeakyRelu", "Abs", "Sigmoid", "Tanh", "Elu", "HardSwish", "Softplus"])

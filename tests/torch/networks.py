@@ -9,6 +9,8 @@ from torch.nn import functional
 __all__ = [
     "Labels",
     "Namesakes",
+    "NormTwice",
+    "Norms",
     "Reused",
     "SameMemory",
     "Shortcut",
@@ -58,6 +60,37 @@ class Shortcut(nn.Module):
         x = self.stem(image).relu()
         x = (x + self.second(self.first(x).relu())).relu()
         return {"map": self.head(x)}
+
+
+class Norms(nn.Module):
+    """Normalizations by the own input, each behind a ReLU; the last one is no module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.GroupNorm(2, 4, eps=1e-3))
+        self.second = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.InstanceNorm2d(4, affine=True))
+        self.third = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.LayerNorm([4, 16, 16]))
+        self.fourth = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())
+        self.head = nn.Conv2d(4, 2, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.fourth(self.third(self.second(self.first(image))))
+        return self.head(functional.layer_norm(x, [4, 16, 16]))
+
+
+class NormTwice(nn.Module):
+    """One normalization that runs twice, behind different convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 1, 3, padding=1)
+        self.second = nn.Conv2d(1, 1, 3, padding=1)
+        self.norm = nn.LayerNorm([1, 16, 16], elementwise_affine=False)
+        self.head = nn.Conv2d(1, 2, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.norm(self.first(image).relu())
+        return self.head(self.norm(self.second(x).relu()))
 
 
 class Reused(nn.Module):

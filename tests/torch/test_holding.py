@@ -12,7 +12,7 @@ from onnx import parser
 import onnxnorm
 from onnxnorm.errors import OptionError
 from onnxnorm.model.constants import REPLACEABLE
-from onnxnorm.torch.holding import hold, separate_copies
+from onnxnorm.torch.holding import hold, hold_attributes, separate_copies
 from onnxnorm.torch.installed import exporters, load_torch
 
 CLIPPED = """<ir_version: 8, opset_import: ["" : 17]>
@@ -95,3 +95,21 @@ def test_exporters_are_chosen_by_what_is_installed(monkeypatch: pytest.MonkeyPat
 def test_a_star_import_does_not_hide_pytorch() -> None:
     assert "torch" not in onnxnorm.__all__
     assert onnxnorm.torch.__name__ == "onnxnorm.torch"
+
+
+NORMED = """<ir_version: 8, opset_import: ["" : 17]>
+normed (float[b, 1, 4, 4] x) => (float[b, 1, 4, 4] y)
+<float[1, 1, 1, 1] w = {2}, float[4] one = {1, 1, 1, 1}> {
+   a = Conv (x, w)
+   b = Relu (a)
+   y = LayerNormalization (b, one)
+}"""
+
+
+def test_held_attributes_keep_their_values() -> None:
+    model = parsed(NORMED)
+    assert onnxnorm.plan(model, allow="attributes").to_json()["free"] == 1
+    hold_attributes(model, {"y"})
+    plan = onnxnorm.plan(model, allow="attributes").to_json()
+    assert plan["free"] == 0
+    assert "an attribute, so the input keeps its scale" in plan["barriers"][0]["reason"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -17,6 +18,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra tor
 from torch import nn  # noqa: E402
 
 from onnxnorm.torch import Normalized, normalize_  # noqa: E402
+from onnxnorm.torch.epsilons import Epsilons  # noqa: E402
 from onnxnorm.torch.state import State  # noqa: E402
 from tests.torch import networks  # noqa: E402
 
@@ -263,6 +265,63 @@ def test_a_constant_that_only_images_move_is_held_after_them() -> None:
     torch.testing.assert_close(output(module, images(seed=5)), before, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_epsilons_of_modules_follow(exporter: str) -> None:
+    """Filters in front of a normalization share one scale: their means end at 1 on the geometric average."""
+    module = built(networks.Norms)
+    norms = {name: part.eps for name, part in module.named_modules() if hasattr(part, "eps")}
+    before = output(module, images(seed=5))
+    found = normalize_(module, images(), exporter=exporter, allow="attributes")
+    assert set(found.epsilons) == set(norms) == {"first.2", "second.2", "third.2"}
+    for name, epsilon in norms.items():
+        assert module.get_submodule(name).eps == found.epsilons[name] != epsilon
+    for channel in means(module, images())[:3]:
+        assert channel[channel > 0].log().mean().exp() == pytest.approx(1, rel=1e-3)
+    assert list(found.held.values()) == ["not the eps of a module"]  # of the one that is a function
+    assert f"{len(found.changed)} parameters and 3 epsilons changed" in str(found)
+    torch.testing.assert_close(output(module, images(seed=5)), before, rtol=1e-4, atol=1e-5)
+    again = built(networks.Norms)
+    assert normalize_(again, images(), exporter=exporter).epsilons == {}
+    assert {name: again.get_submodule(name).eps for name in norms} == norms
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_powers_of_two_in_epsilons_are_exact(exporter: str) -> None:
+    module = built(networks.Norms)
+    norms = {name: part.eps for name, part in module.named_modules() if hasattr(part, "eps")}
+    found = normalize_(module, images(), exporter=exporter, allow="attributes", power_of_two=True)
+    assert {float(np.frexp(found.epsilons[name] / norms[name])[0]) for name in norms} == {0.5}
+    assert found.difference == 0
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_an_epsilon_that_is_wanted_at_two_values_is_held(exporter: str) -> None:
+    module = built(networks.NormTwice)
+    found = normalize_(module, images(), exporter=exporter, allow="attributes")
+    assert found.epsilons == {}
+    assert module.norm.eps == 1e-5
+    assert set(found.held.values()) == {"the eps of module 'norm', which runs several times, at different scales"}
+    assert "1 others keep their values: the eps of module 'norm'" in str(found)
+
+
+def test_epsilons_are_set_back_if_anything_fails() -> None:
+    module = networks.Norms()
+    epsilons = Epsilons(module, onnx.ModelProto())
+    with pytest.raises(AssertionError), epsilons.replaced({"first.2": 2.0, "third.2": 3.0}):
+        assert (module.first[2].eps, module.third[2].eps) != (2, 3)
+    assert (module.first[2].eps, module.third[2].eps) == (1e-3, 1e-5)
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_nodes_are_added_to_files_only(exporter: str) -> None:
+    module = built(networks.Shortcut)
+    before = state(module)
+    with pytest.raises(ModelError, match=r"has no room, between node '.*' and .* and \d+ more; use allow='attributes'"):
+        normalize_(module, images(), exporter=exporter, allow="nodes")
+    assert same_state(module, before)
+    assert normalize_(built(networks.plain), images(), exporter=exporter, allow="nodes").reach.share == 1  # needs none
+
+
 def test_a_renamed_constant_is_found_by_its_values_if_they_say_which_it_is() -> None:
     module = networks.plain()
     names = State(module)
@@ -320,3 +379,14 @@ def test_networks_of_torchvision(name: str, share: float, exporter: str) -> None
     found = onnxnorm.torch.normalize_(module, batch, exporter=exporter)
     assert found.reach.share >= share
     torch.testing.assert_close(output(module, images(4, side, seed=2)), before, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+def test_the_bridges_of_a_resnet_are_refused_by_name(exporter: str) -> None:
+    torchvision = pytest.importorskip("torchvision", reason="torchvision is not installed")
+    module = built(lambda: torchvision.models.resnet50(weights=None, num_classes=10))
+    before = state(module)
+    with pytest.raises(ModelError, match=r"between node '.*(?i:relu|add).*' and node .*onnxnorm\.normalize\("):
+        normalize_(module, images(4, 64), exporter=exporter, allow="nodes")
+    assert same_state(module, before)

@@ -3,7 +3,8 @@
 `mixed` repeats a block with everything in it: Conv, BatchNormalization, Relu, the Add of a residual, two branches and a
 Concat, a gate (GlobalAveragePool, Conv, Sigmoid, Mul) and a pool. `residual` is one trunk to which every block adds, so
 all its channels share their scales from end to end. `relu6` has one pair of Clip bounds that all its activations share.
-`gated` multiplies a trunk by one linear branch after the other, so that each product of scales hangs on the next.
+`silu` has the product of every convolution with its Sigmoid. `gated` multiplies a trunk by one linear branch after the
+other, so that each product of scales hangs on the next.
 """
 
 from __future__ import annotations
@@ -90,6 +91,13 @@ def relu6(build: Builder, value: str) -> Iterator[str]:
         yield value
 
 
+def silu(build: Builder, value: str) -> Iterator[str]:
+    while True:
+        inner = build.conv(value)
+        value = build.add("Mul", inner, build.add("Sigmoid", inner))
+        yield value
+
+
 def gated(build: Builder, value: str) -> Iterator[str]:
     value = build.conv(value)
     while True:
@@ -101,6 +109,7 @@ FAMILIES: Mapping[str, Callable[[Builder, str], Iterator[str]]] = {
     "mixed": mixed,
     "residual": residual,
     "relu6": relu6,
+    "silu": silu,
     "gated": gated,
 }
 

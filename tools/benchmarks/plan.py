@@ -10,26 +10,30 @@ from tools.benchmarks.runs import Case, Machine, Results, compare, mebibytes, pe
 
 __all__ = ["measure"]
 
-SIZES = (100, 1000, 5000)
-FAMILIES = ("mixed", "residual", "relu6", "gated")
+SMALLEST = 100
+DOUBLED = (1250, 2500, 5000, 10_000)
+SIZES = dict.fromkeys(("mixed", "residual", "relu6", "silu"), DOUBLED) | {"gated": (125, 250, 500, 1000)}
 
 INTRODUCTION = """\
 Synthetic networks of 16 channels. *mixed*: blocks of Conv, BatchNormalization, Relu, the Add of a residual, two
 branches and a Concat, a Sigmoid gate, MaxPool. *residual*: one trunk that all blocks add to. *relu6*: Clip
-everywhere, its two bounds shared by all. *gated*: a trunk that is multiplied by one linear branch after the other.
-`rewrite` is in memory, without verification, on invented statistics. Each call runs in a process of its own that has
-done the same to the smallest network before, so that imports do not count; they make up most of the memory of the
-small ones."""
+everywhere, its two bounds shared by all. *silu*: `x * Sigmoid(x)` behind every Conv. *gated*: a trunk that is
+multiplied by one linear branch after the other, so that the last product depends on all branches; this alone takes more
+than twice the time for twice the nodes, and is measured with fewer. `rewrite` is in memory, without verification, on
+invented statistics. Seconds are of CPU time, and *ratio* is to the row above. Each call runs in a process of its own
+that has done the same to a network of 100 nodes before, so that imports do not count; they make up most of the memory
+of the small ones."""
 
 
 def measure(machine: Machine) -> str:
     """The section's text."""
-    sizes = SIZES[:2] if machine.quick else SIZES
     parts = [INTRODUCTION]
-    for family in FAMILIES:
+    for family, doubled in SIZES.items():
         print(f"plan: {family}", flush=True)
+        sizes = doubled[:2] if machine.quick else doubled
         given = {size: _network(machine.work, family, size) for size in sizes}
-        small = {"small": given[sizes[0]]["model"], "small_statistics": given[sizes[0]]["statistics"]}
+        smallest = _network(machine.work, family, SMALLEST)
+        small = {"small": smallest["model"], "small_statistics": smallest["statistics"]}
         cases = [
             Case(f"{verb} {size}", verb, small | given[size], limit=60)
             for size in sizes
@@ -54,18 +58,20 @@ def _network(folder: Path, family: str, size: int) -> dict[str, Any]:
 def _table(results: Results, nodes: dict[int, int]) -> str:
     header = ["nodes"]
     for verb in ("plan", "rewrite"):
-        header += [f"{verb}, s", "µs per node", "peak memory, MiB"]
-    rows = [(f"{count:,}", *_cells(results, size, count)) for size, count in nodes.items()]
+        header += [f"{verb}, s", "ratio", "µs per node", "peak memory, MiB"]
+    above = [None, *nodes]
+    rows = [(f"{count:,}", *_cells(results, size, count, above[k])) for k, (size, count) in enumerate(nodes.items())]
     return table(header, rows)
 
 
-def _cells(results: Results, size: int, nodes: int) -> Iterator[str]:
+def _cells(results: Results, size: int, nodes: int, above: int | None) -> Iterator[str]:
     for verb in ("plan", "rewrite"):
-        name = f"{verb} {size}"
+        name, before = f"{verb} {size}", f"{verb} {above}"
         if not results.has(name):
-            yield from ("", "", "")
+            yield from ("", "", "", "")
             continue
         seconds = results.median(name, "seconds")
         yield f"{seconds:.2f}"
+        yield f"{seconds / results.median(before, 'seconds'):.2f}" if results.has(before) else ""
         yield f"{seconds / nodes * 1e6:.0f}"
         yield mebibytes(results.median(name, "memory"))

@@ -88,9 +88,9 @@ def plan(given: Given) -> Report:
     import onnxnorm
 
     onnxnorm.plan(given["small"])
-    begun = time.perf_counter()
+    begun = time.process_time()
     onnxnorm.plan(given["model"])
-    return {"seconds": time.perf_counter() - begun}
+    return {"seconds": time.process_time() - begun}
 
 
 @task
@@ -99,9 +99,9 @@ def rewrite(given: Given) -> Report:
     import onnxnorm
 
     onnxnorm.rewrite(given["small"], given["small_statistics"], verify=False)
-    begun = time.perf_counter()
+    begun = time.process_time()
     onnxnorm.rewrite(given["model"], given["statistics"], verify=False)
-    return {"seconds": time.perf_counter() - begun}
+    return {"seconds": time.process_time() - begun}
 
 
 @task

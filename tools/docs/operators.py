@@ -78,17 +78,21 @@ def levels_section() -> str:
     """The part of the page about levels, which takes half a minute: every operator is tried."""
     load_all()
     rows: dict[tuple[str, ...], list[str]] = {}
-    rest = []
+    untried: dict[str, list[str]] = {}
+    by_reference = []
     for name in operators():
         found = try_operator(name)
-        if found is None:
-            rest.append(name)
+        if isinstance(found, str):
+            untried.setdefault(found, []).append(name)
             continue
         states = [" or ".join(found.states[level]) for level in LEVELS]
         rows.setdefault((*states[:-1], states[-1] + (" +" if found.adds_nodes else "")), []).append(name)
+        by_reference += [name] * found.by_reference
     table = [f"| {_listed(names)} | {' | '.join(states)} |" for states, names in sorted(rows.items())]
-    head = LEVELS_HEAD.format(runtime=onnxruntime.__version__)
-    return head + "\n".join(table) + f"\n\nNot tried alone: {_listed(rest)}.\n"
+    notes = [f"Not tried: {_listed(names)}, because {reason}." for reason, names in sorted(untried.items())]
+    if by_reference:
+        notes.append(f"Run by ONNX's reference implementation, since the runtime lacks them: {_listed(by_reference)}.")
+    return "\n\n".join([LEVELS_HEAD.format(runtime=onnxruntime.__version__) + "\n".join(table), *notes]) + "\n"
 
 
 def laws_page() -> str:

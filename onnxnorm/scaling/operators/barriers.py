@@ -19,8 +19,9 @@ refuses(
 )
 refuses("it multiplies one element more at each place, so that each has another power of the scale", "CumProd")
 refuses("it takes the logarithm of a sum", "ReduceLogSum", "ReduceLogSumExp")
-refuses("it adds 1e-9 to the standard deviation that it divides by", "MeanVarianceNormalization")
-refuses("it follows a recurrence over time", "LinearAttention", "CausalConvWithState")
+refuses("as ONNX defines it, it adds 1e-9 to the standard deviation that it divides by", "MeanVarianceNormalization")
+refuses("it follows a recurrence over time", "LinearAttention")
+refuses("it joins its input with that of earlier steps, a state", "CausalConvWithState")
 refuses("it computes with quantized integers", "ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
 refuses("it reads the bits of its input", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor")
 refuses("it computes with truth values", "And", "Not", "Or", "Xor")
@@ -38,8 +39,9 @@ refuses("it computes where a GridSample reads", "AffineGrid")
 refuses(
     "it makes values of its own",
     *("BlackmanWindow", "ConstantOfShape", "HammingWindow", "HannWindow"),
-    *("MelWeightMatrix", "OneHot", "Range"),
+    *("MelWeightMatrix", "Range"),
 )
+refuses("it writes one of two numbers, where an index points", "OneHot")
 refuses("it is a constant, which others read as such; of text or sparse values, it is left alone", "Constant")
 refuses(
     "it is random",

@@ -137,15 +137,27 @@ def matmul(visit: Visit) -> Outcome:
     if _is_matrix(visit, b) and a.rank >= 1:
         assert b.constant is not None
         return _multiplied(visit, a, a.rank - 1, b, len(b.constant.shape) - 2)
-    if _is_matrix(visit, a) and b.shape is not None and b.rank >= 2:
+    if _is_matrix(visit, a) and b.shape is not None:
         assert a.constant is not None
-        out = _multiplied(visit, b, b.rank - 2, a, len(a.constant.shape) - 1)
-        return out if isinstance(out, Refusal) else out.reshape(-1, 1)
-    if a.rank >= 2 and b.rank >= 2 and None not in (a.shape, b.shape):
-        visit.keep(a)
-        visit.keep(b)
-        return contracted(visit, at_rank(a.ids, a.rank), at_rank(b.ids, b.rank), kept_reason(a, b))
-    return Refusal("it multiplies by a vector, so its output has no channels")
+        out = _multiplied(visit, b, max(0, b.rank - 2), a, len(a.constant.shape) - 1)
+        return out if isinstance(out, Refusal) or b.rank == 1 else out.reshape(-1, 1)
+    if a.shape is None or b.shape is None:
+        return Refusal("the shapes of what it multiplies are not known")
+    left, right = _factor(visit, a), _factor(visit, b)
+    columns = right[:, None] if b.rank == 1 else right
+    out = contracted(visit, at_rank(left, max(2, a.rank)), columns, kept_reason(a, b))
+    vectors = [axis for axis, operand in ((-2, a), (-1, b)) if operand.rank == 1]
+    return np.squeeze(out, axis=tuple(vectors))
+
+
+def _factor(visit: Visit, operand: Operand) -> Ids:
+    """The slots of a factor that is no constant matrix; a constant vector has one for each element."""
+    if visit.editable(operand):
+        ids = visit.fresh(*(operand.shape or ()))
+        visit.edit(operand, times=ids)
+        return ids
+    visit.keep(operand)
+    return at_rank(operand.ids, operand.rank)
 
 
 def _is_matrix(visit: Visit, operand: Operand) -> bool:

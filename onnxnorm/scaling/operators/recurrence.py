@@ -19,7 +19,9 @@ def recurrent(visit: Visit) -> Outcome:
     """Scales of the input's channels are absorbed by W; states, and the outputs, have none."""
     source, weight = visit.first(), visit.operand(1)
     if weight is None or not visit.editable(weight):
-        return Refusal("it runs gates that are not positively homogeneous, and its weight is not a constant")
+        return Refusal(
+            "it runs gates that are not positively homogeneous, and its weight is no constant that may change"
+        )
     if source.shape is None or weight.shape is None or source.rank != 3 or len(weight.shape) != 3:
         return Refusal("the shape of its input is not known")
     visit.keep_rest(2)

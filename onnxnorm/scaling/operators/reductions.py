@@ -40,7 +40,7 @@ def reduce_products(visit: Visit) -> Outcome:
     if not {*axes}.isdisjoint(visit.graph.varying.get(source.name, ())):
         return Refusal("it raises its input to a power that the size of the input decides")
     if factors > _MOST_FACTORS:
-        return Refusal(f"it multiplies {factors} elements, whose product would leave the range of its type")
+        return Refusal(f"it multiplies {factors} elements, whose product could leave the range of its type")
     outcome = _reduced(visit)
     return outcome if isinstance(outcome, Refusal) else visit.power(outcome, factors, "it multiplies its elements")
 
@@ -55,7 +55,7 @@ def determinant(visit: Visit) -> Outcome:
     if not {source.rank - 1, source.rank - 2}.isdisjoint(visit.graph.varying.get(source.name, ())):
         return Refusal("it raises its input to a power that the size of the input decides")
     if rows > _MOST_FACTORS:
-        return Refusal(f"it multiplies {rows} elements, whose product would leave the range of its type")
+        return Refusal(f"it multiplies {rows} elements, whose product could leave the range of its type")
     tied = visit.merge_but(at_rank(source.ids, source.rank), range(source.rank - 2))
     return visit.power(tied.reshape(tied.shape[:-2]), rows, "it multiplies elements of a matrix")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tests.helpers.draws.choices import CHOICES
+from tests.helpers.draws.computed import COMPUTED
 from tests.helpers.draws.draw import Step
 from tests.helpers.draws.elements import ELEMENTS
 from tests.helpers.draws.layers import LAYERS
@@ -13,7 +14,7 @@ from tests.helpers.draws.spatial import SPATIAL
 
 __all__ = ["CATALOG", "OPERATORS"]
 
-CATALOG: Mapping[str, Step] = ELEMENTS | CHOICES | LAYERS | MOVES | SPATIAL
+CATALOG: Mapping[str, Step] = ELEMENTS | CHOICES | COMPUTED | LAYERS | MOVES | SPATIAL
 """Steps by name: the operator, and after a space a kind of it."""
 
 OPERATORS = frozenset(name.split(" ")[0] for name in CATALOG)

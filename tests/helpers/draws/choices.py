@@ -8,7 +8,7 @@ from onnx import TensorProto
 from tests.helpers.draws.draw import Draw, IllegalDrawError, Step
 from tests.helpers.draws.elements import other
 
-__all__ = ["CHOICES"]
+__all__ = ["CHOICES", "since"]
 
 
 def since(d: Draw, opset: int) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
-from onnxnorm.scaling import trace
+from onnxnorm.scaling import find_layers, trace
 from tests.helpers.graphs import between, model, rand
-from tests.helpers.law_checks import RUNTIME, holds, refused
+from tests.helpers.law_checks import RUNTIME, holds
 
 
 @pytest.mark.parametrize("opset", [7, 11, 21, 22])
@@ -231,10 +231,34 @@ def test_matmul_of_a_vector() -> None:
     holds(proto, {"a": 4, "z": 2}, whole=True)
 
 
-@pytest.mark.parametrize("body", ["b = MatMul(a, v)", "b = MatMul(v, a)"])
-def test_matmul_by_a_vector_pins(body: str) -> None:
-    proto = between(body, (4, 4), {"v": rand(4)}, tail="none")
-    refused(proto, "it multiplies by a vector", whole=True)
+@pytest.mark.parametrize(("body", "free"), [("b = MatMul(a, v)", 1), ("b = MatMul(v, a)", 4)])
+def test_matmul_by_a_constant_vector(body: str, free: int) -> None:
+    """Its elements follow the scales of what they meet: channels on the right end in one number, on the left not."""
+    holds(between(body, (4, 4), {"v": rand(4)}, tail="none"), {"a": 4, "b": free}, whole=True)
+
+
+def test_matmul_by_a_constant_vector_over_a_stack() -> None:
+    holds(between("b = MatMul(v, a)", (2, 4, 5, 6), {"v": rand(5)}, tail="none"), {"a": 4, "b": 4})
+    holds(between("b = MatMul(a, v)", (2, 4, 5, 6), {"v": rand(6)}, tail="none"), {"a": 4, "b": 4})
+
+
+def test_a_vector_of_a_dense_layer_is_no_filter_for_each_position() -> None:
+    proto = between("b = MatMul(a, v)", (2, 4, 5, 6), {"v": rand(6)}, tail="none")
+    walked = trace(read_graph(Model.open(proto), {"x": (1, 3, 5, 6)}))
+    assert [layer.output for layer in find_layers(walked, "all")] == ["a"]
+
+
+def test_matmul_of_vectors_of_activations() -> None:
+    first = "p = ReduceMax<keepdims=0>(a, first) \n q = ReduceMax<keepdims=0>(a2, first)"
+    held = {"first": [0]}
+    proto = between(f"{first} \n b = MatMul(p, q)", (2, 4), held, branches=2, tail="none")
+    checked = holds(proto, {"a": 4, "a2": 4, "b": 1}, whole=True, rtol=1e-6)
+    product = checked.of_slot[checked.trace.ids["a"]] * checked.of_slot[checked.trace.ids["a2"]]
+    assert np.ptp(product) == 0
+    proto = between(f"{first} \n b = MatMul(p, a2)", (4, 4), held, branches=2, tail="none")
+    holds(proto, {"a": 1, "a2": 4, "b": 4}, whole=True, rtol=1e-6)
+    proto = between(f"{first} \n b = MatMul(a2, p)", (4, 4), held, branches=2, tail="none")
+    holds(proto, {"a": 4, "a2": 4, "b": 1}, whole=True, rtol=1e-6)
 
 
 def test_matmul_of_two_activations() -> None:
