@@ -105,7 +105,7 @@ class Statistics(Shown):
         names = [
             entry.name
             for entry in measured().values()
-            if entry.average in averages or (entry.part and means and all(map(entry.known, means)))
+            if entry.average in averages or (entry.part and any(map(entry.known, means)))
         ]
         return (*names, *([RANGE] if PEAK in averages else []))
 

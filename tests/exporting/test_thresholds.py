@@ -38,8 +38,10 @@ def test_thresholds_are_those_of_the_activations(tmp_path: Path, statistic: str)
 
 def test_of_a_normalized_model_they_are_the_target(tmp_path: Path) -> None:
     x = np.abs(rand(4, 3, 64, 64))
-    done = onnxnorm.rewrite(DEMO, onnxnorm.calibrate(DEMO, x, measure=("max",)), statistic="max", per="layer", target=3.0)
-    written = onnxnorm.export_thresholds(done.model, onnxnorm.calibrate(done.model, x), tmp_path / "t.json")
+    before = onnxnorm.calibrate(DEMO, x, measure=("max",))
+    done = onnxnorm.rewrite(DEMO, before, statistic="max", per="layer", target=3.0)
+    after = onnxnorm.calibrate(done.model, x, measure=("max",))
+    written = onnxnorm.export_thresholds(done.model, after, tmp_path / "t.json")
     rows = json.loads(written.path.read_text())["layers"]
     free = [not layer.pinned.any() for layer in done.rewriting.scales.layers]
     np.testing.assert_allclose(

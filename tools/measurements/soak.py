@@ -174,7 +174,20 @@ def make_rows(folder: Path, count: int) -> Expected:
 
 def watched(words: Sequence[Path | str], interval: float) -> tuple[int, list[Sample]]:
     """Run `onnxnorm calibrate` with these words and look at it now and then; returns its exit code, too."""
-    command = [sys.executable, "-m", "onnxnorm.cli", "calibrate", *words, "--measure", "max", "-q", "--preset", "raw", "--provider", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "onnxnorm.cli",
+        "calibrate",
+        *words,
+        "--measure",
+        "max",
+        "-q",
+        "--preset",
+        "raw",
+        "--provider",
+        "cpu",
+    ]
     samples, started = list[Sample](), time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:

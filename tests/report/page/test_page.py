@@ -205,7 +205,8 @@ def test_another_function_is_called_that(
 
 
 def test_powers_of_two(statistics: onnxnorm.Statistics) -> None:
-    done = onnxnorm.rewrite(DEMO, statistics, power_of_two=True, strength=0.5, target=2, verify=False)
+    maxima = onnxnorm.calibrate(DEMO, IMAGES, preset="unit", measure=("max",))
+    done = onnxnorm.rewrite(DEMO, maxima, power_of_two=True, statistic="max", target=2, verify=False)
     page = Page(onnxnorm.write_report(DEMO, statistics, rewritten=done.model, limit=2).html)
     assert "The same function, bit for bit" in page.words
     assert "max to 2, scales rounded to powers of two" in page.words
