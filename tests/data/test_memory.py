@@ -130,8 +130,10 @@ def test_a_whole_run(tmp_path: Any) -> None:
     images = [Image.fromarray(array) for array in pixels]
     words: dict[str, Any] = {"preset": "unit", "size": "8", "provider": "cpu"}
     expected = onnxnorm.calibrate(net(), tmp_path, **words)
-    close(onnxnorm.calibrate(net(), images, **words), expected)
-    close(onnxnorm.merge([onnxnorm.calibrate(net(), images, shard=f"{i}/2", **words) for i in (0, 1)]), expected)
+    # Files are known to come in one size, and small maps of theirs are summed in float32 without windows.
+    in_memory = onnxnorm.calibrate(net(), images, **words)
+    close(in_memory, expected, rtol=1e-6)
+    close(onnxnorm.merge([onnxnorm.calibrate(net(), images, shard=f"{i}/2", **words) for i in (0, 1)]), in_memory)
     assert onnxnorm.calibrate(net(), images, **words).inputs["preprocessing"] == expected.inputs["preprocessing"]
     done = onnxnorm.normalize(net(), ((image, "label") for image in images), **words)
     assert done.verification is not None

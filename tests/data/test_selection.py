@@ -170,8 +170,9 @@ def test_weighting(tmp_path: Path) -> None:
     by_image = onnxnorm.calibrate(net(), tmp_path, weighting="image", provider="cpu")
     for value, moments in by_image.values.items():
         a, b = small.values[value].mean, large.values[value].mean
-        np.testing.assert_allclose(moments.mean, (a + b) / 2, rtol=1e-12)
-        np.testing.assert_allclose(by_position.values[value].mean, (a + 16 * b) / 17, rtol=1e-12)
+        # Alone, samples are known to be of one size, and small maps are summed in float32 without windows.
+        np.testing.assert_allclose(moments.mean, (a + b) / 2, rtol=1e-6)
+        np.testing.assert_allclose(by_position.values[value].mean, (a + 16 * b) / 17, rtol=1e-6)
     by_image.save(tmp_path / "s.safetensors")
     again = Statistics.load(tmp_path / "s.safetensors")
     assert (again.weighting, again.complete, set(again.files)) == ("image", True, set(by_image.files))

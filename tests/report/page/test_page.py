@@ -204,10 +204,10 @@ def test_another_function_is_called_that(
     assert str(found) == f"{found.verification}; the report is in {tmp_path / 'r.html'}"
 
 
-def test_powers_of_two(statistics: onnxnorm.Statistics) -> None:
+def test_powers_of_two() -> None:
     maxima = onnxnorm.calibrate(DEMO, IMAGES, preset="unit", measure=("max",))
     done = onnxnorm.rewrite(DEMO, maxima, power_of_two=True, statistic="max", target=2, verify=False)
-    page = Page(onnxnorm.write_report(DEMO, statistics, rewritten=done.model, limit=2).html)
+    page = Page(onnxnorm.write_report(DEMO, maxima, rewritten=done.model, limit=2).html)
     assert "The same function, bit for bit" in page.words
     assert "max to 2, scales rounded to powers of two" in page.words
     for row, layer in zip(page.table("layers"), done.rewriting.scales.layers, strict=True):
