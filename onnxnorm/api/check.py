@@ -18,6 +18,7 @@ from onnxnorm.errors import ModelError
 from onnxnorm.exporting import read_arrays, recognize, vgg_model
 from onnxnorm.options import documented
 from onnxnorm.statistics import Statistics
+from onnxnorm.statistics.moments import stand_out
 
 __all__ = ["Checked", "LayerMeans", "check"]
 
@@ -37,8 +38,8 @@ class LayerMeans:
 
     @property
     def live(self) -> NDArray[np.float64]:
-        """Those of the filters that are not dead."""
-        return self.means[self.means > 0]
+        """Those of the filters that are not dead (`statistics.moments.stand_out`)."""
+        return self.means[stand_out(self.means)]
 
 
 @dataclass(frozen=True)

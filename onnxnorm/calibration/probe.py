@@ -38,7 +38,7 @@ from onnxnorm.model.inference import shorten_domain
 from onnxnorm.scaling.filters import FilterKind, Layer, Site, why_no_layers
 from onnxnorm.statistics import Moments, Value, Weighting
 from onnxnorm.statistics.histograms import Histogram
-from onnxnorm.statistics.measures import MEANS, measured
+from onnxnorm.statistics.measures import MEANS, PEAK, measured
 
 __all__ = ["Probe", "make_probe", "sites_of"]
 
@@ -96,7 +96,6 @@ class Probe:
             here = slice(end, end := end + width)
             images = count if array.shape[1] else 0
             weight = float(spread.positions if weighting == "position" else 1) if images else 0.0
-            largest = _rows(results[tap.largest], batch, tap.site.value)[:count] if tap.largest else None
             moments[Value(tap.site.value, tap.site.measure)] = Moments(
                 images=images,
                 weight=images * weight,
@@ -104,9 +103,7 @@ class Probe:
                 total=weight * sums[here],
                 square_total=weight**2 * sums[here],
                 squares=weight**2 * squares[here],
-                largest=None
-                if largest is None
-                else largest.reshape(-1, width).max(axis=0, initial=0.0).astype(np.float64),
+                largest=_largest(tap, results, count, batch, width, peaks.get(Value(tap.site.value, PEAK))),
                 histogram=_histogram(results[tap.raw], tap.site, count, batch) if tap.raw else None,
             )
         return moments | peaks
@@ -213,6 +210,18 @@ def _rows(result: NDArray[Any], batch: int, value: str) -> NDArray[Any]:
 def _means(rows: NDArray[Any]) -> NDArray[np.float64]:
     """Return the means over the rows of each sample, `(batch, channels)`; 0 without rows."""
     return np.asarray(rows.mean(axis=1, dtype=np.float64) if rows.shape[1] else np.zeros((len(rows), rows.shape[2])))
+
+
+def _largest(
+    tap: Tap, results: Mapping[str, NDArray[Any]], count: int, batch: int, width: int, peak: Moments | None
+) -> NDArray[np.float64] | None:
+    """The largest magnitude of each channel; also if the range of the value was measured, channel by channel."""
+    if tap.largest:
+        rows = _rows(results[tap.largest], batch, tap.site.value)[:count]
+        return np.asarray(rows.reshape(-1, width).max(axis=0, initial=0.0), np.float64)
+    if peak is None or tap.site.measure not in MEANS or peak.channels != width:
+        return None
+    return peak.largest
 
 
 def _histogram(raw: NDArray[np.float32], site: Site, count: int, batch: int) -> Histogram:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,6 +43,21 @@ def test_every_value_against_raw_activations(case: Case) -> None:
         np.testing.assert_allclose(
             np.asarray(found.peaks[name].largest), want, rtol=max(1e-5, case.rtol), atol=1e-6, err_msg=name
         )
+
+
+@pytest.mark.parametrize("case", RUNNING.values(), ids=list(RUNNING))
+def test_maxima_of_filters_follow(case: Case) -> None:
+    proto = case.build()
+    words: dict[str, Any] = {"provider": "cpu", "filters": case.filters}
+    given = feeds(proto, 3)
+    found = onnxnorm.calibrate(proto, given, measure=RANGE, **words)
+    shapes = read_graph(Model.open(proto), found.shapes).shapes
+    for value, direct in onnxnorm.calibrate(proto, given, measure=("max",), **words).means.items():
+        largest = found.means[value].largest
+        assert (largest is None) == (value.name not in shapes)  # without a shape, channels are not told apart
+        if largest is None:
+            continue
+        np.testing.assert_allclose(largest, np.asarray(direct.largest), rtol=max(1e-5, case.rtol), atol=1e-6)
 
 
 def test_batches_shards_and_files_give_the_same(tmp_path: Path) -> None:
@@ -92,7 +108,7 @@ def test_a_mix_is_not_merged() -> None:
 
 
 def test_it_is_no_statistic_of_filters() -> None:
-    assert onnxnorm.calibrate(net(), rand(4, 3, 9, 9), measure=RANGE, provider="cpu").measures == RANGE
+    assert onnxnorm.calibrate(net(), rand(4, 3, 9, 9), measure=RANGE, provider="cpu").measures == ("max", *RANGE)
     with pytest.raises(OptionError, match="'range' is unknown"):
         onnxnorm.RewriteOptions(statistic="range")
 

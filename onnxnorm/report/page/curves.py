@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.transforms import blended_transform_factory
+from matplotlib.transforms import Transform, blended_transform_factory
 from numpy.typing import NDArray
 
 from onnxnorm.report.page.plots import COLOURS, Drawing, log_axis
@@ -56,11 +56,15 @@ def _falling(axes: Axes, now: int, end: float, error: float, colour: str) -> Non
 
 def _level(axes: Axes, at: float, label: str = "", colour: str = "warn") -> None:
     axes.axhline(at, color=COLOURS[colour], linewidth=1.1, linestyle=(0, (4, 3)), zorder=1.5)
-    across = blended_transform_factory(axes.transAxes, axes.transData)
     axes.annotate(
-        label, (1, at), xycoords=across, xytext=(-4, 3), textcoords="offset points", ha="right", fontsize=10.5,
+        label, (1, at), xycoords=_across(axes), xytext=(-4, 3), textcoords="offset points", ha="right", fontsize=10.5,
         color=COLOURS[colour],
     )  # fmt: skip
+
+
+def _across(axes: Axes) -> Transform:
+    """Where x is a share of the width, and y a number."""
+    return blended_transform_factory(axes.transAxes, axes.transData)
 
 
 def headroom_plot(sides: Mapping[str, Floats], largest: float, smallest: float, mixed: float) -> str:
@@ -76,7 +80,7 @@ def headroom_plot(sides: Mapping[str, Floats], largest: float, smallest: float, 
         An SVG element.
     """
     drawing = Drawing(1080, 340)
-    axes = drawing.axes(64, 36, 996, 262)
+    axes = drawing.axes(64, 36, 980, 262)
     numbers = np.concatenate([values[np.isfinite(values) & (values > 0)] for values in sides.values()])
     low, high = min(smallest, *numbers), max(largest, *numbers)
     axes.grid(visible=False, axis="x")
@@ -86,7 +90,8 @@ def headroom_plot(sides: Mapping[str, Floats], largest: float, smallest: float, 
     axes.axhspan(largest, top, color=COLOURS["bad"], alpha=0.12, linewidth=0)
     axes.axhspan(bottom, smallest, color=COLOURS["warn"], alpha=0.12, linewidth=0)
     _level(axes, largest, "65504: overflow", "bad")
-    _level(axes, mixed, f"{mixed:g}: float32 in mixed precision above")
+    _level(axes, mixed)  # a label on the line would hide values, which are often near it
+    axes.text(1.005, mixed, f"{mixed:g}", va="center", fontsize=10.5, color=COLOURS["warn"], transform=_across(axes))
     _level(axes, smallest, "6.1e-5: bits are lost below", "warn")
     for (side, values), marker, place in zip(sides.items(), ("s", "o"), (0.0, 0.1), strict=False):
         colour = COLOURS["before" if side == "original" else "after"]
