@@ -75,6 +75,11 @@ class Runtime:
     threads: int | None = None
     arena: bool = True
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether networks run on the CPU. Raises ProviderError if the provider is not there."""
+        return self._providers()[0] == _SHORT["cpu"]
+
     def concurrency(self, samples: int, fixed: int | None = None, sample_bytes: int | None = None) -> RunConcurrency:
         """Choose how to run about `samples` samples at once.
 
@@ -87,7 +92,7 @@ class Runtime:
             fixed: the batch size of the model; None if it is free.
             sample_bytes: size of one sample in bytes; None if it is not known.
         """
-        if self._providers()[0] != _SHORT["cpu"]:
+        if not self.on_cpu:
             return RunConcurrency(1, fixed or samples, self.threads)
         threads = self.threads or available_threads()
         if sample_bytes is not None and sample_bytes <= _SMALL:

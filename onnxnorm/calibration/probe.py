@@ -1,9 +1,8 @@
 """The probe: a temporary copy of the model that measures inside the runtime and returns arrays `(N, C)`.
 
 At every site, a mean over positions becomes a graph output, and a maximum if it is asked for; nodes that no measurement
-needs, such as the classifier head, are dropped. `GlobalAveragePool` and `GlobalMaxPool` are used where possible,
-because the CPU runtime runs them in the blocked layout of its convolutions, whereas ReduceMean would have to reorder
-each value first.
+needs, such as the classifier head, are dropped. Which operators measure (`taps`) and where they stand in the file
+(`layout`) is what a measurement costs: a value should be read while it is in the cache, and in the layout that it has.
 
 A float32 sum over 50,000 positions loses five digits. So a mean over more than `SMALL` positions is computed in two
 steps: over windows of `WINDOW` positions along every axis, with zero padding that is counted, and then over the
@@ -27,9 +26,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnxnorm.calibration.layout import measure_early
 from onnxnorm.calibration.peaks import PeakTap, add_peaks, peak_moments
 from onnxnorm.calibration.surgeon import export_graph, import_graph
-from onnxnorm.calibration.taps import Positions, Tap, add_raw, add_tap, batch_first, way_of
+from onnxnorm.calibration.taps import Positions, Tap, add_raw, add_tap, batch_first, splits, way_of
 from onnxnorm.errors import DataError, ModelError
 from onnxnorm.model.boundary import model_errors
 from onnxnorm.model.files import Model
@@ -80,7 +80,7 @@ class Probe:
         peaks = peak_moments(self.peaks, results, count, batch)
         if not self.taps:
             return peaks
-        rows = [_rows(results[tap.mean], batch, tap.site.value)[:count] for tap in self.taps]
+        rows = [_rows(_averages(tap, results), batch, tap.site.value)[:count] for tap in self.taps]
         known = [
             spread or tap.spread(tuple(results[tap.shape].tolist()), batch)
             for tap, spread in zip(self.taps, spreads, strict=True)
@@ -135,6 +135,7 @@ def make_probe(
     maxima: bool = False,
     histograms: bool = False,
     one_size: bool = False,
+    blocked: frozenset[str] | None = None,
     peaks: Mapping[str, Sequence[int]] = MappingProxyType({}),
     copied: Mapping[str, tuple[str, bool]] = MappingProxyType({}),
 ) -> Probe:
@@ -148,6 +149,7 @@ def make_probe(
         maxima: whether the largest magnitudes are measured.
         histograms: whether values are outputs too, to be counted.
         one_size: whether all samples are as large as the one that the graph was read with.
+        blocked: the values that the kernels keep in a blocked layout; None if that is not known.
         peaks: the channel axes of the values whose range is measured.
         copied: those of them that have the range of others.
 
@@ -164,19 +166,27 @@ def make_probe(
     taps = []
     prefix = _unused_prefix(proto)
     for index, wanted in enumerate(sites):
-        known = wanted.value in graph.shapes and wanted.value not in graph.claimed  # a claim may be of another size
-        shape = "" if known else f"{prefix}_shape_{index}"
-        mean = wanted.measure in MEANS
-        largest = f"{prefix}_max_{index}" if maxima and mean else ""
         value, site, order = batch_first(surgeon, tensors[wanted.value], graph, wanted, f"{prefix}_batch_first_{index}")
+        mean = wanted.measure in MEANS
         raw = add_raw(surgeon, value, graph, site, f"{prefix}_raw_{index}") if histograms and mean else ""
-        way = way_of(graph, site, one_size=one_size)
-        tap = Tap(site, f"{prefix}_mean_{index}", largest, way, shape, raw, order)
+        known = wanted.value in graph.shapes and wanted.value not in graph.claimed  # a claim may be of another size
+        tap = Tap(
+            site=site,
+            mean=f"{prefix}_mean_{index}",
+            largest=f"{prefix}_max_{index}" if maxima and mean else "",
+            way=(way := way_of(graph, site, blocked, one_size=one_size)),
+            shape="" if known else f"{prefix}_shape_{index}",
+            raw=raw,
+            order=order,
+            signed=f"{prefix}_signed_{index}" if splits(wanted, blocked, maxima=maxima) and way != "reduce" else "",
+            channels=graph.shapes[wanted.value][site.axis] if way == "filter" else 0,
+        )
         add_tap(surgeon, value, graph, tap)
         taps.append(tap)
     ranges = add_peaks(surgeon, graph, peaks, copied, prefix)
     surgeon.cleanup(recurse_subgraphs=False, remove_unused_graph_inputs=True).toposort()
     probe = export_graph(surgeon)
+    measure_early(probe.graph, prefix)
     del probe.graph.value_info[:]  # the runtime would believe what the file claims, and fold shapes by it
     probe.ir_version = max(4, model.proto.ir_version)
     return Probe(probe, folder, tuple(taps), ranges)
@@ -195,6 +205,12 @@ def _measured_shape(tap: Tap, shapes: Mapping[str, tuple[int, ...]]) -> tuple[in
     """Return the shape of what a tap measures, the batch first."""
     shape = shapes[tap.site.value]
     return tuple(shape[axis] for axis in tap.order) if tap.order else shape
+
+
+def _averages(tap: Tap, results: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """The mean of a tap: an output, or computed of two."""
+    mean = results[tap.mean]
+    return 2 * mean.astype(np.float64) - results[tap.signed] if tap.signed else mean
 
 
 def _rows(result: NDArray[Any], batch: int, value: str) -> NDArray[Any]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from onnxnorm.calibration.layout import blocked_values
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.probe import Probe, make_probe, sites_of
 from onnxnorm.calibration.ranges import Range, ranges_of
@@ -218,6 +219,7 @@ def prepare(
         maxima=needs("largest", options.measure) or needs("histogram", options.measure),
         histograms=needs("histogram", options.measure),
         one_size=one_size,
+        blocked=blocked_values(graph) if runtime.on_cpu else None,
         peaks=axes,
         copied=copied_channels(traced, axes),
     )

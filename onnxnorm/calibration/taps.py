@@ -1,7 +1,7 @@
 """Taps: the operators behind one value that measure it inside the graph.
 
-Where they can be, means are computed by pooling operators, which keep the blocked layout of ONNX Runtime. A map of many
-positions is averaged in two steps, windows first, which is more precise than one long sum in float32.
+Where they can be, means are computed by operators that keep the blocked layout of ONNX Runtime (`layout`). A map of
+many positions is averaged in two steps, windows first, which is more precise than one long sum in float32.
 """
 
 from __future__ import annotations
@@ -14,16 +14,30 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from onnxnorm.calibration.layout import BLOCK
 from onnxnorm.model.graph import Graph
 from onnxnorm.scaling.filters import Site
 from onnxnorm.statistics.measures import operators_of
 
-__all__ = ["Positions", "Tap", "add_raw", "add_tap", "append", "batch_first", "never_negative", "reduced", "way_of"]
+__all__ = [
+    "Positions",
+    "Tap",
+    "add_raw",
+    "add_tap",
+    "append",
+    "batch_first",
+    "never_negative",
+    "reduced",
+    "splits",
+    "way_of",
+]
 
-WINDOW = 16
+WINDOW, FILTER = 16, 8  # positions along each axis of a window
 SMALL = 1024  # positions that one sum in float32 has room for: as precise as windows are, and faster
 
-Way: TypeAlias = Literal["windows", "pool", "reduce"]
+Way: TypeAlias = Literal["windows", "filter", "pool", "reduce"]
+
+_WINDOWS: dict[Way, int] = {"windows": WINDOW, "filter": FILTER}
 
 
 @dataclass(frozen=True)
@@ -32,8 +46,12 @@ class Tap:
 
     There is a magnitude only for the mean by which a layer is measured, a shape only if it is not known before a run,
     and the value itself only for a histogram; the other names are empty. `order` brings the axes of a value whose batch
-    axis is another one into the order that is measured, the batch first; it is empty for all others. `way` says what
-    averages: windows and then a pool over them, one pool, or a reduction of one axis after the other.
+    axis is another one into the order that is measured, the batch first; it is empty for all others.
+
+    `way` says what averages: a pool over windows and then one over these, a depthwise convolution with such windows and
+    then a pool, one pool, or a reduction of one axis after the other. If there is `signed`, it is the mean of the value
+    itself, and `mean` that of its positive part `p`: the mean of `|x| = 2 p - x` follows, without an Abs, which would
+    have the value reordered. `channels` is their number, if the way needs it.
     """
 
     site: Site
@@ -43,14 +61,17 @@ class Tap:
     shape: str = ""
     raw: str = ""
     order: tuple[int, ...] = ()
+    signed: str = ""
+    channels: int = 0
 
     def spread(self, shape: tuple[int, ...], batch: int) -> Positions:
         """Return the positions of a value of this shape, with the batch first, for a batch of `batch` samples."""
         positions = int(np.prod(shape, dtype=np.int64)) // (shape[self.site.axis] * batch)
-        if self.way != "windows":
+        window = _WINDOWS.get(self.way)
+        if window is None:
             return Positions(positions, 1.0)
         spatial = np.asarray(shape[2:], np.float64)
-        return Positions(positions, float(np.prod(np.ceil((spatial + WINDOW - 1) / WINDOW) * WINDOW / spatial)))
+        return Positions(positions, float(np.prod(np.ceil((spatial + window - 1) / window) * window / spatial)))
 
 
 @dataclass(frozen=True)
@@ -73,16 +94,28 @@ def batch_first(
     return moved, replace(site, axis=order.index(site.axis), batch=0), order
 
 
-def way_of(graph: Graph, site: Site, *, one_size: bool) -> Way:
+def way_of(graph: Graph, site: Site, blocked: frozenset[str] | None, *, one_size: bool) -> Way:
     """How a site is averaged: by pooling if channels are on axis 1, positions behind it, and the type is supported.
 
-    `one_size` says that all samples are as large as the one that the graph was read with.
+    Where it is known that a value is not `blocked`, its rows are summed, unless one pool is enough. `one_size` says
+    that all samples are as large as the one that the graph was read with.
     """
     rank, dtype = _form(graph, site)
     if site.axis != 1 or rank < 3 or dtype == onnx.TensorProto.DOUBLE:
         return "reduce"
-    shape = graph.shapes.get(site.value) if one_size and site.value not in graph.claimed else None
-    return "pool" if shape is not None and math.prod(shape[2:]) <= SMALL else "windows"
+    shape = graph.shapes.get(site.value) if site.value not in graph.claimed else None
+    small = shape is not None and one_size and math.prod(shape[2:]) <= SMALL
+    if blocked is not None and shape is not None and not site.batch:
+        if site.value in blocked and shape[1] % BLOCK and not (small and max(shape[2:]) <= FILTER):
+            return "filter"
+        if site.value not in blocked and not small and rank > 3 and max(shape[2:]) <= SMALL:
+            return "reduce"
+    return "pool" if small else "windows"
+
+
+def splits(site: Site, blocked: frozenset[str] | None, *, maxima: bool) -> bool:
+    """Whether the mean magnitude of a value is computed of two means; a maximum needs the magnitudes themselves."""
+    return blocked is not None and site.value in blocked and site.measure == "mean_abs" and not (site.batch or maxima)
 
 
 def add_raw(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, site: Site, name: str) -> str:
@@ -104,27 +137,47 @@ def add_tap(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: Tap) -> None
         surgeon.outputs.append(shape)
     if dtype not in {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}:
         value = append(surgeon, "Cast", value, f"{tap.mean}_float", {"to": onnx.TensorProto.FLOAT})
-    for operator in operators_of(tap.site.measure):
-        twice = [value] if operator == "Mul" else []
-        value = append(surgeon, operator, value, f"{tap.mean}_{operator.lower()}", {}, *twice)
-    size = value
-    if tap.largest and not never_negative(value, graph):
-        size = append(surgeon, "Abs", value, f"{tap.largest}_abs", {})
-    outputs = []
-    if tap.way != "reduce":
-        if tap.way == "windows":
-            value = append(surgeon, "AveragePool", value, f"{tap.mean}_windows", _windows(rank - 2))
-        outputs.append(append(surgeon, "GlobalAveragePool", value, tap.mean, {}))
-        if tap.largest:
-            outputs.append(append(surgeon, "GlobalMaxPool", size, tap.largest, {}))
+    if tap.signed:
+        positive = append(surgeon, "Relu", value, f"{tap.mean}_relu", {})
+        means = [_averaged(surgeon, positive, tap.mean, tap, rank), _averaged(surgeon, value, tap.signed, tap, rank)]
     else:
-        axes = [axis for axis in range(1, rank) if axis != tap.site.axis]
-        outputs.append(_mean(surgeon, value, tap.mean, axes))
-        if tap.largest:
-            outputs.append(reduced(surgeon, "ReduceMax", size, tap.largest, axes))
-    for output in outputs:
+        for operator in operators_of(tap.site.measure):
+            twice = [value] if operator == "Mul" else []
+            value = append(surgeon, operator, value, f"{tap.mean}_{operator.lower()}", {}, *twice)
+        means = [_averaged(surgeon, value, tap.mean, tap, rank)]
+    for output in (*means, *([_largest(surgeon, value, graph, tap, rank)] if tap.largest else [])):
         output.dtype = np.dtype(np.float64 if dtype == onnx.TensorProto.DOUBLE else np.float32)
         surgeon.outputs.append(output)
+
+
+def _averaged(surgeon: gs.Graph, value: gs.Tensor, name: str, tap: Tap, rank: int) -> gs.Variable:
+    """Append the mean over all axes but those of samples and channels, `(rows, channels)`."""
+    if tap.way == "reduce":
+        return _mean(surgeon, value, name, _positions(tap, rank))
+    if tap.way == "windows":
+        value = append(
+            surgeon, "AveragePool", value, f"{name}_windows", _windows(rank - 2, WINDOW, count_include_pad=1)
+        )
+    elif tap.way == "filter":
+        shape = (tap.channels, 1, *[FILTER] * (rank - 2))
+        weight = gs.Constant(f"{name}_filter", np.full(shape, 1 / math.prod(shape[2:]), np.float32))
+        attributes = _windows(rank - 2, FILTER, group=tap.channels)
+        value = append(surgeon, "Conv", value, f"{name}_windows", attributes, weight)
+    pooled = append(surgeon, "GlobalAveragePool", value, f"{name}_pool", {})
+    return append(surgeon, "Flatten", pooled, name, {"axis": 1})  # a node that stays where it is in the file
+
+
+def _largest(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: Tap, rank: int) -> gs.Variable:
+    """Append the largest magnitude over all axes but those of samples and channels."""
+    if not never_negative(value, graph):
+        value = append(surgeon, "Abs", value, f"{tap.largest}_abs", {})
+    if tap.way == "reduce":
+        return reduced(surgeon, "ReduceMax", value, tap.largest, _positions(tap, rank))
+    return append(surgeon, "GlobalMaxPool", value, tap.largest, {})
+
+
+def _positions(tap: Tap, rank: int) -> list[int]:
+    return [axis for axis in range(1, rank) if axis != tap.site.axis]
 
 
 def _form(graph: Graph, site: Site) -> tuple[int, int]:
@@ -149,14 +202,9 @@ def never_negative(value: gs.Tensor, graph: Graph) -> bool:
     return node.op in {"Abs", "Relu", "Sigmoid", "Softplus", "HardSigmoid"}
 
 
-def _windows(axes: int) -> dict[str, Any]:
+def _windows(axes: int, side: int, **more: int) -> dict[str, Any]:
     """Return attributes with equal pads on all sides: ONNX Runtime before 1.25 confuses unequal ones (opset 19 on)."""
-    return {
-        "kernel_shape": [WINDOW] * axes,
-        "strides": [WINDOW] * axes,
-        "pads": [WINDOW - 1] * (2 * axes),
-        "count_include_pad": 1,
-    }
+    return {"kernel_shape": [side] * axes, "strides": [side] * axes, "pads": [side - 1] * (2 * axes), **more}
 
 
 def _mean(surgeon: gs.Graph, value: gs.Tensor, name: str, axes: list[int]) -> gs.Variable:
