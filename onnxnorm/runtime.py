@@ -25,7 +25,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.options import RUNNING, Options, option
 from onnxnorm.threads import RunConcurrency, available_threads
 
-__all__ = ["Feeds", "RunConcurrency", "Runtime", "RuntimeOptions", "Session"]
+__all__ = ["SMALL_SAMPLE", "Feeds", "RunConcurrency", "Runtime", "RuntimeOptions", "Session"]
 
 Feeds: TypeAlias = Mapping[str, "NDArray[Any] | ort.OrtValue"]
 """Inputs by name: arrays, or values on the device of the session (`Session.place`)."""
@@ -38,7 +38,7 @@ _SHORT = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tenso
 _OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 _DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
 _LEAST_A_RUN = 4
-_SMALL = 1 << 16  # bytes of a float32 sample: 128 x 128 pixels in gray, 73 x 73 in colour
+SMALL_SAMPLE = 1 << 16  # bytes of a float32 sample: 128 x 128 pixels in gray, 73 x 73 in colour
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,8 @@ class Runtime:
 
         On the CPU, several runs with few threads each are faster than one run with many: threads do not wait for the
         slowest one at the end of every operator, and no thread spins while the next images are decoded. If samples are
-        small, the overhead of a run matters, so each thread runs `samples` at once. A device does one run at a time.
+        small, the overhead of a run matters, so each thread gets `samples` at once. A device does one run at a time.
+        Sizes are multiples of a fixed batch size.
 
         Args:
             samples: number of samples to run at once.
@@ -93,12 +94,12 @@ class Runtime:
             sample_bytes: size of one sample in bytes; None if it is not known.
         """
         if not self.on_cpu:
-            return RunConcurrency(1, fixed or samples, self.threads)
+            return RunConcurrency(1, _multiple(samples, fixed), self.threads)
         threads = self.threads or available_threads()
-        if sample_bytes is not None and sample_bytes <= _SMALL:
-            return RunConcurrency(threads, fixed or samples, 1)
-        runs = max(1, min(threads, samples // (fixed or min(samples, _LEAST_A_RUN))))
-        return RunConcurrency(runs, fixed or -(-samples // runs), threads // runs)
+        if sample_bytes is not None and sample_bytes <= SMALL_SAMPLE:
+            return RunConcurrency(threads, _multiple(samples, fixed), 1)
+        runs = max(1, min(threads, samples // max(fixed or 1, min(samples, _LEAST_A_RUN))))
+        return RunConcurrency(runs, _multiple(-(-samples // runs), fixed), threads // runs)
 
     def session(self, model: Model | onnx.ModelProto, folder: Path | None = None, *, optimize: bool = True) -> Session:
         """Open a session on a Model, or on a ModelProto whose external data is in `folder`.
@@ -266,6 +267,11 @@ _REJECTED: tuple[type[BaseException], ...] = (
     RuntimeError,
     ValueError,
 )
+
+
+def _multiple(samples: int, fixed: int | None) -> int:
+    """The next multiple of a fixed batch size."""
+    return -(-samples // fixed) * fixed if fixed else samples
 
 
 def _serialized(model: Model | onnx.ModelProto, folder: Path | None) -> tuple[bytes, Path | None]:

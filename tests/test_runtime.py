@@ -36,12 +36,9 @@ def test_lanes_use_the_threads_and_keep_to_the_samples(threads: int, samples: in
     concurrency = Runtime("cpu", threads).concurrency(samples, fixed)
     assert concurrency.threads is not None
     assert 1 <= concurrency.runs * concurrency.threads <= threads
-    assert (
-        concurrency.size == fixed
-        if fixed
-        else concurrency.size * (concurrency.runs - 1) < samples <= concurrency.size * concurrency.runs
-    )
-    assert concurrency.runs == 1 or concurrency.runs * concurrency.size < samples + concurrency.size
+    assert not fixed or concurrency.size % fixed == 0
+    assert samples <= concurrency.size * concurrency.runs < samples + concurrency.runs * (fixed or 1) + concurrency.size
+    assert concurrency.runs == 1 or concurrency.size * (concurrency.runs - 1) < samples
 
 
 def test_lanes_of_this_machine() -> None:

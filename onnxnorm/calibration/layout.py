@@ -22,7 +22,16 @@ __all__ = ["BLOCK", "blocked_values", "measure_early"]
 BLOCK = 16  # channels, where the processor has AVX-512; 8 where it has not, of which 16 is a multiple
 
 _X86 = {"x86_64", "AMD64"}
-_FUSED = {"Clip", "HardSigmoid", "LeakyRelu", "Relu", "Sigmoid", "Tanh"}  # into the convolution that only they read
+_FUSED = {
+    "Clip",
+    "HardSigmoid",
+    "HardSwish",
+    "LeakyRelu",
+    "Relu",
+    "Sigmoid",
+    "Tanh",
+}  # into the convolution that only they read
+_GATES = {"HardSigmoid", "Sigmoid"}  # of x * Sigmoid(x), which becomes one operator
 _KEEP = {"Add", "AveragePool", "BatchNormalization", "MaxPool", "Relu", "Sigmoid", "Sum", "Tanh"}
 
 
@@ -32,18 +41,26 @@ def blocked_values(graph: Graph) -> frozenset[str] | None:
         return None
     convolutions: set[str] = set()
     blocked: set[str] = set()
+    gates: dict[str, str] = {}  # what each Sigmoid reads
     for node in graph.nodes:
         read = [name for name in node.inputs if name and name not in graph.constants]
-        if node.op == "Conv":
-            if _is_plain(node, graph):
-                convolutions.add(node.outputs[0])
-                blocked.add(node.outputs[0])
-        elif node.op in _FUSED and read and read[0] in convolutions and len(graph.readers[read[0]]) == 1:
-            blocked.add(node.outputs[0])
-        elif node.op in _KEEP and read and blocked.issuperset(read):
-            blocked.add(node.outputs[0])
-            if node.op == "BatchNormalization" and convolutions.issuperset(read):
-                convolutions.add(node.outputs[0])  # folded into its weights
+        if not read or not node.outputs:
+            continue
+        output = node.outputs[0]
+        if node.op in _GATES:
+            gates[output] = read[0]
+        if node.op == "Conv" and _is_plain(node, graph):
+            convolutions.add(output)
+            blocked.add(output)
+        elif node.op == "Mul" and len(read) == 2 and not blocked.isdisjoint(read):
+            if gates.get(read[0]) == read[1] or gates.get(read[1]) == read[0]:
+                blocked.add(output)
+        elif blocked.issuperset(read):
+            folded = read[0] in convolutions
+            if node.op in _KEEP or (node.op in _FUSED and folded and len(graph.readers[read[0]]) == 1):
+                blocked.add(output)
+            if node.op == "BatchNormalization" and folded:
+                convolutions.add(output)
     return frozenset(blocked)
 
 
@@ -65,7 +82,7 @@ def measure_early(probe: onnx.GraphProto, prefix: str) -> None:
         prefix: what the names of the nodes that measure begin with. Each of them reads one value that is not constant.
     """
     place: dict[str, int] = {}
-    layers, measuring = [], []
+    layers, measuring = list[tuple[int, onnx.NodeProto]](), list[tuple[int, onnx.NodeProto]]()
     for index, node in enumerate(probe.node):
         own = node.name.startswith(prefix)
         rank = max((place[name] for name in node.input if name in place), default=-1) if own else index

@@ -52,6 +52,11 @@ class Probe:
     taps: tuple[Tap, ...]
     peaks: tuple[PeakTap, ...] = ()
 
+    @property
+    def joins(self) -> bool:
+        """Whether the outputs of several runs can be put together: each has rows of samples, and none is large."""
+        return all(peak.by_sample for peak in self.peaks) and not any(tap.shape or tap.raw for tap in self.taps)
+
     def spreads(self, shapes: Mapping[str, tuple[int, ...]], batch: int) -> tuple[Positions | None, ...]:
         """Return the positions of each tap for values of these shapes; None if only a run tells the shape."""
         return tuple(None if tap.shape else tap.spread(_measured_shape(tap, shapes), batch) for tap in self.taps)

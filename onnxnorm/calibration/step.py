@@ -8,12 +8,18 @@ can be added in any order.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from onnxnorm.calibration.layout import blocked_values
 from onnxnorm.calibration.options import CalibrationOptions
+from onnxnorm.calibration.pace import samples_a_run
 from onnxnorm.calibration.probe import Probe, make_probe, sites_of
 from onnxnorm.calibration.ranges import Range, ranges_of
 from onnxnorm.calibration.room import Room
@@ -31,6 +37,7 @@ from onnxnorm.scaling.filters import has_rows_of_samples
 from onnxnorm.statistics import Weighting
 from onnxnorm.statistics.measures import RANGE, needs
 from onnxnorm.statistics.moments import Totals, merge_totals
+from onnxnorm.threads import available_threads
 
 __all__ = [
     "Increment",
@@ -67,26 +74,29 @@ class Increment:
 
 @dataclass(frozen=True)
 class DeviceBatch:
-    """A batch on the device of the session.
+    """A batch on the device of the session, cut into runs.
 
     Attributes:
         batch: the batch itself.
-        size: number of samples, including those that only pad the batch.
-        shapes: shapes of the feeds.
-        feeds: the feeds, padded and on the device.
+        size: number of samples in each run but the last, which may have fewer.
+        padded: number of samples in all runs, including those that only pad the last one.
+        shapes: shapes of the feeds of the first run.
+        runs: the feeds of each run, padded and on the device.
     """
 
     batch: Batch
     size: int
+    padded: int
     shapes: Shapes = field(repr=False)
-    feeds: Feeds = field(repr=False)
+    runs: tuple[Feeds, ...] = field(repr=False)
 
 
 @dataclass
 class ProbeSession:
     """The probe of a model with its session; `spreads` returns the positions of each tap for shapes and batch size.
 
-    `reopen` opens another session, which takes less memory; None if that is the one in use.
+    `most` is the number of samples in a run. `reopen` opens another session, which takes less memory; None if that is
+    the one in use.
     """
 
     model: Model
@@ -95,6 +105,7 @@ class ProbeSession:
     session: Session | None
     weighting: Weighting
     spreads: Callable[[Shapes, int], tuple[Positions | None, ...]] = field(repr=False)
+    most: int
     reopen: Callable[[], Session] | None = field(default=None, repr=False)
     room: Room = field(default_factory=Room, repr=False, compare=False)
 
@@ -103,7 +114,7 @@ class ProbeSession:
         return self.measure_within_memory(self.place(batch))
 
     def measure_within_memory(self, placed: DeviceBatch) -> Totals:
-        """Return the moments of a batch, measured in halves if memory is too short, and in halves of these if need be.
+        """Return the moments of a batch, measured in runs of half the size if memory is too short, and so on.
 
         Raises MemoryShortageError or MemoryError if not even one sample fits, or if the model fixes its batch size.
         """
@@ -114,28 +125,26 @@ class ProbeSession:
             except (MemoryShortageError, MemoryError):
                 self._shrink(placed)
         with self.room.alone():
-            return self._measure_alone(placed)
+            return self._measure_alone(placed.batch)
 
-    def _measure_alone(self, placed: DeviceBatch) -> Totals:
-        """Return the moments of a batch, measured in halves if need be, while no other run is going on."""
-        if self.room.allows(placed.batch.count):
+    def _measure_alone(self, batch: Batch) -> Totals:
+        """Return the moments of a batch, measured in smaller runs if need be, while no other run is going on."""
+        while True:
+            placed = self.place(batch)
             try:
                 return self.measure(placed)
             except (MemoryShortageError, MemoryError):
                 if not self._splits(placed):
                     raise
                 self._shrink(placed)
-        halves = placed.batch.split(placed.batch.count // 2)
-        first, second = (self._measure_alone(self.place(half)) for half in halves)
-        return merge_totals(first, second)
 
     def _splits(self, placed: DeviceBatch) -> bool:
-        """Whether a half of a batch takes less memory."""
-        return placed.batch.count > 1 and fixed_batch(self.specs) is None
+        """Whether smaller runs of a batch take less memory."""
+        return placed.size > 1 and fixed_batch(self.specs) is None
 
     def _shrink(self, failed: DeviceBatch) -> None:
         """Measure fewer samples at once from now on, one run at a time, in a session that takes less memory."""
-        self.room.shrink(failed.batch.count, splits=self._splits(failed))
+        self.room.shrink(failed.size, splits=self._splits(failed))
         with self.room.opening:
             if self.reopen is not None:
                 self.session = None  # closed once the runs that have begun end
@@ -157,30 +166,43 @@ class ProbeSession:
             return self.session
 
     def place(self, batch: Batch) -> DeviceBatch:
-        """Copy a batch to the device, padded with its last sample if the model's batch size is fixed."""
-        size = fixed_batch(self.specs) or batch.count
-        feeds = model_feeds(self.specs, batch.feeds, size)
-        shapes = tuple((name, array.shape) for name, array in feeds.items())
-        if not self.room.allows(batch.count):
-            return DeviceBatch(batch, size, shapes, feeds)  # it is going to be halved
+        """Cut a batch into runs and copy them to the device; the last is padded if the model's batch size is fixed."""
+        fixed = fixed_batch(self.specs)
+        size = fixed or min(batch.count, self.most, self.room.most or self.most)
+        parts = [batch.part(start, start + size) for start in range(0, batch.count, size)]
+        runs = [model_feeds(self.specs, part.feeds, fixed or part.count) for part in parts]
+        shapes = tuple((name, array.shape) for name, array in runs[0].items())
+        padded = len(runs) * size if fixed else batch.count
         try:
-            return DeviceBatch(batch, size, shapes, self.current().place(feeds))
-        except MemoryShortageError:  # the run copies it, or fails in turn and is repeated with halves
-            return DeviceBatch(batch, size, shapes, feeds)
+            return DeviceBatch(batch, size, padded, shapes, tuple(self.current().place(feeds) for feeds in runs))
+        except MemoryShortageError:  # a run copies it, or fails in turn and is repeated with smaller ones
+            return DeviceBatch(batch, size, padded, shapes, tuple(runs))
 
     def measure(self, placed: DeviceBatch) -> Totals:
         """Return the moments of a batch that is on the device, without the samples that only pad it.
 
         Raises ModelError if the runtime fails on the batch; the message says so if it runs with one sample at a time.
         """
+        spreads = self.spreads(placed.shapes, placed.size)
+        results = (self._results(feeds, placed) for feeds in placed.runs)
+        if self.probe.joins:
+            joined = _joined(list(results))
+            return self.probe.moments(joined, placed.batch.names, placed.padded, spreads, self.weighting)
+        names = [placed.batch.names[start : start + placed.size] for start in range(0, placed.batch.count, placed.size)]
+        fixed = fixed_batch(self.specs)
+        totals = (
+            self.probe.moments(result, part, fixed or len(part), spreads, self.weighting)
+            for result, part in zip(results, names, strict=True)
+        )
+        return reduce(merge_totals, totals)
+
+    def _results(self, feeds: Feeds, placed: DeviceBatch) -> dict[str, NDArray[Any]]:
         try:
-            results = self.current().run(placed.feeds)
+            return self.current().run(feeds)
         except MemoryShortageError:
             raise
         except ModelError as error:
             raise self._explained(error, placed) from error
-        spreads = self.spreads(placed.shapes, placed.size)
-        return self.probe.moments(results, placed.batch.names, placed.size, spreads, self.weighting)
 
     def _explained(self, error: ModelError, placed: DeviceBatch) -> ModelError:
         """The error, with what to do if a single sample passes: sizes may be fixed inside."""
@@ -191,6 +213,13 @@ class ProbeSession:
         except ModelError:
             return error
         return ModelError(f"{error}; it runs with one sample at a time: give --batch-size 1")
+
+
+def _joined(results: Sequence[Mapping[str, NDArray[Any]]]) -> Mapping[str, NDArray[Any]]:
+    """The outputs of several runs, one after the other."""
+    if len(results) == 1:
+        return results[0]
+    return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
 
 
 def prepare(
@@ -233,7 +262,10 @@ def prepare(
         return replace(runtime, arena=False).session(probe.proto, probe.folder)
 
     session = runtime.session(probe.proto, probe.folder)
-    return ProbeSession(model, input_specs(model), probe, session, options.weighting, spreads, reopen)
+    threads = runtime.threads or available_threads()
+    most = samples_a_run(graph, layers, probe.proto.graph, threads) if runtime.on_cpu else sys.maxsize
+    _log.info("at most %d samples in a run", most)
+    return ProbeSession(model, input_specs(model), probe, session, options.weighting, spreads, most, reopen)
 
 
 def _is_idle(traced: Trace, layer: Layer) -> bool:

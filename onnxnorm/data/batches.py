@@ -52,14 +52,14 @@ class Batch:
         """Size of all feeds in bytes."""
         return sum(array.nbytes for array in self.feeds.values())
 
+    def part(self, start: int, stop: int) -> Batch:
+        """Return the samples from `start` to before `stop`, as views."""
+        names, indices = self.names[start:stop], self.indices[start:stop]
+        return Batch({name: array[start:stop] for name, array in self.feeds.items()}, len(names), names, indices)
+
     def split(self, at: int) -> tuple[Batch, Batch]:
         """Return the first `at` samples and the rest, both as views."""
-        head = {name: array[:at] for name, array in self.feeds.items()}
-        tail = {name: array[at:] for name, array in self.feeds.items()}
-        return (
-            Batch(head, at, self.names[:at], self.indices[:at]),
-            Batch(tail, self.count - at, self.names[at:], self.indices[at:]),
-        )
+        return self.part(0, at), self.part(at, self.count)
 
     def select(self, rows: npt.NDArray[np.int64]) -> Batch:
         """Return the samples at the positions `rows` of this batch."""
