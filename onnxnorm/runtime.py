@@ -25,7 +25,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.options import RUNNING, Options, option
 from onnxnorm.threads import RunConcurrency, available_threads
 
-__all__ = ["SMALL_SAMPLE", "Feeds", "RunConcurrency", "Runtime", "RuntimeOptions", "Session"]
+__all__ = ["Feeds", "RunConcurrency", "Runtime", "RuntimeOptions", "Session"]
 
 Feeds: TypeAlias = Mapping[str, "NDArray[Any] | ort.OrtValue"]
 """Inputs by name: arrays, or values on the device of the session (`Session.place`)."""
@@ -38,7 +38,7 @@ _SHORT = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tenso
 _OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 _DEVICES = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda"}
 _LEAST_A_RUN = 4
-SMALL_SAMPLE = 1 << 16  # bytes of a float32 sample: 128 x 128 pixels in gray, 73 x 73 in colour
+_SMALL = 1 << 16  # bytes of a float32 sample: 128 x 128 pixels in gray, 73 x 73 in colour
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ class Runtime:
         if not self.on_cpu:
             return RunConcurrency(1, _multiple(samples, fixed), self.threads)
         threads = self.threads or available_threads()
-        if sample_bytes is not None and sample_bytes <= SMALL_SAMPLE:
+        if sample_bytes is not None and sample_bytes <= _SMALL:
             return RunConcurrency(threads, _multiple(samples, fixed), 1)
         runs = max(1, min(threads, samples // max(fixed or 1, min(samples, _LEAST_A_RUN))))
         return RunConcurrency(runs, _multiple(-(-samples // runs), fixed), threads // runs)

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from onnxnorm.calibration.options import CalibrationOptions
+from onnxnorm.calibration.pace import samples_together
 from onnxnorm.calibration.ranges import Range, merge_ranges
 from onnxnorm.calibration.step import Increment
 from onnxnorm.data.dataset import Dataset
@@ -15,6 +16,7 @@ from onnxnorm.data.selection import Ranges, Selection
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.input_records import settings_record
+from onnxnorm.model.inputs import fixed_batch
 from onnxnorm.statistics import FORECAST_ERRORS, GIVEN, Statistics
 from onnxnorm.statistics.measures import recorded_names
 from onnxnorm.statistics.moments import Totals, merge_totals
@@ -64,6 +66,14 @@ class Job:
             return self.options.limit
         count = self.selection.shard.size(self.dataset.total)
         return count if self.options.limit is None else min(count, self.options.limit)
+
+    @property
+    def together(self) -> int:
+        """Number of samples that are read and counted together; what was asked for, or a multiple of a fixed batch."""
+        fixed = fixed_batch(input_specs(self.model))
+        if fixed is None and (self.options.batch_size is not None or self.batch_size == 1):
+            return self.batch_size
+        return samples_together(self.dataset.sample_bytes, self.total, fixed)
 
     def run(self) -> dict[str, Any]:
         """Return what must be the same for a run to be resumed, in plain values."""

@@ -1,4 +1,4 @@
-"""How many samples are run through the network at once.
+"""How many samples are run through the network at once, and how many are counted together.
 
 A value that is read while it is still in the cache costs next to nothing, so a run should be small: its largest value
 should fit. But each run also reads all weights once, so it should be so large that its activations outweigh them. What
@@ -12,14 +12,18 @@ from collections.abc import Iterable
 
 import onnx
 
+from onnxnorm.data.options import DEFAULT_BATCH
 from onnxnorm.model.graph import Graph
 from onnxnorm.model.inputs import fixed_batch
 from onnxnorm.scaling import Layer
 
-__all__ = ["samples_a_run"]
+__all__ = ["samples_a_run", "samples_together"]
 
 _CACHE = 12 << 20  # bytes; a core's share of the last cache, as machines have it
 _FLOAT = 4
+_SMALL = 1 << 19  # bytes of samples, below which more of them are read at a time
+_MOST = 64
+_LEAST_BATCHES = 32  # so that threads end together, and the standard error of a forecast has blocks to compare
 
 
 def samples_a_run(graph: Graph, layers: Iterable[Layer], probe: onnx.GraphProto, threads: int) -> int:
@@ -39,3 +43,17 @@ def samples_a_run(graph: Graph, layers: Iterable[Layer], probe: onnx.GraphProto,
     fits = _CACHE / max(largest, 1)
     outweighs = weights / max(activations, 1)
     return max(1, threads, int(fits), math.ceil(outweighs))
+
+
+def samples_together(sample_bytes: int | None, total: int | None, fixed: int | None) -> int:
+    """Return how many samples to read and count together: more if they are small, and if there are many.
+
+    Args:
+        sample_bytes: size of one sample; None if it is not known before reading.
+        total: number of samples; None if it is not known.
+        fixed: the batch size of the model, of which the result is a multiple; None if it is free.
+    """
+    fit = DEFAULT_BATCH
+    if sample_bytes is not None and total is not None:
+        fit = max(fit, min(_SMALL // max(sample_bytes, 1), _MOST, total // _LEAST_BATCHES))
+    return -(-fit // (fixed or 1)) * (fixed or 1)

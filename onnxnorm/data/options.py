@@ -23,7 +23,9 @@ DEFAULT_BATCH = 8
 class BatchOptions(Options):
     """The number of samples in a batch and in all; None means the model's own batch size, and no limit."""
 
-    batch_size: int | None = option(None, "Default: the model's own, else 8.", panel=RUNNING, least=1)
+    batch_size: int | None = option(
+        None, "Default: the model's own, else 8, or more if samples are small.", panel=RUNNING, least=1
+    )
     limit: int | None = option(None, "Use at most this many samples.", panel=RUNNING, least=1)
 
 

@@ -12,10 +12,9 @@ from onnxnorm.calibration.ranges import Range
 from onnxnorm.calibration.step import DeviceBatch, Increment, prepare, sample_of
 from onnxnorm.data.batches import Batch
 from onnxnorm.data.files.listing import Executor, LocalExecutor
-from onnxnorm.data.options import DEFAULT_BATCH
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.inputs import InputSpec, fixed_batch
-from onnxnorm.runtime import SMALL_SAMPLE, RunConcurrency
+from onnxnorm.runtime import RunConcurrency
 from onnxnorm.statistics.moments import Totals
 from onnxnorm.threads import map_ahead
 
@@ -23,8 +22,6 @@ __all__ = ["LocalEngine"]
 
 # Ranges of inputs need only few images: a verification without images makes inputs that are roughly similar.
 _SAMPLED = 64
-_MOST_TOGETHER = 64
-_LEAST_BATCHES = 32  # so that threads end together, and the standard error of a forecast has blocks to compare
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class LocalEngine:
         options = job.options
         specs = input_specs(job.model)
         fixed = fixed_batch(specs)
-        concurrency = job.options.runtime.concurrency(_together(job, fixed), fixed, job.dataset.sample_bytes)
+        concurrency = job.options.runtime.concurrency(job.together, fixed, job.dataset.sample_bytes)
         with (
             closing(job.dataset.batches(concurrency.size, options.limit, options.threads, job.selection)) as batches,
             closing(_steps(job, concurrency, specs, batches)) as steps,
@@ -58,21 +55,6 @@ class LocalEngine:
         skipped = tuple(job.dataset.skipped_after(reported))
         if skipped:
             yield Increment({}, 0, tuple(item.index for item in skipped), skipped)
-
-
-def _together(job: Job, fixed: int | None) -> int:
-    """Number of samples that are read and counted together; more of them if they are small, and there are many.
-
-    A model with a fixed batch size is run several times for them.
-    """
-    if fixed is None and (job.options.batch_size is not None or job.batch_size == 1):
-        return job.batch_size
-    size = job.dataset.sample_bytes
-    if size is None or size > SMALL_SAMPLE or job.total is None:
-        return DEFAULT_BATCH
-    return max(
-        DEFAULT_BATCH, min(DEFAULT_BATCH * SMALL_SAMPLE // max(size, 1), _MOST_TOGETHER, job.total // _LEAST_BATCHES)
-    )
 
 
 def _steps(

@@ -1,0 +1,127 @@
+"""How many samples are run at once and counted together, and that it changes no result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import onnxnorm
+from onnxnorm.calibration import pace
+from onnxnorm.calibration.options import CalibrationOptions
+from onnxnorm.calibration.step import prepare
+from onnxnorm.model.files import Model
+from onnxnorm.runtime import Runtime, Session
+from tests.helpers.calibrations import close, net
+from tests.helpers.graphs import model, rand
+
+MAP = 5 * 200 * 200 * 4  # bytes of a sample's largest value in the network `net`, for inputs of 200x200
+
+
+def fixed(batch: int) -> onnx.ModelProto:
+    proto = net()
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
+    return proto
+
+
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Returns a list that gets the number of samples of every run from now on."""
+    usual, sizes = Session.run, list[int]()
+
+    def run(self: Session, feeds: Any) -> Any:
+        sizes.append(len(next(iter(feeds.values()))))
+        return usual(self, feeds)
+
+    monkeypatch.setattr(Session, "run", run)
+    return sizes
+
+
+def most(proto: onnx.ModelProto, size: int, threads: int = 1) -> int:
+    return prepare(Model.open(proto), {"x": (1, 3, size, size)}, CalibrationOptions(), Runtime("cpu", threads)).most
+
+
+def test_the_largest_value_of_a_run_fits_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    for fit in (1, 3, 7):
+        monkeypatch.setattr(pace, "_CACHE", fit * MAP + 1)
+        assert most(net(), 200) == fit
+    monkeypatch.setattr(pace, "_CACHE", MAP // 2)
+    assert most(net(), 200) == 1
+
+
+def test_every_thread_of_a_run_has_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "_CACHE", MAP)
+    assert [most(net(), 200, threads) for threads in (1, 2, 6)] == [1, 2, 6]
+
+
+def test_activations_of_a_run_outweigh_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "_CACHE", 1)
+    weights = {"w": rand(64, 3, 1, 1), "v": rand(64, 64, 1, 1), "u": rand(64, 64, 1, 1)}
+    proto = model(
+        "a = Conv(x, w) r = Relu(a) b = Conv(r, v) s = Relu(b) z = Conv(s, u)", {"x": ("n", 3, 2, 2)}, weights
+    )
+    assert most(proto, 2) == -(-(64 * 3 + 2 * 64 * 64) // (3 * 64 * 2 * 2))
+
+
+@pytest.mark.parametrize("measure", [(), ("max",), ("p99.9",), ("range",), ("rms",)])
+@pytest.mark.parametrize("fit", [1, 2, 3, 100])
+def test_smaller_runs_give_the_same(measure: tuple[str, ...], fit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = rand(21, 3, 20, 20)
+    words: dict[str, Any] = {"provider": "cpu", "threads": 1, "batch_size": 8, "measure": measure}
+    whole = onnxnorm.calibrate(net(), data, **words)
+    monkeypatch.setattr(pace, "_CACHE", fit * 5 * 20 * 20 * 4)
+    sizes = runs(monkeypatch)
+    close(onnxnorm.calibrate(net(), data, **words), whole, rtol=1e-6)  # kernels may differ by the batch
+    assert max(sizes) == min(fit, 8)
+    assert sum(sizes) == 21
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8, 10])
+@pytest.mark.parametrize("measure", [(), ("p99.9",), ("range",)])
+def test_a_fixed_batch_is_run_as_it_is(batch: int, measure: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    data = rand(40, 3, 12, 12)
+    words: dict[str, Any] = {"provider": "cpu", "threads": 2, "measure": measure}
+    free = onnxnorm.calibrate(net(), data, **words)
+    sizes = runs(monkeypatch)
+    close(onnxnorm.calibrate(fixed(batch), data, **words), free, rtol=1e-6)
+    assert sizes == [batch] * -(-40 // batch)
+
+
+@pytest.mark.parametrize("asked", [1, 2, 5, 64])
+def test_no_run_has_more_samples_than_were_asked_for(asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = runs(monkeypatch)
+    onnxnorm.calibrate(net(), rand(70, 3, 8, 8), provider="cpu", batch_size=asked)
+    assert max(sizes) <= asked
+    assert sum(sizes) == 70
+
+
+def test_small_samples_are_counted_in_large_batches(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", rand(640, 3, 8, 8))
+    seen = list[int]()
+    onnxnorm.calibrate(net(), tmp_path / "x.npy", provider="cpu", threads=1, progress=lambda p: seen.append(p.done))
+    assert np.diff([0, *seen]).tolist() == [20] * 32
+
+
+@pytest.mark.parametrize(
+    ("sample_bytes", "total", "batch", "together"),
+    [
+        (3 << 10, 100_000, None, 64),
+        (64 << 10, 100_000, None, 8),
+        (600 << 10, 100_000, None, 8),
+        (16 << 10, 100_000, None, 32),
+        (3 << 10, 640, None, 20),
+        (3 << 10, 40, None, 8),
+        (3 << 10, None, None, 8),
+        (None, 100_000, None, 8),
+        (3 << 10, 100_000, 1, 64),
+        (3 << 10, 100_000, 10, 70),
+        (600 << 10, 100_000, 3, 9),
+        (600 << 10, 100_000, 16, 16),
+    ],
+)
+def test_how_many_are_counted_together(
+    sample_bytes: int | None, total: int | None, batch: int | None, together: int
+) -> None:
+    assert pace.samples_together(sample_bytes, total, batch) == together
