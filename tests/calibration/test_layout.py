@@ -62,6 +62,10 @@ def order_of_running(proto: onnx.ModelProto, folder: Path) -> list[str]:
     return [event["name"] for event in events if event["name"].endswith("_kernel_time")]
 
 
+def _number(node: onnx.NodeProto) -> int:
+    return int(node.name.split("_")[2])
+
+
 def test_a_value_is_measured_before_the_next_layers_run(tmp_path: Path) -> None:
     names = order_of_running(probe_of(deep(), (40, 40)).proto, tmp_path)
     first = next(place for place, name in enumerate(names) if "mean_0" in name)
@@ -74,8 +78,8 @@ def test_in_the_usual_order_it_would_be_measured_last(tmp_path: Path) -> None:
     probe = probe_of(deep(), (40, 40)).proto
     rest = [node for node in probe.graph.node if not node.name.startswith("onnxnorm")]
     mine = [node for node in probe.graph.node if node.name.startswith("onnxnorm")]
-    chains = sorted(mine, key=lambda node: int(str(node.name).split("_")[2]))
-    usual = onnx.helper.make_graph([*rest, *chains], "g", [], [])
+    chains = sorted(mine, key=_number)
+    usual = onnx.GraphProto(node=[*rest, *chains])
     del probe.graph.node[:]
     probe.graph.node.extend(usual.node)
     names = order_of_running(probe, tmp_path)
