@@ -79,9 +79,10 @@ def test_in_the_usual_order_it_would_be_measured_last(tmp_path: Path) -> None:
     rest = [node for node in probe.graph.node if not node.name.startswith("onnxnorm")]
     mine = [node for node in probe.graph.node if node.name.startswith("onnxnorm")]
     chains = sorted(mine, key=_number)
-    usual = onnx.GraphProto(node=[*rest, *chains])
+    usual = onnx.GraphProto()
+    usual.CopyFrom(probe.graph)
     del probe.graph.node[:]
-    probe.graph.node.extend(usual.node)
+    probe.graph.node.extend([*rest, *chains])
     names = order_of_running(probe, tmp_path)
     first = next(place for place, name in enumerate(names) if "mean_0" in name)
     layers = [place for place, name in enumerate(names) if "mean" not in name and not name.startswith("Reorder")]
@@ -90,7 +91,7 @@ def test_in_the_usual_order_it_would_be_measured_last(tmp_path: Path) -> None:
 
 def test_nodes_stay_in_topological_order() -> None:
     probe = probe_of(deep(17), (40, 40)).proto
-    known = {value.name for value in (*probe.graph.input, *probe.graph.initializer)}
+    known = {value.name for value in probe.graph.input} | {tensor.name for tensor in probe.graph.initializer}
     for node in probe.graph.node:
         assert known.issuperset(name for name in node.input if name)
         known.update(node.output)
