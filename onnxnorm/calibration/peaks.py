@@ -2,8 +2,9 @@
 
 For each floating-point value, the largest and the smallest number of each sample leave the runtime, one of each for
 every channel; the larger magnitude of the two is the *peak*. Two reductions read a value twice and write nothing, which
-is cheaper than one reduction of its absolute value. What only moves numbers, and a Relu, is not measured: its extremes
-follow from those of what it reads.
+is cheaper than one reduction of its absolute value. Where the kernels keep a value in blocks (`layout`), both are
+pools, the one of the value, the other of its negative. Many values are not measured, because their extremes follow from
+those of others (`links`).
 
 Infinity, as masks have it, counts as the largest number of float32.
 """
@@ -11,7 +12,7 @@ Infinity, as masks have it, counts as the largest number of float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,7 +21,9 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
-from onnxnorm.calibration.taps import append, never_negative, reduced
+from onnxnorm.calibration.layout import BLOCK
+from onnxnorm.calibration.links import Link
+from onnxnorm.calibration.taps import append, never_negative, pooled, reduced
 from onnxnorm.errors import ModelError
 from onnxnorm.model.graph import Graph
 from onnxnorm.model.inputs import fixed_batch
@@ -45,8 +48,8 @@ class PeakTap:
         high: name of the output of the probe that holds the largest numbers; empty if the value is not measured.
         low: name of the one with the smallest numbers; empty where they are not negative.
         by_sample: whether the first axis of the outputs holds samples, or several rows of each.
-        copied: name of the value whose extremes it has; empty if it is measured.
-        positive: whether negative numbers of that value are 0 here.
+        negated: whether the numbers of `low` are the largest of the value's negative.
+        link: how its extremes follow from those of another value; None if it is measured.
     """
 
     value: str
@@ -54,26 +57,26 @@ class PeakTap:
     high: str
     low: str
     by_sample: bool
-    copied: str = ""
-    positive: bool = False
+    negated: bool = False
+    link: Link | None = None
 
-    def extremes(self, results: Results, known: Mapping[str, Extremes], count: int, batch: int) -> Extremes:
+    def extremes(self, results: Results, count: int, batch: int) -> Extremes:
         """The largest and the smallest numbers of the first `count` samples of a batch, each `(count, channels)`.
 
         Args:
             results: the outputs of the probe by name.
-            known: the extremes of values before this one.
             count: number of samples that count; the others only pad the batch.
             batch: number of samples in the batch.
         """
-        if self.copied:
-            high, low = known[self.copied]
-            return (np.maximum(high, 0.0), np.maximum(low, 0.0)) if self.positive else (high, low)
         high = self._rows(results[self.high], batch).max(axis=1, initial=-_INFINITE)
-        low = self._rows(results[self.low], batch).min(axis=1, initial=_INFINITE) if self.low else np.zeros_like(high)
+        low = self._lowest(results, batch) if self.low else np.zeros_like(high)
         if not self.by_sample:
             high, low = (np.broadcast_to(part, (batch, self.channels)) for part in (high, low))
         return high[:count], low[:count]
+
+    def _lowest(self, results: Results, batch: int) -> NDArray[np.float64]:
+        rows = self._rows(results[self.low], batch)
+        return np.asarray((-rows if self.negated else rows).min(axis=1, initial=_INFINITE))
 
     def _rows(self, result: NDArray[Any], batch: int) -> NDArray[np.float64]:
         """An output as `(samples, rows, channels)`, of one sample if it has none."""
@@ -87,21 +90,33 @@ class PeakTap:
 
 def peak_moments(taps: Sequence[PeakTap], results: Results, count: int, batch: int) -> dict[Value, Moments]:
     """The moments of the peaks of the first `count` samples of a batch, each of which counts the same."""
-    known: dict[str, Extremes] = {}
+    measured = {tap.value: tap.extremes(results, count, batch) for tap in taps if tap.link is None}
+    links = {tap.value: tap.link for tap in taps if tap.link is not None}
     moments = {}
     for tap in taps:
-        high, low = known[tap.value] = tap.extremes(results, known, count, batch)
+        high, low = _followed(tap.value, measured, links)
         peaks = np.maximum(np.maximum(high, -low), 0.0)
         peaks = np.minimum(np.where(np.isnan(peaks), _INFINITE, peaks), _INFINITE)
         moments[Value(tap.value, PEAK)] = Moments.of_peaks(peaks)
     return moments
 
 
+def _followed(value: str, known: dict[str, Extremes], links: Mapping[str, Link]) -> Extremes:
+    """The extremes of a value, which follow from what is known by a chain of links; all on the way become known."""
+    chain = [value]
+    while chain[-1] not in known:
+        chain.append(links[chain[-1]].source)
+    for name, source in zip(chain[-2::-1], chain[:0:-1], strict=True):
+        known[name] = links[name].extremes(*known[source])
+    return known[value]
+
+
 def add_peaks(
     surgeon: gs.Graph,
     graph: Graph,
     axes: Mapping[str, Sequence[int]],
-    copied: Mapping[str, tuple[str, bool]],
+    links: Mapping[str, Link],
+    blocked: frozenset[str] | None,
     prefix: str,
 ) -> tuple[PeakTap, ...]:
     """Append the operators that measure these values, and make what they measure outputs of the graph.
@@ -110,32 +125,56 @@ def add_peaks(
         surgeon: the graph that is extended.
         graph: the same graph, as it was read.
         axes: the channel axes of every value, by its name.
-        copied: values that have the extremes of others (`scaling.channels`).
+        links: how the extremes of some values follow from those of others.
+        blocked: the values that the kernels keep in blocks; None if that is not known.
         prefix: what new names begin with.
     """
-    tensors, fixed = surgeon.tensors(), fixed_batch(graph.inputs)
-    taps: dict[str, PeakTap] = {}
+    fixed = fixed_batch(graph.inputs)
+    samples = {name: _has_samples(graph, name, kept, fixed) for name, kept in axes.items()}
+    tensors, taps = surgeon.tensors(), []
     for index, (name, kept) in enumerate(axes.items()):
-        value, shape = tensors[name], graph.shapes.get(name)
-        dtype = graph.types[name]
-        by_sample = _has_samples(graph, name, kept, fixed)
+        shape, by_sample = graph.shapes.get(name), samples[name]
         channels = math.prod(shape[axis] for axis in kept) if shape is not None else 1
-        source, positive = copied.get(name, ("", False))
-        if source and taps[source].by_sample == by_sample:
-            taps[name] = PeakTap(name, channels, "", "", by_sample, source, positive)
+        link = links.get(name)
+        if link is not None and samples[link.source] == by_sample:
+            taps.append(PeakTap(name, channels, "", "", by_sample, link=link))
             continue
-        rank = 0 if shape is None else len(shape)
-        others = [axis for axis in range(rank) if axis not in kept and (axis or not by_sample)]
-        if dtype not in {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}:
-            value = append(surgeon, "Cast", value, f"{prefix}_float_{index}", {"to": onnx.TensorProto.FLOAT})
-        high, low = f"{prefix}_high_{index}", f"{prefix}_low_{index}"
-        names = {high: "ReduceMax"} if never_negative(tensors[name], graph) else {high: "ReduceMax", low: "ReduceMin"}
-        for output, op in names.items():
-            found = reduced(surgeon, op, value, output, others, whole=shape is None)
-            found.dtype = np.dtype(np.float64 if dtype == onnx.TensorProto.DOUBLE else np.float32)
-            surgeon.outputs.append(found)
-        taps[name] = PeakTap(name, channels, high, low if low in names else "", by_sample)
-    return tuple(taps.values())
+        low = "" if never_negative(tensors[name], graph) else f"{prefix}_low_{index}"
+        in_blocks = (
+            blocked is not None and name in blocked and by_sample and tuple(kept) == (1,) and not channels % BLOCK
+        )
+        tap = PeakTap(name, channels, f"{prefix}_high_{index}", low, by_sample, negated=bool(low) and in_blocks)
+        outputs = (
+            _pooled(surgeon, tensors[name], tap) if in_blocks else _reduced(surgeon, tensors[name], graph, tap, kept)
+        )
+        for output in outputs:
+            output.dtype = np.dtype(np.float64 if graph.types[name] == onnx.TensorProto.DOUBLE else np.float32)
+            surgeon.outputs.append(output)
+        taps.append(tap)
+    return tuple(taps)
+
+
+def _pooled(surgeon: gs.Graph, value: gs.Tensor, tap: PeakTap) -> Iterator[gs.Variable]:
+    """Append pools of a value in blocks, and of its negative, which a convolution makes without leaving the blocks."""
+    yield pooled(surgeon, "GlobalMaxPool", value, tap.high)
+    if tap.low:
+        weight = gs.Constant(f"{tap.low}_weight", np.full((tap.channels, 1, 1, 1), -1, np.float32))
+        attributes = {"kernel_shape": [1, 1], "group": tap.channels}
+        negative = append(surgeon, "Conv", value, f"{tap.low}_negative", attributes, weight)
+        yield pooled(surgeon, "GlobalMaxPool", negative, tap.low)
+
+
+def _reduced(
+    surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: PeakTap, kept: Sequence[int]
+) -> Iterator[gs.Variable]:
+    """Append reductions of a value over all axes but those of samples and channels."""
+    shape = graph.shapes.get(tap.value)
+    others = [axis for axis in range(len(shape or ())) if axis not in kept and (axis or not tap.by_sample)]
+    if graph.types[tap.value] not in {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}:
+        value = append(surgeon, "Cast", value, f"{tap.high}_float", {"to": onnx.TensorProto.FLOAT})
+    for op, name in (("ReduceMax", tap.high), ("ReduceMin", tap.low)):
+        if name:
+            yield reduced(surgeon, op, value, name, others, whole=shape is None)
 
 
 def _has_samples(graph: Graph, name: str, kept: Sequence[int], fixed: int | None) -> bool:

@@ -27,6 +27,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnxnorm.calibration.layout import measure_early
+from onnxnorm.calibration.links import Link
 from onnxnorm.calibration.peaks import PeakTap, add_peaks, peak_moments
 from onnxnorm.calibration.surgeon import export_graph, import_graph
 from onnxnorm.calibration.taps import Positions, Tap, add_raw, add_tap, batch_first, splits, way_of
@@ -142,7 +143,7 @@ def make_probe(
     one_size: bool = False,
     blocked: frozenset[str] | None = None,
     peaks: Mapping[str, Sequence[int]] = MappingProxyType({}),
-    copied: Mapping[str, tuple[str, bool]] = MappingProxyType({}),
+    links: Mapping[str, Link] = MappingProxyType({}),
 ) -> Probe:
     """Build the probe for these sites.
 
@@ -156,7 +157,7 @@ def make_probe(
         one_size: whether all samples are as large as the one that the graph was read with.
         blocked: the values that the kernels keep in a blocked layout; None if that is not known.
         peaks: the channel axes of the values whose range is measured.
-        copied: those of them that have the range of others.
+        links: how the ranges of some of them follow from those of others.
 
     Raises:
         ModelError: if there is nothing to measure.
@@ -188,7 +189,7 @@ def make_probe(
         )
         add_tap(surgeon, value, graph, tap)
         taps.append(tap)
-    ranges = add_peaks(surgeon, graph, peaks, copied, prefix)
+    ranges = add_peaks(surgeon, graph, peaks, links, blocked, prefix)
     surgeon.cleanup(recurse_subgraphs=False, remove_unused_graph_inputs=True).toposort()
     probe = export_graph(surgeon)
     measure_early(probe.graph, prefix)

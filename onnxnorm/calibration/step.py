@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.calibration.layout import blocked_values
+from onnxnorm.calibration.links import find_links
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.pace import samples_a_run
 from onnxnorm.calibration.probe import Probe, make_probe, sites_of
@@ -32,7 +33,7 @@ from onnxnorm.model.inputs import InputSpec, fixed_batch
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.runtime import Feeds, Runtime, Session
 from onnxnorm.scaling import Layer, Trace, find_layers, trace
-from onnxnorm.scaling.channels import channel_axes, copied_channels
+from onnxnorm.scaling.channels import channel_axes
 from onnxnorm.scaling.filters import has_rows_of_samples
 from onnxnorm.statistics import Weighting
 from onnxnorm.statistics.measures import RANGE, needs
@@ -250,7 +251,7 @@ def prepare(
         one_size=one_size,
         blocked=blocked_values(graph) if runtime.on_cpu else None,
         peaks=axes,
-        copied=copied_channels(traced, axes),
+        links=find_links(traced, axes),
     )
     _log.info("probe: %d values measured for inputs of %s", len(sites), dict(shapes))
 

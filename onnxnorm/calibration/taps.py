@@ -163,8 +163,7 @@ def _averaged(surgeon: gs.Graph, value: gs.Tensor, name: str, tap: Tap, rank: in
         weight = gs.Constant(f"{name}_filter", np.full(shape, 1 / math.prod(shape[2:]), np.float32))
         attributes = _windows(rank - 2, FILTER, group=tap.channels)
         value = append(surgeon, "Conv", value, f"{name}_windows", attributes, weight)
-    pooled = append(surgeon, "GlobalAveragePool", value, f"{name}_pool", {})
-    return append(surgeon, "Flatten", pooled, name, {"axis": 1})  # a node that stays where it is in the file
+    return pooled(surgeon, "GlobalAveragePool", value, name)
 
 
 def _largest(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: Tap, rank: int) -> gs.Variable:
@@ -173,7 +172,7 @@ def _largest(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: Tap, rank: 
         value = append(surgeon, "Abs", value, f"{tap.largest}_abs", {})
     if tap.way == "reduce":
         return reduced(surgeon, "ReduceMax", value, tap.largest, _positions(tap, rank))
-    return append(surgeon, "GlobalMaxPool", value, tap.largest, {})
+    return pooled(surgeon, "GlobalMaxPool", value, tap.largest)
 
 
 def _positions(tap: Tap, rank: int) -> list[int]:
@@ -228,6 +227,11 @@ def reduced(
     output = gs.Variable(name)
     surgeon.nodes.append(gs.Node(op, name, {"keepdims": 0}, [value, constant], [output]))
     return output
+
+
+def pooled(surgeon: gs.Graph, op: str, value: gs.Tensor, name: str) -> gs.Variable:
+    """Append a global pool, and a node that stays where it is in the file whatever the runtime makes of the pool."""
+    return append(surgeon, "Flatten", append(surgeon, op, value, f"{name}_pool", {}), name, {"axis": 1})
 
 
 def append(

@@ -7,17 +7,13 @@ shapes of its inputs alone, so whoever reads such numbers finds the axes again w
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-
-import numpy as np
 
 from onnxnorm.scaling.filters import find_layers
 from onnxnorm.scaling.walk import Trace
 
-__all__ = ["channel_axes", "copied_channels"]
+__all__ = ["channel_axes"]
 
 _MOST = 1 << 16  # channels of one value
-_COPIES = frozenset({"Relu", "Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
 def channel_axes(traced: Trace) -> dict[str, tuple[int, ...]]:
@@ -46,36 +42,3 @@ def channel_axes(traced: Trace) -> dict[str, tuple[int, ...]]:
                 axes = ()
         found[name] = axes
     return found
-
-
-def copied_channels(traced: Trace, axes: Mapping[str, Sequence[int]]) -> dict[str, tuple[str, bool]]:
-    """Values whose channels hold the same numbers as those of another one, or these without the negative ones.
-
-    Args:
-        traced: the walk that the axes come from.
-        axes: the channel axes of every value.
-
-    Returns:
-        For such values, by their names, the other value, and whether negative numbers are 0.
-    """
-    found = {}
-    for node in traced.graph.nodes:
-        if node.op not in _COPIES or not node.outputs:
-            continue
-        source, name = node.inputs[0], node.outputs[0]
-        if source in axes and name in axes and _same_order(traced, axes, source, name):
-            found[name] = source, node.op == "Relu"
-    return found
-
-
-def _same_order(traced: Trace, axes: Mapping[str, Sequence[int]], one: str, other: str) -> bool:
-    """Whether the channels of two values, in the order of their axes, have the same slots."""
-    ids = []
-    for name in (one, other):
-        shape = traced.graph.shapes.get(name, ())
-        channels = [size if k in axes[name] else 1 for k, size in enumerate(shape)]
-        own = traced.ids[name]
-        if own.size > 1 and list(own.shape) != channels:
-            return False
-        ids.append(np.broadcast_to(own, channels).reshape(-1) if own.ndim == len(channels) else own.reshape(-1))
-    return np.array_equal(ids[0], ids[1])
