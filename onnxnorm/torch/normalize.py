@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -15,6 +15,7 @@ from onnxnorm.api import CalibrationOptions, NormalizeOptions, RewriteOptions, R
 from onnxnorm.api.common import SAMPLES, Feeds, batches_of
 from onnxnorm.calibration.calibrate import Progress
 from onnxnorm.data.dataset import open_data
+from onnxnorm.display import Raw, Shown, html_block
 from onnxnorm.errors import DataError, ModelError, OptionError, StatisticsError, VerificationError
 from onnxnorm.model.constants import REPLACEABLE
 from onnxnorm.model.files import Model
@@ -35,8 +36,8 @@ from onnxnorm.verification import Verification
 __all__ = ["Normalized", "normalize_"]
 
 
-@dataclass(frozen=True)
-class Normalized:
+@dataclass(frozen=True, repr=False)
+class Normalized(Shown):
     """The outcome of `normalize_`.
 
     Attributes:
@@ -51,12 +52,12 @@ class Normalized:
         exporter: the exporter that was used.
     """
 
-    plan: Plan = field(repr=False)
+    plan: Plan
     reach: Reach
-    verification: Verification | None = field(repr=False)
-    statistics: Statistics = field(repr=False)
-    changed: tuple[str, ...] = field(repr=False)
-    epsilons: Mapping[str, float] = field(repr=False)
+    verification: Verification | None
+    statistics: Statistics
+    changed: tuple[str, ...]
+    epsilons: Mapping[str, float]
     held: Mapping[str, str]
     difference: float
     exporter: str
@@ -66,7 +67,9 @@ class Normalized:
         whole = reach.normalized == reach.live
         first = f"{reach.normalized:,} of {reach.live:,} live filters ({reach.share:.0%}) end at the target"
         first += "" if whole else f"; of the others {reach.obstacle.replace(REPLACEABLE, 'has to keep its value')}"
-        changed = f"{len(self.changed)} parameters " + (f"and {len(self.epsilons)} epsilons " if self.epsilons else "")
+        count = len(self.epsilons)
+        more = f"and {count} epsilon{'s' if count > 1 else ''} " if count else ""
+        changed = f"{len(self.changed)} parameters {more}"
         changed += f"changed; the module's outputs differ by {self.difference:.1e} of the largest magnitude"
         lines = [first, changed]
         for reason in dict.fromkeys(self.held.values()):
@@ -74,6 +77,10 @@ class Normalized:
             more = f" and {len(names) - 1:,} others keep their values" if names[1:] else " keeps its value"
             lines.append(f"{names[0]}{more}: {reason}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """What was reached, and the table of the plan: which layers, and why some of their filters are pinned."""
+        return html_block(*str(self).splitlines(), Raw(self.plan._repr_html_()))
 
 
 @documented(NormalizeOptions)

@@ -95,6 +95,17 @@ def test_every_filter_ends_at_one_and_the_output_stays(make: Any, exporter: str)
     assert "live filters (100%) end at the target" in str(found)
 
 
+def test_the_result_shows_itself() -> None:
+    """In one short line, and in a notebook with the reasons of what is pinned."""
+    found = normalize_(built(networks.Shortcut), images(), exporter="torchscript")
+    assert repr(found).startswith("<Normalized: ")
+    assert "live filters" in repr(found)
+    assert "\n" not in repr(found)
+    html = found._repr_html_()
+    assert str(found).splitlines()[1].split(";")[0] in html
+    assert found.plan._repr_html_() in html
+
+
 @pytest.mark.parametrize("exporter", EXPORTERS)
 def test_a_shortcut_is_normalized_as_far_as_constants_go(exporter: str) -> None:
     module = built(networks.Shortcut)
