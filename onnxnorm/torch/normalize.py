@@ -173,6 +173,7 @@ class _Work:
         used: str,
     ) -> None:
         self.module, self.state, self.proto, self.example = module, state, proto, example
+        self.model: Any = Model.open(proto)  # once, since a large one takes seconds; the verbs take it as it is
         self.options, self.exporter = options, used
         self.held: dict[str, str] = {}
         self.epsilons = Epsilons(module, proto)
@@ -185,13 +186,13 @@ class _Work:
         options = self.options
         with suppress(StatisticsError, DataError):  # the images will tell, if they are not better
             measuring = options.part(CalibrationOptions, limit=None, measure=(), transform=None)
-            few = calibrate(self.proto, self.example, options=measuring)
+            few = calibrate(self.model, self.example, options=measuring)
             trial = options.part(RewriteOptions, statistic="mean", ceiling=None, verify=False, require_share=None)
             self._rewrite(few, trial)
-        data = source.data(input_specs(Model.open(self.proto)))
+        data = source.data(input_specs(self.model))
         transform = None if source.files is None else options.transform  # of other images it made arrays already
         measuring = options.part(CalibrationOptions, measure=options.to_measure, transform=transform)
-        return calibrate(self.proto, data, options=measuring, progress=progress)
+        return calibrate(self.model, data, options=measuring, progress=progress)
 
     def finish(self, source: Images, statistics: Statistics) -> Normalized:
         """Rewrite, put the parameters in place, and compare."""
@@ -228,22 +229,20 @@ class _Work:
     ) -> tuple[Rewritten, list[Change], dict[str, float]]:
         """Rewrite, holding constants and attributes until all that change belong to the module."""
         while True:
-            outcome = rewrite(self.proto, statistics, options=options)
-            changes, others = changes_of(self.proto, outcome, self.state)
+            outcome = rewrite(self.model, statistics, options=options)
+            changes, others = changes_of(self.model, outcome, self.state)
             epsilons, attributes = self.epsilons.changes_of(outcome.rewriting.record)
             if not others and not attributes:
                 return outcome, changes, epsilons
             hold_others(self.proto, others, attributes, self.held)
+            self.model = Model.open(self.proto)
             if statistics is not None:  # the same network, of which less may change
-                statistics = replace(statistics, model=Model.open(self.proto).digest())
+                statistics = replace(statistics, model=self.model.digest())
 
     def _feeds(self, source: Images) -> list[Feeds]:
         """The first images, as the module is fed with them."""
-        model = Model.open(self.proto)
-        data = source.kept or source.files
-        with closing(
-            batches_of(model, open_data(data, input_specs(model), self.options), self.options.batch_size, SAMPLES)
-        ) as batches:
+        dataset = open_data(source.kept or source.files, input_specs(self.model), self.options)
+        with closing(batches_of(self.model, dataset, self.options.batch_size, SAMPLES)) as batches:
             feeds = [dict(batch.feeds) for batch in islice(batches, SAMPLES)]
         if not feeds:
             raise DataError("there are no images to compare the module's outputs on")
