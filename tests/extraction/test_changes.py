@@ -212,7 +212,7 @@ def test_images_are_not_prepared_twice() -> None:
     from tests.helpers.commands import DEMO, SOME
 
     cut = onnxnorm.features(DEMO, "relu1_1", fold_preprocessing="caffe").model
-    given, default = (onnxnorm.calibrate(cut, SOME, provider="cpu", **words) for words in ({"preset": "unit"}, {}))
+    given, default = (onnxnorm.calibrate(cut, SOME, preset=preset, provider="cpu") for preset in ("unit", None))
     assert default.inputs["preprocessing"] == given.inputs["preprocessing"]
     for value, moments in default.values.items():
         np.testing.assert_array_equal(moments.mean, given.values[value].mean)
