@@ -67,6 +67,9 @@ class Normalized(Shown):
         whole = reach.normalized == reach.live
         first = f"{reach.normalized:,} of {reach.live:,} live filters ({reach.share:.0%}) end at the target"
         first += "" if whole else f"; of the others {reach.obstacle.replace(REPLACEABLE, 'has to keep its value')}"
+        first += (
+            '; outputs="scale" normalizes outputs too' if not whole and reach.advice.startswith("--outputs") else ""
+        )
         count = len(self.epsilons)
         more = f"and {count} epsilon{'s' if count > 1 else ''} " if count else ""
         changed = f"{len(self.changed)} parameters {more}"

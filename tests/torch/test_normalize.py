@@ -106,6 +106,13 @@ def test_the_result_shows_itself() -> None:
     assert found.plan._repr_html_() in html
 
 
+def test_outputs_that_keep_their_scale_are_told_with_the_way_out() -> None:
+    features = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 16, 3), nn.ReLU()]
+    advice = '; outputs="scale" normalizes outputs too'
+    assert advice in str(normalize_(nn.Sequential(*features), images(), exporter="torchscript"))
+    assert advice not in str(normalize_(nn.Sequential(*features), images(), exporter="torchscript", outputs="scale"))
+
+
 @pytest.mark.parametrize("exporter", EXPORTERS)
 def test_a_shortcut_is_normalized_as_far_as_constants_go(exporter: str) -> None:
     module = built(networks.Shortcut)
