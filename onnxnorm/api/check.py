@@ -71,6 +71,8 @@ class Checked:
     def __str__(self) -> str:
         low, high = BETWEEN
         verdict = "normalized" if self.normalized else "NOT normalized"
+        if self.guessed and not self.normalized:
+            verdict += f", if it reads images as {self.guessed}, which is a guess"
         return f"{self.share:.1%} of the filters that are not dead have a mean between {low:g} and {high:g}: {verdict}"
 
 

@@ -31,4 +31,5 @@ def merge(
     result = summary(merged) | {"output": str(output)}
     tell_statistics(terminal, merged)
     merged.save(output)  # last, so that statistics that cannot be shown leave no file behind
+    terminal.show(f"written to {output}")
     terminal.show_json(result)

@@ -27,7 +27,7 @@ EXAMPLES = (
     "onnxnorm rewrite model.onnx --statistic weights --strength 0.5",
 )
 _SHOWN = 5  # clones, and layers with limited scales
-_HALF = 0.5  # share of live filters at the target below which the obstacle is named
+_HALF = 0.5  # share of live filters at the target below which the obstacle is named, whatever it is
 
 
 def rewrite(
@@ -91,7 +91,7 @@ def tell_rewritten(terminal: Terminal, done: api.Rewritten) -> None:
             "before INT8 quantization, quantize the original, or a rewrite with --statistic weights --strength 0.5: "
             "normalized activations cost accuracy there (docs/int8.md)"
         )
-    if ceiling is None and done.reach.share < _HALF:
+    if ceiling is None and (done.reach.bound or done.reach.share < _HALF):
         terminal.say(str(done.reach))
     for name in done.rewriting.unrecorded:
         terminal.say(f"the scales of output {name!r} are too many to be recorded in the model")

@@ -22,11 +22,12 @@ from onnxnorm.data.files.discovery import DiscoveredFiles, discover, identity, o
 from onnxnorm.data.files.fingerprints import fingerprints
 from onnxnorm.data.files.listing import Executor
 from onnxnorm.data.files.table import FileTable
+from onnxnorm.data.images.folded import without_folded
 from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.data.images.preprocessing import Recipe
 from onnxnorm.data.memory import Item, is_item, memory_reader, peeked
 from onnxnorm.data.readers import Reader, ReaderOfMembers, printable
-from onnxnorm.data.selection import Indices, RowSelector, Selection
+from onnxnorm.data.selection import Indices, Selection
 from onnxnorm.data.sources import sources
 from onnxnorm.data.usable import check_usable
 from onnxnorm.errors import DataError, OptionError
@@ -224,7 +225,7 @@ class Dataset:
     def _blocks(self, size: int, threads: int, selection: Selection) -> Generator[Batch | Skipped, None, None]:
         offset = 0
         for reader in self._readers:
-            with closing(reader.blocks(size, threads, _shifted(selection, offset))) as blocks:
+            with closing(reader.blocks(size, threads, selection.shifted(offset))) as blocks:
                 for block in blocks:
                     yield block.shifted(offset)
             offset += reader.total or 0
@@ -249,7 +250,7 @@ def open_inputs(
         specs = input_specs(model)
         if specs and not read_specs(specs):
             raise DataError("every input has one value for all samples, so DATA has nothing to add; leave one to DATA")
-        dataset = open_data(dataset, read_specs(specs), options, executor)
+        dataset = open_data(dataset, read_specs(specs), without_folded(model, options), executor)
     return model.fed(InputSettings(values=dataset.shared)), dataset
 
 
@@ -298,8 +299,3 @@ def _open_files(
         readers += opened
         kinds += [kind] * len(opened)
     return Dataset(readers, discovered, kinds)
-
-
-def _shifted(selection: Selection, offset: int) -> RowSelector:
-    """Return the selector for a reader whose first sample has the index `offset`."""
-    return lambda start, stop: selection.among(start + offset, stop + offset) - offset

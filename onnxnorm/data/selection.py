@@ -146,6 +146,10 @@ class Selection:
         parts = [np.arange(a, b, dtype=np.int64) for a, b in self.done.gaps(*self._places(start, stop))]
         return np.concatenate([np.empty(0, np.int64), *parts]) * self.shard.count + self.shard.index
 
+    def shifted(self, offset: int) -> RowSelector:
+        """Return the selector for a reader whose first sample has the index `offset`."""
+        return lambda start, stop: self.among(start + offset, stop + offset) - offset
+
     def place(self, index: int) -> int:
         """Return the place along the shard of a sample, by its index."""
         return (index - self.shard.index) // self.shard.count

@@ -79,6 +79,8 @@ def mapped(path: Path) -> memoryview:
             return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
     except FileNotFoundError:
         raise ModelError(f"model {path} does not exist") from None
+    except IsADirectoryError:
+        raise ModelError(f"model {path} cannot be read: it is a folder; MODEL, an ONNX file, stands first") from None
     except OSError as error:
         raise ModelError(f"model {path} cannot be read: {error.strerror}") from error
     except ValueError as error:

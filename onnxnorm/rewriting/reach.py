@@ -30,12 +30,14 @@ class Reach:
         live: number of filters that are not dead.
         obstacle: what keeps most of the others from it.
         advice: what to do about it.
+        bound: how many of the others are pinned or tied.
     """
 
     normalized: int
     live: int
     obstacle: str
     advice: str
+    bound: int = 0
 
     @property
     def share(self) -> float:
@@ -51,7 +53,7 @@ def reach_of(rewriting: Rewriting) -> Reach:
     """Count the filters that a rewrite brings to the target."""
     if rewriting.ceiling is not None:
         return _under_ceiling(rewriting, rewriting.ceiling)
-    normalized = live = tied = 0
+    normalized = live = pinned = tied = 0
     slack = (0.5 if rewriting.power_of_two else 0.0) * np.log(2) + _CLOSE
     for layer in rewriting.scales.layers:
         ideal = rewriting.target / np.abs(layer.statistic[layer.live]) ** rewriting.strength
@@ -59,7 +61,8 @@ def reach_of(rewriting: Rewriting) -> Reach:
         normalized += int(close.sum())
         live += int(layer.live.sum())
         tied += int((~close & ~layer.pinned[layer.live]).sum())
-    return Reach(normalized, live, *_obstacle(rewriting, tied))
+        pinned += int((~close & layer.pinned[layer.live]).sum())
+    return Reach(normalized, live, *_obstacle(rewriting, tied), bound=pinned + tied)
 
 
 def _under_ceiling(rewriting: Rewriting, found: Ceiling) -> Reach:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -15,6 +15,7 @@ from onnxnorm.api import CalibrationOptions, NormalizeOptions, RewriteOptions, R
 from onnxnorm.api.common import SAMPLES, Feeds, batches_of
 from onnxnorm.calibration.calibrate import Progress
 from onnxnorm.data.dataset import open_data
+from onnxnorm.display import Raw, Shown, html_block
 from onnxnorm.errors import DataError, ModelError, OptionError, StatisticsError, VerificationError
 from onnxnorm.model.constants import REPLACEABLE
 from onnxnorm.model.files import Model
@@ -35,8 +36,8 @@ from onnxnorm.verification import Verification
 __all__ = ["Normalized", "normalize_"]
 
 
-@dataclass(frozen=True)
-class Normalized:
+@dataclass(frozen=True, repr=False)
+class Normalized(Shown):
     """The outcome of `normalize_`.
 
     Attributes:
@@ -51,12 +52,12 @@ class Normalized:
         exporter: the exporter that was used.
     """
 
-    plan: Plan = field(repr=False)
+    plan: Plan
     reach: Reach
-    verification: Verification | None = field(repr=False)
-    statistics: Statistics = field(repr=False)
-    changed: tuple[str, ...] = field(repr=False)
-    epsilons: Mapping[str, float] = field(repr=False)
+    verification: Verification | None
+    statistics: Statistics
+    changed: tuple[str, ...]
+    epsilons: Mapping[str, float]
     held: Mapping[str, str]
     difference: float
     exporter: str
@@ -66,7 +67,12 @@ class Normalized:
         whole = reach.normalized == reach.live
         first = f"{reach.normalized:,} of {reach.live:,} live filters ({reach.share:.0%}) end at the target"
         first += "" if whole else f"; of the others {reach.obstacle.replace(REPLACEABLE, 'has to keep its value')}"
-        changed = f"{len(self.changed)} parameters " + (f"and {len(self.epsilons)} epsilons " if self.epsilons else "")
+        first += (
+            '; outputs="scale" normalizes outputs too' if not whole and reach.advice.startswith("--outputs") else ""
+        )
+        count = len(self.epsilons)
+        more = f"and {count} epsilon{'s' if count > 1 else ''} " if count else ""
+        changed = f"{len(self.changed)} parameters {more}"
         changed += f"changed; the module's outputs differ by {self.difference:.1e} of the largest magnitude"
         lines = [first, changed]
         for reason in dict.fromkeys(self.held.values()):
@@ -74,6 +80,10 @@ class Normalized:
             more = f" and {len(names) - 1:,} others keep their values" if names[1:] else " keeps its value"
             lines.append(f"{names[0]}{more}: {reason}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """What was reached, and the table of the plan: which layers, and why some of their filters are pinned."""
+        return html_block(*str(self).splitlines(), Raw(self.plan._repr_html_()))
 
 
 @documented(NormalizeOptions)
@@ -166,6 +176,7 @@ class _Work:
         used: str,
     ) -> None:
         self.module, self.state, self.proto, self.example = module, state, proto, example
+        self.model: Any = Model.open(proto)  # once, since a large one takes seconds; the verbs take it as it is
         self.options, self.exporter = options, used
         self.held: dict[str, str] = {}
         self.epsilons = Epsilons(module, proto)
@@ -178,13 +189,13 @@ class _Work:
         options = self.options
         with suppress(StatisticsError, DataError):  # the images will tell, if they are not better
             measuring = options.part(CalibrationOptions, limit=None, measure=(), transform=None)
-            few = calibrate(self.proto, self.example, options=measuring)
+            few = calibrate(self.model, self.example, options=measuring)
             trial = options.part(RewriteOptions, statistic="mean", ceiling=None, verify=False, require_share=None)
             self._rewrite(few, trial)
-        data = source.data(input_specs(Model.open(self.proto)))
+        data = source.data(input_specs(self.model))
         transform = None if source.files is None else options.transform  # of other images it made arrays already
         measuring = options.part(CalibrationOptions, measure=options.to_measure, transform=transform)
-        return calibrate(self.proto, data, options=measuring, progress=progress)
+        return calibrate(self.model, data, options=measuring, progress=progress)
 
     def finish(self, source: Images, statistics: Statistics) -> Normalized:
         """Rewrite, put the parameters in place, and compare."""
@@ -221,22 +232,20 @@ class _Work:
     ) -> tuple[Rewritten, list[Change], dict[str, float]]:
         """Rewrite, holding constants and attributes until all that change belong to the module."""
         while True:
-            outcome = rewrite(self.proto, statistics, options=options)
-            changes, others = changes_of(self.proto, outcome, self.state)
+            outcome = rewrite(self.model, statistics, options=options)
+            changes, others = changes_of(self.model, outcome, self.state)
             epsilons, attributes = self.epsilons.changes_of(outcome.rewriting.record)
             if not others and not attributes:
                 return outcome, changes, epsilons
             hold_others(self.proto, others, attributes, self.held)
+            self.model = Model.open(self.proto)
             if statistics is not None:  # the same network, of which less may change
-                statistics = replace(statistics, model=Model.open(self.proto).digest())
+                statistics = replace(statistics, model=self.model.digest())
 
     def _feeds(self, source: Images) -> list[Feeds]:
         """The first images, as the module is fed with them."""
-        model = Model.open(self.proto)
-        data = source.kept or source.files
-        with closing(
-            batches_of(model, open_data(data, input_specs(model), self.options), self.options.batch_size, SAMPLES)
-        ) as batches:
+        dataset = open_data(source.kept or source.files, input_specs(self.model), self.options)
+        with closing(batches_of(self.model, dataset, self.options.batch_size, SAMPLES)) as batches:
             feeds = [dict(batch.feeds) for batch in islice(batches, SAMPLES)]
         if not feeds:
             raise DataError("there are no images to compare the module's outputs on")

@@ -29,11 +29,11 @@ class Change:
     values: Array = field(repr=False)
 
 
-def changes_of(proto: onnx.ModelProto, outcome: Rewritten, state: State) -> tuple[list[Change], dict[str, str]]:
+def changes_of(old: Model, outcome: Rewritten, state: State) -> tuple[list[Change], dict[str, str]]:
     """Which parameters a rewrite changes.
 
     Args:
-        proto: the exported model.
+        old: the exported model.
         outcome: its rewrite.
         state: the parameters and buffers of the module.
 
@@ -43,15 +43,14 @@ def changes_of(proto: onnx.ModelProto, outcome: Rewritten, state: State) -> tupl
     Raises:
         ModelError: if the rewrite added nodes.
     """
-    rewritten = outcome.rewriting.model
-    _check_nodes(proto, outcome)
+    new = outcome.rewriting.model
+    _check_nodes(old.proto, outcome)
     others = {
         clone.constant: "shared by several places, which need different scales" for clone in outcome.rewriting.clones
     }
-    old, new = Model.open(proto), rewritten
     before = {tensor.name: index for index, tensor in enumerate(old.proto.graph.initializer)}
     after = {tensor.name: index for index, tensor in enumerate(new.proto.graph.initializer)}
-    literals = _literals(proto), _literals(new.proto)
+    literals = _literals(old.proto), _literals(new.proto)
     changes: list[Change] = []
     for name in outcome.rewriting.changed:
         if name in others or name in outcome.rewriting.record.attributes:

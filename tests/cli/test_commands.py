@@ -148,7 +148,9 @@ def test_merge(tmp_path: Path) -> None:
     for part, images in zip(parts, (SOME[:2], SOME[2:]), strict=True):
         succeeded("calibrate", DEMO, *images, "--preset", "unit", "-o", part)
     out = tmp_path / "both"
-    assert "over 6 images" in succeeded("merge", *parts, "-o", out).out
+    told = succeeded("merge", *parts, "-o", out).out
+    assert "over 6 images" in told
+    assert told.endswith(f"written to {out}\n")
     found = succeeded("merge", *parts, "-o", out, "--json").json
     assert (found["images"], found["output"]) == (6, str(out))
     whole = onnxnorm.calibrate(DEMO, SOME, preset="unit", provider="cpu")

@@ -41,7 +41,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # {f} is the folder, {demo} the model, {images} its photographs.
 WRONG = {
     "a missing model": ("plan {f}/no.onnx", "model {f}/no.onnx does not exist"),
-    "a folder as model": ("plan {f}", "model {f} cannot be read: Is a directory"),
+    "a folder as model": ("plan {f}", "model {f} cannot be read: it is a folder; MODEL, an ONNX file, stands first"),
     "a text as model": ("plan {f}/text.onnx", "model {f}/text.onnx is not an ONNX file"),
     "an empty model": ("plan {f}/empty.onnx", "model {f}/empty.onnx has no nodes or no opset"),
     "a model cut short": ("calibrate {f}/cut.onnx {images} -o {f}/s", "model {f}/cut.onnx is not an ONNX file"),

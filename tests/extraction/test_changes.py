@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 import onnxnorm
 from onnxnorm.data.images.options import PRESETS
+from onnxnorm.errors import OptionError
 from tests.helpers.graphs import model, rand
 from tests.helpers.vggs import VGG16, photo, run, vgg, with_outputs
 
@@ -204,6 +205,24 @@ def test_it_is_what_the_images_of_the_preset_are() -> None:
         if value in whole.values:
             np.testing.assert_allclose(moments.mean, whole.values[value].mean, rtol=1e-4, atol=1e-4)
     assert len(folded.values.keys() & whole.values.keys()) == 3
+
+
+def test_images_are_not_prepared_twice() -> None:
+    """Such a network reads RGB in [0, 1]: that is the default, another preset is refused; a transform is one's own."""
+    from tests.helpers.commands import DEMO, SOME
+
+    cut = onnxnorm.features(DEMO, "relu1_1", fold_preprocessing="caffe").model
+    given, default = (onnxnorm.calibrate(cut, SOME, preset=preset, provider="cpu") for preset in ("unit", None))
+    assert default.inputs["preprocessing"] == given.inputs["preprocessing"]
+    for value, moments in default.values.items():
+        np.testing.assert_array_equal(moments.mean, given.values[value].mean)
+    for verb in (onnxnorm.calibrate, onnxnorm.normalize):
+        with pytest.raises(OptionError, match=r"--preset caffe: the network does its own .*leave --preset out"):
+            verb(cut, SOME, preset="caffe", provider="cpu")
+    with pytest.raises(OptionError, match="--preset tf: the network does its own"):
+        onnxnorm.verify(cut, cut, SOME, preset="tf", provider="cpu")
+    onnxnorm.calibrate(cut, SOME, transform=lambda _: np.zeros((3, 64, 64), np.float32), provider="cpu")
+    assert onnxnorm.calibrate(DEMO, SOME, preset="caffe", provider="cpu").images == len(SOME)
 
 
 def test_old_files_list_the_new_constants_as_inputs() -> None:

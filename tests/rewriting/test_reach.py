@@ -33,6 +33,19 @@ def test_nothing_normalized_is_said_with_the_reason(outputs_only: tuple[Path, Pa
     assert "live filters" not in scaled.err
 
 
+def test_a_few_that_are_held_are_said_too(tmp_path: Path) -> None:
+    """Most filters end at the target, but the last layer, an output, cannot; nothing is said if all of them do."""
+    weights = {"v": rand(12, 3, 3, 3), "w": rand(4, 12, 1, 1, seed=1)}
+    proto = model("a = Conv(x, v)  b = Relu(a)  z = Conv(b, w)", {"x": ("N", 3, 8, 8)}, weights)
+    onnx.save(proto, tmp_path / "m.onnx")
+    np.save(tmp_path / "x.npy", rand(6, 3, 8, 8))
+    words = ("normalize", tmp_path / "m.onnx", tmp_path / "x.npy", "-o", tmp_path / "o.onnx")
+    ran = succeeded(*words)
+    assert "only 12 (75%) of 16 live filters end at the target: 4 are held by output 'z'" in ran.err
+    assert "--outputs scale normalizes outputs too" in ran.err
+    assert "live filters" not in succeeded(*words, "--outputs", "scale").err
+
+
 @pytest.mark.parametrize("power", [(), ("--power-of-two",)])
 def test_a_required_share_that_is_missed_writes_nothing(
     outputs_only: tuple[Path, Path], tmp_path: Path, power: tuple[str, ...]

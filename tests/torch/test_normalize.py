@@ -95,6 +95,24 @@ def test_every_filter_ends_at_one_and_the_output_stays(make: Any, exporter: str)
     assert "live filters (100%) end at the target" in str(found)
 
 
+def test_the_result_shows_itself() -> None:
+    """In one short line, and in a notebook with the reasons of what is pinned."""
+    found = normalize_(built(networks.Shortcut), images(), exporter="torchscript")
+    assert repr(found).startswith("<Normalized: ")
+    assert "live filters" in repr(found)
+    assert "\n" not in repr(found)
+    html = found._repr_html_()
+    assert str(found).splitlines()[1].split(";")[0] in html
+    assert found.plan._repr_html_() in html
+
+
+def test_outputs_that_keep_their_scale_are_told_with_the_way_out() -> None:
+    features = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 16, 3), nn.ReLU()]
+    advice = '; outputs="scale" normalizes outputs too'
+    assert advice in str(normalize_(nn.Sequential(*features), images(), exporter="torchscript"))
+    assert advice not in str(normalize_(nn.Sequential(*features), images(), exporter="torchscript", outputs="scale"))
+
+
 @pytest.mark.parametrize("exporter", EXPORTERS)
 def test_a_shortcut_is_normalized_as_far_as_constants_go(exporter: str) -> None:
     module = built(networks.Shortcut)

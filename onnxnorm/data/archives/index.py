@@ -143,7 +143,8 @@ class _Headers:
 def _tar_members(path: Path, file: IO[bytes]) -> Iterator[_Member]:
     stream = _Headers(gzip.GzipFile(fileobj=file) if is_compressed(path) else file)
     with tarfile.open(fileobj=cast(Any, stream), mode="r:") as archive:
-        while (info := archive.next()) is not None:
+        # The offset of an empty one is 0 once it is open; Python 3.10 fails where that is asked for a member again.
+        while archive.offset and (info := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]  # else it keeps a kilobyte for each
             if info.isdir():
                 continue

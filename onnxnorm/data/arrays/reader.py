@@ -95,7 +95,10 @@ def open_arrays(path: Path, specs: Sequence[InputSpec]) -> ArrayReader:
     """Open an array file; only headers are read. Raises DataError unless it is readable and fits the model's inputs."""
     rows = {specs[0].name: open_npy(path)} if path.suffix.lower() == ".npy" else _by_input(path, open_npz(path), specs)
     if len(rows) != len(specs):
-        raise DataError(f"{path} holds one array, but the model has the inputs {quoted_names(specs)}; give a .npz file")
+        raise DataError(
+            f"{path} holds one array, but the model has the inputs {quoted_names(specs)}; give a .npz file with an "
+            "array for each, or one value for all samples with --input NAME=VALUE"
+        )
     names = shared_names(specs, {name: array.shape for name, array in rows.items()})
     shared = {}
     for spec in specs:

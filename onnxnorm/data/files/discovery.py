@@ -21,6 +21,7 @@ from onnxnorm.data.files.expansion import Given, expanded
 from onnxnorm.data.files.listing import Executor, Listing, LocalExecutor
 from onnxnorm.data.files.stores import listed_folder, listed_uri
 from onnxnorm.data.files.table import DataFile, FileTable, FileTableBuilder, Place
+from onnxnorm.data.images.signatures import is_image
 from onnxnorm.data.remote import has_fsspec, is_local_uri, is_uri
 from onnxnorm.data.sources import kind_of, source_number, sources
 from onnxnorm.errors import DataError, DataWarning
@@ -126,6 +127,8 @@ def _add_single(table: FileTableBuilder, path: Path, given: Given) -> None:
         *most, last = [first, "folders", *others]
         raise DataError(f"{given} does not exist; give {', '.join(most)} or {last}") from error
     kind = kind_of(path.name)
+    if kind is None and not path.suffix and is_image(path):  # as caches of downloads name them
+        kind = "image"
     if kind is None or not os.path.isfile(path):
         raise DataError(f"{given} is neither {' nor '.join(source.one for source in sources())}")
     table.add(Place.folder(path.parent), path.name, kind, size)
@@ -138,7 +141,10 @@ def _below(given: str | os.PathLike[str], executor: Executor) -> Listing:
         listing = _without_archives(listed_folder(local or given, kind_of, executor), str(given))
         if not listing.files:
             what = " and ".join(f"no {source.files}" for source in sources())
-            raise DataError(f"folder {given} holds {what} ({listing.others} other files)")
+            mend = f"; images without an ending are read if they are named: {str(given).rstrip('/')}/*"
+            raise DataError(
+                f"folder {given} holds {what} ({listing.others} other files){mend if listing.others else ''}"
+            )
         return listing
     listing = listed_uri(os.fspath(given), kind_of, executor)
     if local and listing.local_only:

@@ -111,6 +111,12 @@ def test_bfloat16_comes_back_from_numpys_void(tmp_path: Path) -> None:
         open_arrays(tmp_path / "a.npy", [SPEC])
 
 
+def test_one_array_for_several_inputs_names_both_ways_out(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", SAMPLES)
+    with pytest.raises(DataError, match=r"a \.npz file with an array for each, or one value .* --input NAME=VALUE"):
+        open_arrays(tmp_path / "a.npy", [SPEC, InputSpec("t", (), F32)])
+
+
 def test_several_inputs_by_name_however_each_is_stored(tmp_path: Path) -> None:
     specs = (InputSpec("left:0", (None, 2), F32), InputSpec("right/x", (1, None, 3), np.dtype(np.int64)))
     left, right = np.arange(14, dtype=np.float32).reshape(7, 2), np.arange(42).reshape(7, 2, 3)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from onnxnorm.data.files import discovery
 from onnxnorm.data.files.discovery import discover, identity, order_digest
@@ -61,6 +62,20 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, name: str, message: str) -
     with pytest.raises(DataError, match=message) as caught:
         discover([tmp_path / "a.png", tmp_path / name])
     assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_an_image_without_an_ending_is_told_by_its_first_bytes(tmp_path: Path, kind: str) -> None:
+    """If it is named; what has another ending, or begins otherwise, is no image, and folders are not read for it."""
+    for name in ("0af1", "named.txt"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name, kind)
+    touch(tmp_path, "0b22")
+    assert [(file.name, file.kind) for file in discover([tmp_path / "0af1"]).files] == [("0af1", "image")]
+    for other in ("named.txt", "0b22"):
+        with pytest.raises(DataError, match="neither an image"):
+            discover([tmp_path / other])
+    with pytest.raises(DataError, match=r"\(3 other files\); images without an ending .* named: .*/\*$"):
+        discover([tmp_path])
 
 
 def test_the_identity_depends_on_names_and_sizes_alone(tmp_path: Path) -> None:
