@@ -40,6 +40,7 @@ _NODE = 20_000  # what one more node costs, in elements that are multiplied
 _SHARED = {"constant", "computed"}
 _HUB = 24  # edges that meet in a vertex which connects channels that have nothing else in common
 _ROUNDS = 4  # how far structure is compared
+_TERMINALS = -1  # the unknown that stands for all terminals
 
 
 def choose_openings(
@@ -110,11 +111,12 @@ class _Parts:
         terminals = set(np.flatnonzero(self.terminal & chosen & ~self.pinned).tolist())
         for equation in self._equations(chosen):
             system.demand(system.reduced(equation), terminals)
+        if not self.joined:  # then what several terminals add up to matters no more than one terminal does
+            terminals = _as_one(system, terminals)
         opened = []
-        few = 1 if self.joined else len(terminals)  # terminals that must not be left alone in an equation
         for opening, equal in sorted(self._equal(chosen), key=self._order):
             passes = (False, True) if len(equal) > 1 else (True,)
-            if not all(_agree(system, terminals, equal, few, demand=demand) for demand in passes):
+            if not all(_agree(system, terminals, equal, demand=demand) for demand in passes):
                 opened.append(opening)
         return opened
 
@@ -196,17 +198,32 @@ class _Parts:
         return np.asarray(chosen[label] | hub, np.bool_)
 
 
-def _agree(system: System, terminals: set[int], equal: list[tuple[int, int]], few: int, *, demand: bool) -> bool:
-    """Whether pairs can agree without an equation in `few` terminals or less alone; with `demand` they do, as far."""
+def _as_one(system: System, terminals: set[int]) -> set[int]:
+    """Replace all terminals by multiples of one unknown, so that rows stay short; returns that unknown.
+
+    Whether terminals alone are left in a row is all that matters from here on, and whether they cancel out. Multiples
+    are hashes of 62 bits: combinations that are not 0 become 0 with a probability of 2^-62, if at all.
+    """
+    for terminal in sorted(terminals - system.rows.keys()):
+        system.determine(terminal, {_TERMINALS: _weight(terminal)})
+    return {_TERMINALS}
+
+
+def _agree(system: System, terminals: set[int], equal: list[tuple[int, int]], *, demand: bool) -> bool:
+    """Whether pairs can agree without an equation in one terminal alone; with `demand` they do, as far."""
     for p, q in equal:
         row = system.difference(p, q)
         if not row:
             continue
-        if len(row) <= few and terminals.issuperset(row):
+        if len(row) == 1 and not terminals.isdisjoint(row):
             return False
         if demand:
             system.demand(row, terminals)
     return True
+
+
+def _weight(part: int) -> int:
+    return int(_mixed(np.asarray([part], np.uint64))[0] >> np.uint64(2)) | 1
 
 
 def cost_of(opening: Opening) -> int:

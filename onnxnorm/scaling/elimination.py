@@ -62,12 +62,13 @@ class System:
         if not row:
             return []
         if len(row) == 1:
-            return self._replace(next(iter(row)), {})
+            return self.determine(next(iter(row)), {})
         pivot = min(row, key=lambda k: (k in keep, abs(row[k]) != 1, len(self._users.get(k, ())), -k))
         scale = row[pivot]
-        return self._replace(pivot, {k: _divided(-factor, scale) for k, factor in row.items() if k != pivot})
+        return self.determine(pivot, {k: _divided(-factor, scale) for k, factor in row.items() if k != pivot})
 
-    def _replace(self, unknown: int, row: Row) -> list[int]:
+    def determine(self, unknown: int, row: Row) -> list[int]:
+        """Replace an unknown by a combination of others; returns the variables that have become 0 by this."""
         zero = [] if row else [unknown]
         for user in self._users.pop(unknown, ()):
             combination = self.rows[user]
