@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.model.graph import Graph
+from onnxnorm.scaling.alike import find_likeness
 from onnxnorm.scaling.columns import bundled, distinct_of_each, gathered
 from onnxnorm.scaling.elimination import Number, System
 from onnxnorm.scaling.filters import Layer, slots_at
@@ -32,7 +33,7 @@ from onnxnorm.scaling.operators import load_all
 from onnxnorm.scaling.slots import ZERO, Ids, distinct, together
 from onnxnorm.scaling.walk import Outputs
 
-__all__ = ["choose_openings", "cost_of"]
+__all__ = ["Choice", "choose_openings", "cost_of"]
 
 Hashes = NDArray[np.uint64]
 
@@ -46,28 +47,25 @@ _TERMINALS = -1  # the unknown that stands for all terminals
 def choose_openings(
     graph: Graph, layers: Sequence[Layer], outputs: Outputs = "keep", *, thorough: bool = False, joined: bool = False
 ) -> tuple[Opening, ...]:
-    """Choose where to open a graph so that every filter can have a scale of its own.
+    """Choose where to open a graph so that every filter can have a scale of its own; see `Choice`."""
+    return Choice(graph, layers, outputs, joined=joined).choose(thorough=thorough)
+
+
+class Choice:
+    """The slots of an open walk, joined by what cannot be opened, and how to choose what to open.
 
     Args:
         graph: the graph.
         layers: its layers of filters.
         outputs: "keep" for graph outputs that keep scale 1.
-        thorough: decide every part by itself, also those that look alike.
         joined: filters may share their scales, as long as these are free, and have them where their nodes write them.
             Edges of the filters' own values are opened last, and graph inputs are multiplied too.
     """
-    load_all()
-    walk = OpenWalk(graph, layers, inputs=joined)
-    walk.walk(outputs)
-    parts = _Parts(walk, joined=joined)
-    opened = parts.greedy(thorough=thorough)
-    return (*opened, *parts.shared(opened))
 
-
-class _Parts:
-    """The slots of an open walk, joined by what cannot be opened."""
-
-    def __init__(self, walk: OpenWalk, *, joined: bool) -> None:
+    def __init__(self, graph: Graph, layers: Sequence[Layer], outputs: Outputs = "keep", *, joined: bool = False):
+        load_all()
+        walk = OpenWalk(graph, layers, inputs=joined)
+        walk.walk(outputs)
         slots = walk.slots
         self.joined = joined
         self.sites = {layer.site.value for layer in walk.layers}
@@ -103,9 +101,13 @@ class _Parts:
             self.stars.append((opening, right if opening.place != "computed" else np.append(right, left)))
         self.pairs, self.numbers = distinct_of_each(*_without(shared, ends, numbers))
 
-    def greedy(self, *, thorough: bool) -> list[Opening]:
+    def choose(self, *, thorough: bool = False) -> tuple[Opening, ...]:
+        """Where to open the graph; `thorough` to tell apart all parts that are not the same in every respect."""
+        opened = self._greedy(self._kinds() if thorough else self._representatives())
+        return (*opened, *self._shared(opened))
+
+    def _greedy(self, chosen: NDArray[np.bool_]) -> list[Opening]:
         """The openings other than those of shared constants."""
-        chosen = np.ones(self.count, np.bool_) if thorough else self._representatives()
         system = System()
         system.rows.update((part, {}) for part in np.flatnonzero(self.pinned & chosen).tolist())
         terminals = set(np.flatnonzero(self.terminal & chosen & ~self.pinned).tolist())
@@ -146,7 +148,7 @@ class _Parts:
         parts = zip(some.tolist(), starts.tolist(), stops.tolist(), strict=True)
         return [(self.openings[k], pairs[start:stop]) for k, start, stop in parts]
 
-    def shared(self, opened: Sequence[Opening]) -> list[Opening]:
+    def _shared(self, opened: Sequence[Opening]) -> list[Opening]:
         """The shared constants that need more elements, once these places are open."""
         gone = set(opened)
         closed = np.asarray([opening not in gone for opening in self.openings], np.bool_)
@@ -165,6 +167,13 @@ class _Parts:
             root = trees[np.argmax(anchored[trees])]
             parent[np.isin(parent, trees)] = root
         return found
+
+    def _kinds(self) -> NDArray[np.bool_]:
+        """Marks the first of all connected parts that are the same in every respect, shape `(parts,)`."""
+        terminals = np.flatnonzero(self.terminal)
+        relations = [(columns, len(self.openings) + numbers) for columns, numbers in self.relations]
+        equations = [(terminals[None], np.full_like(terminals, -1)), (self.pairs, self.numbers), *relations]
+        return np.asarray(find_likeness(self.pinned, equations).chosen | self.pinned, np.bool_)
 
     def _representatives(self) -> NDArray[np.bool_]:
         """Marks two of all connected parts of the same structure, those of the first channels, shape `(parts,)`.
@@ -204,8 +213,10 @@ def _as_one(system: System, terminals: set[int]) -> set[int]:
     Whether terminals alone are left in a row is all that matters from here on, and whether they cancel out. Multiples
     are hashes of 62 bits: combinations that are not 0 become 0 with a probability of 2^-62, if at all.
     """
-    for terminal in sorted(terminals - system.rows.keys()):
-        system.determine(terminal, {_TERMINALS: _weight(terminal)})
+    unknown = sorted(terminals - system.rows.keys())
+    weights = _mixed(np.asarray(unknown, np.uint64)) >> np.uint64(2)
+    for terminal, weight in zip(unknown, weights.tolist(), strict=True):
+        system.determine(terminal, {_TERMINALS: weight})
     return {_TERMINALS}
 
 
@@ -220,10 +231,6 @@ def _agree(system: System, terminals: set[int], equal: list[tuple[int, int]], *,
         if demand:
             system.demand(row, terminals)
     return True
-
-
-def _weight(part: int) -> int:
-    return int(_mixed(np.asarray([part], np.uint64))[0] >> np.uint64(2)) | 1
 
 
 def cost_of(opening: Opening) -> int:
