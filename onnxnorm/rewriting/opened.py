@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -49,7 +50,7 @@ class Subject:
     insertion: Insertion = NOTHING
     per: Per = "channel"
 
-    @property
+    @cached_property
     def exact(self) -> int:
         """The number of filters that have a scale of their own, or that are in a layer which has one."""
         if self.per == "channel":
