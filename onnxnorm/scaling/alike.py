@@ -94,6 +94,7 @@ def _first_alike(kinds: Ids, component: Ids, count: int) -> Ids:
     first = np.arange(count)
     some, starts = np.unique(component, return_index=True)
     seen: dict[bytes, int] = {}
-    for one, start, stop in zip(some.tolist(), starts.tolist(), [*starts[1:].tolist(), len(kinds)], strict=True):
+    stops = np.append(starts[1:], len(kinds))[: len(some)]
+    for one, start, stop in zip(some.tolist(), starts.tolist(), stops.tolist(), strict=True):
         first[one] = seen.setdefault(kinds[start:stop].tobytes(), one)
     return first

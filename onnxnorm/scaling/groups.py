@@ -132,7 +132,7 @@ def _simplified(
 def _eliminated(
     relations: list[Relation], of: NDArray[np.int64], pinned: NDArray[np.int64]
 ) -> tuple[dict[int, Row], dict[int, set[int]]]:
-    """The combination of each group that is one, and the groups that turn out to be 0 by the barrier that is the reason.
+    """The combination of each group that is one, and the groups that turn out to be 0, by the barrier that is why.
 
     Components of groups that look alike have the same combinations: those of the first are copied.
     """
