@@ -196,6 +196,8 @@ def at_rank(array: NDArray[Number], rank: int) -> NDArray[Number]:
 
 def squeezed(array: NDArray[Number]) -> NDArray[Number]:
     """The same array, reduced to size 1 on every axis along which it does not vary."""
+    if array.size and array.size in array.shape and array.flat[0] != array.flat[-1]:  # one axis, along which it varies
+        return array
     for axis, size in enumerate(array.shape):
         if size > 1:
             before = (slice(None),) * axis
