@@ -5,13 +5,14 @@ where they are measured, and the pins are its *terminals*: they must stay indepe
 multiway cut, and the rule is Kruskal's: go through the edges from the dearest to the cheapest, and keep each one unless
 it would join two terminals; what was not kept is opened. With products, to join means to add a linear equation, and two
 terminals are joined if an equation is left in terminals alone. So the same exact elimination decides as in `groups`.
+What such an equation says about which terminals does not matter, so one unknown stands for all of them.
 
 Most channels look alike: parts of the graph that are not connected and have the same structure are decided once. One
 element of a constant that meets many channels connects them all, so these are decided at the end, when it is known
 which of the channels depend on terminals.
 
 That all filters are exact in the end does not rest on this: the opened graph is walked again, and where parts that look
-alike were not, every part is decided by itself.
+alike were not, all that are not the same in every respect are decided by themselves.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ class Choice:
             Edges of the filters' own values are opened last, and graph inputs are multiplied too.
     """
 
-    def __init__(self, graph: Graph, layers: Sequence[Layer], outputs: Outputs = "keep", *, joined: bool = False):
+    def __init__(
+        self, graph: Graph, layers: Sequence[Layer], outputs: Outputs = "keep", *, joined: bool = False
+    ) -> None:
         load_all()
         walk = OpenWalk(graph, layers, inputs=joined)
         walk.walk(outputs)
@@ -211,7 +214,7 @@ def _as_one(system: System, terminals: set[int]) -> set[int]:
     """Replace all terminals by multiples of one unknown, so that rows stay short; returns that unknown.
 
     Whether terminals alone are left in a row is all that matters from here on, and whether they cancel out. Multiples
-    are hashes of 62 bits: combinations that are not 0 become 0 with a probability of 2^-62, if at all.
+    are hashes of 62 bits, so that what does not cancel out does so by chance once in 2^62 times or less.
     """
     unknown = sorted(terminals - system.rows.keys())
     weights = _mixed(np.asarray(unknown, np.uint64)) >> np.uint64(2)

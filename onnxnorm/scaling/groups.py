@@ -3,8 +3,8 @@
 In logarithms, `x = log(scale)`, every constraint is a linear equation: a tie is `x_a = x_b`, a pin `x_a = 0`, a product
 of two values `x_c = x_a + x_b`, a power `x_c = k x_a`. Ties are the edges of a graph of slots, and its connected
 components are the groups. Most relations of more terms become ties or pins as soon as pinned terms are left out. What
-remains is eliminated exactly (`elimination`), so that at the end every group is a combination of *unknowns*, which may
-have any value::
+remains is eliminated exactly (`elimination`), once for all channels that look alike (`alike`), so that at the end every
+group is a combination of *unknowns*, which may have any value::
 
     x = B u
 
