@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +22,22 @@ from onnxnorm.scaling.filters import why_no_layers
 __all__ = ["plan"]
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without Python's search for cycles: it would look again and again at all that a plan is made from.
+
+    That takes a seventh of the time, and finds nothing that could go before the plan is done.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+@_uncollected()
 @documented(PlanOptions)
 def plan(
     model: ModelLike,

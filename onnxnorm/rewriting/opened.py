@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph
 from onnxnorm.rewriting.insertion import NOTHING, Insertion, inserted
 from onnxnorm.rewriting.opened_graph import opened_graph
-from onnxnorm.scaling import Layer, Trace, choose_openings, find_layers, trace
+from onnxnorm.scaling import Choice, Layer, Trace, choose_openings, find_layers, trace
 from onnxnorm.scaling.filters import FilterKind, slots_at
 from onnxnorm.scaling.freedom import count_exact
 from onnxnorm.scaling.layerwise import layers_without_own, one_scale_per_layer
@@ -49,7 +50,7 @@ class Subject:
     insertion: Insertion = NOTHING
     per: Per = "channel"
 
-    @property
+    @cached_property
     def exact(self) -> int:
         """The number of filters that have a scale of their own, or that are in a layer which has one."""
         if self.per == "channel":
@@ -117,11 +118,15 @@ def _with_nodes(
 def _opened_where_needed(
     graph: Graph, model: Model, shapes: Shapes, layers: Sequence[Layer], outputs: Outputs
 ) -> Subject:
-    subject = opened(graph, model, shapes, layers, choose_openings(graph, layers, outputs), outputs)
+    choice = Choice(graph, layers, outputs)
+    openings = choice.choose()
+    subject = opened(graph, model, shapes, layers, openings, outputs)
     if subject.exact == sum(layer.channels for layer in layers):
         return subject
-    openings = choose_openings(graph, layers, outputs, thorough=True)
-    other = opened(graph, model, shapes, layers, openings, outputs)
+    others = choice.choose(thorough=True)
+    if set(others) == set(openings):
+        return subject
+    other = opened(graph, model, shapes, layers, others, outputs)
     return max(subject, other, key=lambda one: one.exact)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -24,13 +25,17 @@ def level_plans(graph: Graph, subjects: Mapping[Level, Subject]) -> dict[Level, 
         graph: the graph of the model as it is.
         subjects: what a rewrite at each level works on, as `subjects_of` returns it.
     """
-    return {level: _planned(graph, subject) for level, subject in subjects.items()}
+    planned: dict[Level, LevelPlan] = {}
+    for level, subject in subjects.items():
+        same = next((known for known in planned if subjects[known] is subject), None)
+        planned[level] = _planned(graph, subject) if same is None else planned[same]
+    return planned
 
 
 def touched_share(graph: Graph, subject: Subject) -> float:
     """The elements that new nodes touch for one sample, as a share of all elements that the graph computes."""
-    total = elements_computed(graph)
     touched = sum(opening.elements for opening in subject.insertion.of.values())
+    total = elements_computed(graph) if touched else 0
     return touched / total if total else 0.0
 
 
@@ -38,7 +43,7 @@ def elements_computed(graph: Graph, without: Collection[str] = ()) -> int:
     """The elements of all values that a graph computes for one sample, but for nodes of these names."""
     nodes = [node for node in graph.nodes if node.proto.name not in without]
     written = [name for node in nodes for name in node.outputs if graph.types.get(name) in FLOATS]
-    return sum(int(np.prod(graph.shapes[name], dtype=np.int64)) for name in written if name in graph.shapes)
+    return sum(math.prod(graph.shapes[name]) for name in written if name in graph.shapes)
 
 
 def _planned(graph: Graph, subject: Subject) -> LevelPlan:

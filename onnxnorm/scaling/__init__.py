@@ -24,7 +24,7 @@ Nothing here depends on images, sessions, files or options. Numbers come later: 
 per group and applies the edits with it.
 """
 
-from onnxnorm.scaling.bridges import choose_openings
+from onnxnorm.scaling.bridges import Choice, choose_openings
 from onnxnorm.scaling.filters import Layer, Measure, Site, find_layers
 from onnxnorm.scaling.groups import Groups
 from onnxnorm.scaling.plan import Plan, make_plan
@@ -33,6 +33,7 @@ from onnxnorm.scaling.walk import Trace, trace
 
 __all__ = [
     "Barrier",
+    "Choice",
     "Edit",
     "Groups",
     "Ids",

@@ -5,13 +5,14 @@ where they are measured, and the pins are its *terminals*: they must stay indepe
 multiway cut, and the rule is Kruskal's: go through the edges from the dearest to the cheapest, and keep each one unless
 it would join two terminals; what was not kept is opened. With products, to join means to add a linear equation, and two
 terminals are joined if an equation is left in terminals alone. So the same exact elimination decides as in `groups`.
+What such an equation says about which terminals does not matter, so one unknown stands for all of them.
 
 Most channels look alike: parts of the graph that are not connected and have the same structure are decided once. One
 element of a constant that meets many channels connects them all, so these are decided at the end, when it is known
 which of the channels depend on terminals.
 
 That all filters are exact in the end does not rest on this: the opened graph is walked again, and where parts that look
-alike were not, every part is decided by itself.
+alike were not, all that are not the same in every respect are decided by themselves.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.model.graph import Graph
+from onnxnorm.scaling.alike import find_likeness
 from onnxnorm.scaling.columns import bundled, distinct_of_each, gathered
 from onnxnorm.scaling.elimination import Number, System
 from onnxnorm.scaling.filters import Layer, slots_at
@@ -32,7 +34,7 @@ from onnxnorm.scaling.operators import load_all
 from onnxnorm.scaling.slots import ZERO, Ids, distinct, together
 from onnxnorm.scaling.walk import Outputs
 
-__all__ = ["choose_openings", "cost_of"]
+__all__ = ["Choice", "choose_openings", "cost_of"]
 
 Hashes = NDArray[np.uint64]
 
@@ -40,33 +42,33 @@ _NODE = 20_000  # what one more node costs, in elements that are multiplied
 _SHARED = {"constant", "computed"}
 _HUB = 24  # edges that meet in a vertex which connects channels that have nothing else in common
 _ROUNDS = 4  # how far structure is compared
+_TERMINALS = -1  # the unknown that stands for all terminals
 
 
 def choose_openings(
     graph: Graph, layers: Sequence[Layer], outputs: Outputs = "keep", *, thorough: bool = False, joined: bool = False
 ) -> tuple[Opening, ...]:
-    """Choose where to open a graph so that every filter can have a scale of its own.
+    """Choose where to open a graph so that every filter can have a scale of its own; see `Choice`."""
+    return Choice(graph, layers, outputs, joined=joined).choose(thorough=thorough)
+
+
+class Choice:
+    """The slots of an open walk, joined by what cannot be opened, and how to choose what to open.
 
     Args:
         graph: the graph.
         layers: its layers of filters.
         outputs: "keep" for graph outputs that keep scale 1.
-        thorough: decide every part by itself, also those that look alike.
         joined: filters may share their scales, as long as these are free, and have them where their nodes write them.
             Edges of the filters' own values are opened last, and graph inputs are multiplied too.
     """
-    load_all()
-    walk = OpenWalk(graph, layers, inputs=joined)
-    walk.walk(outputs)
-    parts = _Parts(walk, joined=joined)
-    opened = parts.greedy(thorough=thorough)
-    return (*opened, *parts.shared(opened))
 
-
-class _Parts:
-    """The slots of an open walk, joined by what cannot be opened."""
-
-    def __init__(self, walk: OpenWalk, *, joined: bool) -> None:
+    def __init__(
+        self, graph: Graph, layers: Sequence[Layer], outputs: Outputs = "keep", *, joined: bool = False
+    ) -> None:
+        load_all()
+        walk = OpenWalk(graph, layers, inputs=joined)
+        walk.walk(outputs)
         slots = walk.slots
         self.joined = joined
         self.sites = {layer.site.value for layer in walk.layers}
@@ -102,19 +104,24 @@ class _Parts:
             self.stars.append((opening, right if opening.place != "computed" else np.append(right, left)))
         self.pairs, self.numbers = distinct_of_each(*_without(shared, ends, numbers))
 
-    def greedy(self, *, thorough: bool) -> list[Opening]:
+    def choose(self, *, thorough: bool = False) -> tuple[Opening, ...]:
+        """Where to open the graph; `thorough` to tell apart all parts that are not the same in every respect."""
+        opened = self._greedy(self._kinds() if thorough else self._representatives())
+        return (*opened, *self._shared(opened))
+
+    def _greedy(self, chosen: NDArray[np.bool_]) -> list[Opening]:
         """The openings other than those of shared constants."""
-        chosen = np.ones(self.count, np.bool_) if thorough else self._representatives()
         system = System()
         system.rows.update((part, {}) for part in np.flatnonzero(self.pinned & chosen).tolist())
         terminals = set(np.flatnonzero(self.terminal & chosen & ~self.pinned).tolist())
         for equation in self._equations(chosen):
             system.demand(system.reduced(equation), terminals)
+        if not self.joined:  # then what several terminals add up to matters no more than one terminal does
+            terminals = _as_one(system, terminals)
         opened = []
-        few = 1 if self.joined else len(terminals)  # terminals that must not be left alone in an equation
         for opening, equal in sorted(self._equal(chosen), key=self._order):
             passes = (False, True) if len(equal) > 1 else (True,)
-            if not all(_agree(system, terminals, equal, few, demand=demand) for demand in passes):
+            if not all(_agree(system, terminals, equal, demand=demand) for demand in passes):
                 opened.append(opening)
         return opened
 
@@ -144,7 +151,7 @@ class _Parts:
         parts = zip(some.tolist(), starts.tolist(), stops.tolist(), strict=True)
         return [(self.openings[k], pairs[start:stop]) for k, start, stop in parts]
 
-    def shared(self, opened: Sequence[Opening]) -> list[Opening]:
+    def _shared(self, opened: Sequence[Opening]) -> list[Opening]:
         """The shared constants that need more elements, once these places are open."""
         gone = set(opened)
         closed = np.asarray([opening not in gone for opening in self.openings], np.bool_)
@@ -163,6 +170,13 @@ class _Parts:
             root = trees[np.argmax(anchored[trees])]
             parent[np.isin(parent, trees)] = root
         return found
+
+    def _kinds(self) -> NDArray[np.bool_]:
+        """Marks the first of all connected parts that are the same in every respect, shape `(parts,)`."""
+        terminals = np.flatnonzero(self.terminal)
+        relations = [(columns, len(self.openings) + numbers) for columns, numbers in self.relations]
+        equations = [(terminals[None], np.full_like(terminals, -1)), (self.pairs, self.numbers), *relations]
+        return np.asarray(find_likeness(self.pinned, equations).chosen | self.pinned, np.bool_)
 
     def _representatives(self) -> NDArray[np.bool_]:
         """Marks two of all connected parts of the same structure, those of the first channels, shape `(parts,)`.
@@ -196,13 +210,26 @@ class _Parts:
         return np.asarray(chosen[label] | hub, np.bool_)
 
 
-def _agree(system: System, terminals: set[int], equal: list[tuple[int, int]], few: int, *, demand: bool) -> bool:
-    """Whether pairs can agree without an equation in `few` terminals or less alone; with `demand` they do, as far."""
+def _as_one(system: System, terminals: set[int]) -> set[int]:
+    """Replace all terminals by multiples of one unknown, so that rows stay short; returns that unknown.
+
+    Whether terminals alone are left in a row is all that matters from here on, and whether they cancel out. Multiples
+    are hashes of 62 bits, so that what does not cancel out does so by chance once in 2^62 times or less.
+    """
+    unknown = sorted(terminals - system.rows.keys())
+    weights = _mixed(np.asarray(unknown, np.uint64)) >> np.uint64(2)
+    for terminal, weight in zip(unknown, weights.tolist(), strict=True):
+        system.determine(terminal, {_TERMINALS: weight})
+    return {_TERMINALS}
+
+
+def _agree(system: System, terminals: set[int], equal: list[tuple[int, int]], *, demand: bool) -> bool:
+    """Whether pairs can agree without an equation in one terminal alone; with `demand` they do, as far."""
     for p, q in equal:
         row = system.difference(p, q)
         if not row:
             continue
-        if len(row) <= few and terminals.issuperset(row):
+        if len(row) == 1 and not terminals.isdisjoint(row):
             return False
         if demand:
             system.demand(row, terminals)

@@ -12,7 +12,7 @@ import numpy as np
 
 from onnxnorm.scaling.slots import Ids
 
-__all__ = ["bundled", "distinct_of_each", "gathered"]
+__all__ = ["Columns", "bundled", "distinct_of_each", "gathered"]
 
 Columns = tuple[Ids, Ids]
 

@@ -62,12 +62,21 @@ class System:
         if not row:
             return []
         if len(row) == 1:
-            return self._replace(next(iter(row)), {})
-        pivot = min(row, key=lambda k: (k in keep, abs(row[k]) != 1, len(self._users.get(k, ())), -k))
+            return self.determine(next(iter(row)), {})
+        pivot = self._pivot(row, keep)
         scale = row[pivot]
-        return self._replace(pivot, {k: _divided(-factor, scale) for k, factor in row.items() if k != pivot})
+        return self.determine(pivot, {k: _divided(-factor, scale) for k, factor in row.items() if k != pivot})
 
-    def _replace(self, unknown: int, row: Row) -> list[int]:
+    def _pivot(self, row: Mapping[int, Number], keep: Collection[int]) -> int:
+        """The unknown to replace. Most that are new occur nowhere: of these the one with the largest number."""
+        users = self._users
+        fresh = [k for k in row if not users.get(k) and k not in keep and row[k] in (1, -1)]
+        if fresh:
+            return max(fresh)
+        return min(row, key=lambda k: (k in keep, row[k] not in (1, -1), len(users.get(k, ())), -k))
+
+    def determine(self, unknown: int, row: Row) -> list[int]:
+        """Replace an unknown by a combination of others; returns the variables that have become 0 by this."""
         zero = [] if row else [unknown]
         for user in self._users.pop(unknown, ()):
             combination = self.rows[user]

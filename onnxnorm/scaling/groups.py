@@ -3,8 +3,8 @@
 In logarithms, `x = log(scale)`, every constraint is a linear equation: a tie is `x_a = x_b`, a pin `x_a = 0`, a product
 of two values `x_c = x_a + x_b`, a power `x_c = k x_a`. Ties are the edges of a graph of slots, and its connected
 components are the groups. Most relations of more terms become ties or pins as soon as pinned terms are left out. What
-remains is eliminated exactly (`elimination`), so that at the end every group is a combination of *unknowns*, which may
-have any value::
+remains is eliminated exactly (`elimination`), once for all channels that look alike (`alike`), so that at the end every
+group is a combination of *unknowns*, which may have any value::
 
     x = B u
 
@@ -26,7 +26,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from onnxnorm.scaling.elimination import Number, System
+from onnxnorm.scaling.alike import Likeness, find_likeness
+from onnxnorm.scaling.columns import bundled
+from onnxnorm.scaling.elimination import Number, Row, System
 from onnxnorm.scaling.slots import ZERO, Barrier, Ids, Relation, Slots
 
 __all__ = ["Groups", "components", "solve"]
@@ -91,10 +93,10 @@ def solve(slots: Slots) -> Groups:
     pinned = _pinned(of, pins)
     if not relations:
         return Groups(of, pinned, tuple(slots.barriers), tuple(pins), *_basis({}, np.arange(len(pinned)), pinned))
-    system, zero = _eliminated(relations, of, pinned)
+    combinations, zero = _eliminated(relations, of, pinned)
     first = np.asarray(np.unique(of, return_index=True)[1], np.int64)
     pins += [(first[np.asarray(sorted(gone), np.int64)], barrier) for barrier, gone in zero.items()]
-    label, rows = _labels(system, len(pinned))
+    label, rows = _labels(combinations, len(pinned))
     merged, of = np.unique(label[of], return_inverse=True)
     pinned = _pinned(of, pins)
     return Groups(of.astype(np.int64), pinned, tuple(slots.barriers), tuple(pins), *_basis(rows, merged, pinned))
@@ -129,13 +131,19 @@ def _simplified(
 
 def _eliminated(
     relations: list[Relation], of: NDArray[np.int64], pinned: NDArray[np.int64]
-) -> tuple[System, dict[int, set[int]]]:
-    """The system of groups, and the groups that turn out to be 0, by the barrier that is the reason."""
+) -> tuple[dict[int, Row], dict[int, set[int]]]:
+    """The combination of each group that is one, and the groups that turn out to be 0, by the barrier that is why.
+
+    Components of groups that look alike have the same combinations: those of the first are copied.
+    """
     system, zero = System(), dict[int, set[int]]()
     system.rows.update((group, {}) for group in np.flatnonzero(pinned >= 0).tolist())
+    bundles = bundled([(k, of[relation.slots]) for k, relation in enumerate(relations)])
+    likeness = find_likeness(pinned >= 0, bundles)
+    chosen = likeness.chosen | (pinned >= 0)
     for relation in relations:
-        columns: list[list[int]] = of[relation.slots].T.tolist()
-        for column in columns:
+        columns = of[relation.slots]
+        for column in columns[:, chosen[columns].all(axis=0)].T.tolist():
             equation: dict[int, Number] = {}
             for group, factor in zip(column, relation.factors, strict=True):
                 equation[group] = equation.get(group, 0) + factor
@@ -145,17 +153,32 @@ def _eliminated(
                 gone = system.demand(demand)
                 if gone:
                     zero.setdefault(relation.barrier, set()).update(gone)
-    return system, zero
+    return _copied(system.rows, zero, likeness)
 
 
-def _labels(system: System, count: int) -> tuple[NDArray[np.int64], dict[int, dict[int, Number]]]:
+def _copied(
+    rows: dict[int, Row], zero: dict[int, set[int]], likeness: Likeness
+) -> tuple[dict[int, Row], dict[int, set[int]]]:
+    """The same for all components, from the first of those that look alike."""
+    why = {group: barrier for barrier, gone in zero.items() for group in gone}
+    for one, other in likeness.copies():
+        known = dict(zip(one.tolist(), other.tolist(), strict=True))
+        for group, copy in known.items():
+            if group in rows:
+                rows[copy] = {known[k]: factor for k, factor in rows[group].items()}
+            if group in why:
+                zero[why[group]].add(copy)
+    return rows, zero
+
+
+def _labels(combinations: dict[int, Row], count: int) -> tuple[NDArray[np.int64], dict[int, Row]]:
     """One group to stand for those that are the same combination, shape `(groups,)`; and the combination of each.
 
     Groups that are pinned stand for themselves, each with its own reason.
     """
-    label, rows = np.arange(count), dict[int, dict[int, Number]]()
+    label, rows = np.arange(count), dict[int, Row]()
     same: dict[tuple[tuple[int, Number], ...], int] = {}
-    for group, row in system.rows.items():
+    for group, row in combinations.items():
         if len(row) == 1 and next(iter(row.values())) == 1:
             label[group] = next(iter(row))
         elif row:
@@ -165,7 +188,7 @@ def _labels(system: System, count: int) -> tuple[NDArray[np.int64], dict[int, di
 
 
 def _basis(
-    rows: dict[int, dict[int, Number]], names: NDArray[np.int64], pinned: NDArray[np.int64]
+    rows: dict[int, Row], names: NDArray[np.int64], pinned: NDArray[np.int64]
 ) -> tuple[csr_array, tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """The matrix B for groups that rows know as `names`, `(groups,)`, and the group of each unknown with its multiple.
 

@@ -19,6 +19,7 @@ place       what is added                                               elements
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -111,7 +112,7 @@ class OpenWalk(Walk):
             own = np.where(ids == ZERO, ZERO, self.slots.fresh(len(known))[places.reshape(ids.shape)])
         shape = self.graph.shapes[name]
         factors = (1,) * (len(shape) - ids.ndim) + ids.shape
-        elements = int(np.prod(shape, dtype=np.int64))
+        elements = math.prod(shape)
         self.pairs.append((Opening(place, name, node, position, factors, elements), ids, own))
         return own
 

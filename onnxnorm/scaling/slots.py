@@ -122,17 +122,17 @@ class Slots:
         if a is b:
             return
         try:
-            left, right = together(a, b)
+            pairs = (a * self.count + b).reshape(-1)
         except ValueError:
             raise ModelError(f"values of shapes that do not fit meet ({a.shape} and {b.shape} scales)") from None
-        pairs = (left * self.count + right).reshape(-1)
-        runs = np.flatnonzero(pairs[1:] != pairs[:-1])  # the positions of a channel have the same slots
-        pairs = pairs[np.append(runs, len(pairs) - 1)] if pairs.size else pairs
-        pairs = pairs if is_ascending(pairs) else np.unique(pairs)
-        left, right = np.divmod(pairs, self.count)
-        apart = (left != right) & (left != ZERO) & (right != ZERO)
+        if not is_ascending(pairs):
+            runs = np.flatnonzero(pairs[1:] != pairs[:-1])  # the positions of a channel have the same slots
+            pairs = pairs[np.append(runs, len(pairs) - 1)]
+            pairs = pairs if is_ascending(pairs) else np.unique(pairs)
+        ends = np.array(np.divmod(pairs, self.count))
+        apart = (ends[0] != ends[1]) & (ends != ZERO).all(axis=0)
         if apart.any():
-            self.ties.append(np.stack([left[apart], right[apart]]))
+            self.ties.append(ends if apart.all() else ends[:, apart])
 
     def pin(self, ids: Ids, barrier: Barrier) -> None:
         """Demand that these slots keep scale 1."""
@@ -196,6 +196,8 @@ def at_rank(array: NDArray[Number], rank: int) -> NDArray[Number]:
 
 def squeezed(array: NDArray[Number]) -> NDArray[Number]:
     """The same array, reduced to size 1 on every axis along which it does not vary."""
+    if array.size and array.size in array.shape and array.flat[0] != array.flat[-1]:  # one axis, along which it varies
+        return array
     for axis, size in enumerate(array.shape):
         if size > 1:
             before = (slice(None),) * axis

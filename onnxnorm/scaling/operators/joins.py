@@ -9,7 +9,6 @@ Source: the specification of ONNX's operators of these names, https://onnx.ai/on
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 
 import numpy as np
 
@@ -99,7 +98,7 @@ def scatter_blocks(visit: Visit) -> Outcome:
 def _tied(visit: Visit, operand: Operand, axes: Collection[int]) -> Operand:
     """An operand whose scales are tied along some axes."""
     others = [axis for axis in range(operand.rank) if axis not in axes]
-    return replace(operand, ids=visit.merge_but(at_rank(operand.ids, operand.rank), others))
+    return operand._replace(ids=visit.merge_but(at_rank(operand.ids, operand.rank), others))
 
 
 @law("RotaryEmbedding")

@@ -55,9 +55,11 @@ def _convolved(visit: Visit, bias: Operand | None) -> Outcome:
         return source
     out = visit.fresh(filters)
     ones = [1] * len(kernel)
-    over = source.reshape(group, per_group).repeat(filters // group, axis=0)
+    over = source.reshape(group, per_group)
+    if group > 1:
+        over = over.repeat(filters // group, axis=0)
     if visit.editable(weight):
-        visit.edit(weight, times=out.reshape(filters, 1, *ones), over=over.reshape(filters, per_group, *ones))
+        visit.edit(weight, times=out.reshape(filters, 1, *ones), over=over.reshape(-1, per_group, *ones))
     else:
         _convolved_as_is(visit, weight, (filters, per_group, 1), out.reshape(-1, 1, 1), over[..., None])
     return _biased(visit, bias, out) or out.reshape(1, filters, *ones)

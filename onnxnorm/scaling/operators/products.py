@@ -15,7 +15,6 @@ Source: the specification of ONNX's operators of these names, https://onnx.ai/on
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -159,7 +158,7 @@ def _edit(visit: Visit, operand: Operand, gain: Ids, loss: Ids | None, *, divide
 
 def _dividing_constant(visit: Visit, dividend: Operand, divisor: Operand) -> Ids:
     """`c / x`: the scale of x is inverted, and the constant is a free place."""
-    return _by_constant(visit, replace(divisor, ids=visit.power(visit.solid(divisor.ids), -1, _CANCELS)), dividend)
+    return _by_constant(visit, divisor._replace(ids=visit.power(visit.solid(divisor.ids), -1, _CANCELS)), dividend)
 
 
 def contracted(visit: Visit, a: Ids, b: Ids, reason: str) -> Ids:
