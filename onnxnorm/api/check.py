@@ -111,7 +111,8 @@ def check(
         raise ModelError(f"{file}: {error}") from None
     given = options.preset is not None or options.transform is not None
     measuring = options.part(CalibrationOptions, **({} if given else {"preset": found.preset}))
-    statistics = calibrate(vgg_model(found), data, options=measuring, progress=progress)
+    model = vgg_model(found, average=options.pool == "average", reflect=options.padding == "reflect")
+    statistics = calibrate(model, data, options=measuring, progress=progress)
     means = {value.name: moments.mean for value, moments in statistics.means.items()}
     layers = (LayerMeans(name.replace("relu", "conv"), values) for name, values in means.items() if "relu" in name)
     return Checked(tuple(layers), statistics, None if given else found.preset)

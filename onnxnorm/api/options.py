@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from onnxnorm.calibration.options import CalibrationOptions, MeasuringOptions
 from onnxnorm.data.images.options import ImageOptions, SizeOptions, TransformOptions
@@ -22,6 +23,8 @@ __all__ = [
     "RewriteOptions",
     "VerifyOptions",
 ]
+
+NETWORK = "The network that the weights belong to"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,3 +80,12 @@ class ReportOptions(ToleranceOptions, RuntimeOptions, BatchOptions, InputOptions
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(RuntimeOptions, BatchOptions, ImageOptions):
     """Options of `check`."""
+
+    pool: Literal["average"] | None = option(
+        None, "The network of the weights pools by averages. Default: by maxima.", panel=NETWORK
+    )
+    padding: Literal["reflect"] | None = option(
+        None,
+        "The network reflects borders. Default: so if a 1x1 convolution is in front, as AdaIN has it; else zeros.",
+        panel=NETWORK,
+    )

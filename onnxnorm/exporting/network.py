@@ -1,7 +1,7 @@
 """The network that weights of a VGG belong to, as an ONNX model.
 
-3x3 convolutions with their Relus, and a 2x2 MaxPool between blocks. Borders are padded with zeros; with a 1x1
-convolution in front they are reflected, as AdaIN's network does.
+3x3 convolutions with their Relus, and a 2x2 MaxPool or AveragePool between blocks. Borders are padded with zeros, or
+reflected; with a 1x1 convolution in front they are reflected, as AdaIN's network does.
 """
 
 from __future__ import annotations
@@ -17,9 +17,15 @@ from onnxnorm.exporting.recognition import Convolution, VggWeights
 __all__ = ["vgg_model"]
 
 
-def vgg_model(found: VggWeights) -> onnx.ModelProto:
-    """The network of some weights; the value behind the Relu of a convolution is called `relu1_1` and so on."""
-    reflects = found.front is not None
+def vgg_model(found: VggWeights, *, average: bool = False, reflect: bool = False) -> onnx.ModelProto:
+    """The network of some weights; the value behind the Relu of a convolution is called `relu1_1` and so on.
+
+    Args:
+        found: the weights.
+        average: whether it pools by averages instead of maxima.
+        reflect: whether borders are reflected even without a convolution in front.
+    """
+    reflects = reflect or found.front is not None
     made = _Nodes()
     value = "input" if found.front is None else made.convolve("front", found.front, "input", 0)
     if reflects:
@@ -27,7 +33,9 @@ def vgg_model(found: VggWeights) -> onnx.ModelProto:
     block, index = 1, 0
     for layer in found.layers:
         if layer.block > block:
-            value = made.add("MaxPool", f"pool{block}", value, kernel_shape=[2, 2], strides=[2, 2])
+            value = made.add(
+                "AveragePool" if average else "MaxPool", f"pool{block}", value, kernel_shape=[2, 2], strides=[2, 2]
+            )
             block, index = layer.block, 0
         index += 1
         place = f"{block}_{index}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["FORECAST_ERRORS", "GIVEN", "Histogram", "Moments", "Statistics", "Value", "Weighting"]
 
 Weighting = Literal["position", "image"]
-_SHOWN = 5  # skipped images shown in a notebook
+_SHOWN = 5  # skipped images shown in a notebook, and names in messages
 GIVEN = "given"  # key in `inputs` of the settings of the model's inputs
 FORECAST_ERRORS = "forecast_spreads"  # key in `inputs` of the standard errors of forecasts, which only a run can tell
 
@@ -74,6 +75,15 @@ class Statistics(Shown):
         if len(self.skipped) > _SHOWN:
             skipped.append(f"... and {len(self.skipped) - _SHOWN:,} more")
         return html_block(str(self), value_table(self.values), *skipped)
+
+    def __getitem__(self, name: str) -> Moments:
+        """The moments of the mean of a value, by its name. Raises KeyError, with the names that are like it."""
+        found = next((moments for value, moments in self.means.items() if value.name == name), None)
+        if found is None:
+            names = [value.name for value in self.means]
+            near = get_close_matches(name, names) or names[:_SHOWN]
+            raise KeyError(f"no value {name!r} was measured; there are {', '.join(near)}")
+        return found
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return a pandas DataFrame with a row per channel of every measured value.

@@ -17,6 +17,7 @@ from rich.console import Console
 import onnxnorm
 from onnxnorm.api import progress as bars
 from onnxnorm.display import Raw, html_block, html_table
+from tests.helpers.calibrations import net
 from tests.helpers.commands import DEMO, IMAGES, SOME
 from tests.helpers.graphs import model, rand
 
@@ -186,3 +187,10 @@ def test_a_progress_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     onnxnorm.normalize(DEMO, SOME, progress=lambda now: seen.append(now.done), **WORDS)
     assert (seen[-1], stream.getvalue().strip("\0")) == (6, "")
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_value_by_its_name() -> None:
+    statistics = onnxnorm.calibrate(net(), rand(4, 3, 9, 9), provider="cpu")
+    assert statistics["r"] is next(moments for value, moments in statistics.values.items() if value.name == "r")
+    with pytest.raises(KeyError, match="no value 'relu' was measured; there are r, z"):
+        statistics["relu"]

@@ -137,6 +137,25 @@ def test_a_normalized_network_is_told_from_another(tmp_path: Path) -> None:
         assert layer["max"] == pytest.approx(1, rel=1e-3)
 
 
+def test_a_network_that_was_changed_is_checked_as_it_is(tmp_path: Path) -> None:
+    """Weights do not tell how their network pools and pads."""
+    changes: dict[str, Any] = {"pool": "average", "padding": "reflect"}
+    changed = onnxnorm.features(vgg(), "relu5_3", **changes).model
+    onnx.save(changed, tmp_path / "changed.onnx")
+    onnxnorm.normalize(tmp_path / "changed.onnx", PHOTOS, tmp_path / "done.onnx", preset="caffe", outputs="scale")
+    onnxnorm.export(tmp_path / "done.onnx", tmp_path / "done.npz", layout="caffe")
+    right = onnxnorm.check(tmp_path / "done.npz", PHOTOS, preset="caffe", **changes)
+    for layer in right.layers:
+        np.testing.assert_allclose(layer.live, 1, rtol=1e-3)
+    others: list[dict[str, Any]] = [{}, {"pool": "average"}, {"padding": "reflect"}]
+    for wrong in others:
+        found = onnxnorm.check(tmp_path / "done.npz", PHOTOS, preset="caffe", **wrong)
+        assert np.abs(found.layers[-1].live - 1).max() > 0.01
+    ran = run("check", tmp_path / "done.npz", *PHOTOS, "--preset", "caffe", "--pool", "average", "--padding", "reflect")
+    assert (ran.code, "100.0% of the filters" in ran.out) == (0, True)
+    assert "'median' is not one of 'average'" in run("check", tmp_path / "done.npz", *PHOTOS, "--pool", "median").error
+
+
 def test_from_python_with_arrays_and_dead_filters(tmp_path: Path) -> None:
     model = vgg()
     for tensor in model.graph.initializer:
