@@ -45,7 +45,10 @@ class Likeness:
     def copies(self) -> list[tuple[Ids, Ids]]:
         """The variables of a first component, and those of one that is like it, one to one; for each such pair."""
         others = np.flatnonzero(self.first != np.arange(len(self.first)))
-        return [(self._of(first), self._of(other)) for first, other in zip(self.first[others], others, strict=True)]
+        return [
+            (self._of(int(first)), self._of(int(other)))
+            for first, other in zip(self.first[others], others, strict=True)
+        ]
 
     def _of(self, component: int) -> Ids:
         return self.members[self.starts[component] : self.starts[component + 1]]
