@@ -15,6 +15,7 @@ import difflib
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from onnxnorm.errors import OptionError
@@ -139,5 +140,6 @@ def documented(cls: type[Options]) -> Callable[[Function], Function]:
     return document
 
 
-def _hints(cls: type[Options]) -> dict[str, Any]:
+@cache  # evaluating them takes a millisecond, at each call of the API
+def _hints(cls: type[Options]) -> Mapping[str, Any]:
     return get_type_hints(cls)
