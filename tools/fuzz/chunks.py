@@ -30,6 +30,7 @@ SECONDS = 10
 """Seconds that a case may take, unless others are given."""
 _CHUNK = 50_000
 _STARTING = 120.0  # seconds until a new process must have begun its first case
+_WAITS = 6  # a machine that is busy with other things must not make findings
 _TICK = 0.02  # seconds
 _EXCERPT = 0.2  # seconds for a process to write its traceback
 
@@ -69,7 +70,7 @@ class _Run:
 
     Attributes:
         target: name of the target.
-        limit: seconds that a case may take.
+        limit: seconds of computing that a case may take, and `_WAITS` times as much on the clock.
         until: when the run ends, by the monotonic clock.
         found: called with the first finding of each place.
         tally: how the cases ended.
@@ -112,15 +113,18 @@ class _Run:
 
     def _watch(self, process: subprocess.Popen[bytes], state: State, log: Path) -> tuple[int, dict[str, Any]]:
         """Wait for the end of the process, or end it; return how many cases were begun, and what the last one did."""
-        begun, since = 0, time.monotonic()
+        begun, since, used = 0, time.monotonic(), 0.0
         while (code := process.poll()) is None:
             time.sleep(_TICK)
             now, (latest, running) = time.monotonic(), _progress(state)
             if latest != begun or (begun and not running):
-                begun, since = latest, now
+                begun, since, used = latest, now, _computed(process.pid)
             if begun and now > self.until:
                 return begun, {}
-            if now - since > (self.limit if begun else _STARTING):
+            took = now - since
+            if not begun and took > _STARTING:
+                raise RuntimeError(f"the fuzzer's own process does not start: {process.args!r}\n{_read(log)}")
+            if took > self.limit and (took > _WAITS * self.limit or _computed(process.pid) - used > self.limit):
                 return begun, _interrupted(process, log, "time")
             if running and peak_memory(process.pid) - state[BASE] > MEMORY:
                 return begun, _interrupted(process, log, "memory")
@@ -155,7 +159,7 @@ def run_cases(
         cases: number of cases; None for as many as the time allows.
         seconds: after this time the run ends.
         found: called with the first finding of each place.
-        limit: seconds that a case may take.
+        limit: seconds that a case may compute; waiting counts less.
         jobs: number of processes at a time; each takes the next chunk of seeds.
     """
     started = time.monotonic()
@@ -178,6 +182,15 @@ def _ram_folder() -> tempfile.TemporaryDirectory[str]:
     """Return a folder of a file system in memory, where there is one: files of a case are small and live shortly."""
     ram = "/dev/shm"  # noqa: S108 - the folder made in it has a name of its own
     return tempfile.TemporaryDirectory(prefix="onnxnorm-fuzz-", dir=ram if os.access(ram, os.W_OK) else None)
+
+
+def _computed(process: int) -> float:
+    """Return the seconds that a process has computed; on systems that do not tell, those on the clock."""
+    try:
+        numbers = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return time.monotonic()
+    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _progress(state: State) -> tuple[int, bool]:

@@ -81,7 +81,7 @@ def _webp(width: int, height: int) -> bytes:
 
 
 def _damage(random: np.random.Generator) -> Files:
-    if random.integers(300) == 0:
+    if random.integers(3000) == 0:
         return _large(random)
     name = pick(random, sorted(_seeds()))
     content = _seeds()[name][name]
@@ -140,7 +140,8 @@ def _read(folder: Path, random: np.random.Generator) -> object:
         size=(8, 6),
         resize=pick(random, ("shortest", "squash", "none")),
     )
-    return list(open_data(folder, [spec], options).batches(2, threads=1))
+    data = folder if random.integers(20) == 0 else next(folder.iterdir())  # listing a folder takes a thread
+    return list(open_data(data, [spec], options).batches(2, threads=1))
 
 
 TARGET = Target("images", _seeds, _damage, _read)

@@ -168,7 +168,7 @@ def _double_functions(random: np.random.Generator, proto: onnx.ModelProto) -> No
 
 def _crowd(random: np.random.Generator, proto: onnx.ModelProto) -> None:
     """Sometimes add very many initializers; the last one has the name of another."""
-    if random.integers(20) == 0:
+    if random.integers(200) == 0:
         names = [*(f"more{number}" for number in range(40_000)), "more39999"]
         proto.graph.initializer.extend(onnx.TensorProto(name=name, data_type=1, float_data=[1.0]) for name in names)
 

@@ -44,12 +44,13 @@ def main() -> int:
     with (folder / LOG).open("w", encoding="utf-8") as log, (folder / FINDINGS).open("w", encoding="utf-8") as findings:
         _silence()
         try:
-            target.seeds()  # made before the first case, and no part of it
+            warnings.simplefilter("ignore")
+            (folder / _CASE).mkdir()
+            _warm_up(target, folder / _CASE)
             _limit_addresses()
             faulthandler.enable(log)
             if hasattr(faulthandler, "register"):
                 faulthandler.register(signal.SIGUSR1, log, all_threads=True)
-            warnings.simplefilter("ignore")
             _run_cases(target, range(first, first + count), folder, findings)
         except Exception:
             traceback.print_exc(file=log)
@@ -79,6 +80,12 @@ def _silence() -> None:
     os.dup2(nowhere, 2)
 
 
+def _warm_up(target: Target, case: Path) -> None:
+    """Read all seeds, so that no case pays for imports and for tables that are made once."""
+    for number, files in enumerate(target.seeds().values()):
+        _run_case(target, case, files, generator(target.name, number))
+
+
 def _limit_addresses() -> None:
     try:
         import resource
@@ -96,9 +103,7 @@ def _used_addresses() -> int:
 
 
 def _run_cases(target: Target, seeds: range, folder: Path, findings: IO[str]) -> None:
-    case = folder / _CASE
-    case.mkdir()
-    state = map_state(folder)
+    state, case = map_state(folder), folder / _CASE
     state[BASE] = _reset_peak()
     for seed in seeds:
         random = generator(target.name, seed)
