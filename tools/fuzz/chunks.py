@@ -29,7 +29,7 @@ __all__ = ["SECONDS", "Tally", "run_cases"]
 SECONDS = 10
 """Seconds that a case may take, unless others are given."""
 _CHUNK = 50_000
-_STARTING = 120.0  # seconds until a new process must have begun its first case
+_STARTING = 600.0  # seconds until a new process must have begun its first case
 _WAITS = 6  # a machine that is busy with other things must not make findings
 _TICK = 0.02  # seconds
 _EXCERPT = 0.2  # seconds for a process to write its traceback
@@ -124,7 +124,8 @@ class _Run:
             took = now - since
             if not begun and took > _STARTING:
                 raise RuntimeError(f"the fuzzer's own process does not start: {process.args!r}\n{_read(log)}")
-            if took > self.limit and (took > _WAITS * self.limit or _computed(process.pid) - used > self.limit):
+            late = took > _WAITS * self.limit or (took > self.limit and _computed(process.pid) - used > self.limit)
+            if begun and late:
                 return begun, _interrupted(process, log, "time")
             if running and peak_memory(process.pid) - state[BASE] > MEMORY:
                 return begun, _interrupted(process, log, "memory")

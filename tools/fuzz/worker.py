@@ -122,7 +122,10 @@ def _used_addresses() -> int:
 def _run_cases(target: Target, seeds: range, folder: Path, findings: IO[str]) -> None:
     state, case = map_state(folder), folder / _CASE
     state[BASE] = _reset_peak()
+    parent = os.getppid()
     for seed in seeds:
+        if os.getppid() != parent:
+            return  # it was killed, so nobody watches
         random = generator(target.name, seed)
         files = target.damage(random)
         state[BEGUN] += 1
