@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +21,8 @@ from onnxnorm.model.boundary import model_errors
 from onnxnorm.model.evaluation import MOST_ELEMENTS
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
+from tests.helpers.graphs import model as text_model
+from tests.helpers.graphs import rand
 from tests.helpers.model_files import move_out, network
 
 FLOAT = TensorProto.FLOAT
@@ -214,6 +218,40 @@ def test_what_is_computed_is_limited() -> None:
         graph = read_graph(Model.open(model(*nodes, tensors=(one, shape))), {"x": (1, 3)})
         assert ("large" in graph.constants, "sum" in graph.constants) == (known, known)
         onnxnorm.plan(model(*nodes, tensors=(one, shape)))
+
+
+# Runs a command in little more address space than it has: 1 GB.
+IN_LITTLE = """
+import resource, sys
+from pathlib import Path
+import onnxnorm, onnxnorm.api
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**30,) * 2)
+print(onnxnorm.plan(sys.argv[1]).filters)
+"""
+LONG = {
+    "Range": "e = Range(zero, n, one) c = Cast<to=1>(e)",
+    "ConstantOfShape": "e = ConstantOfShape(big) c = Gather(e, zero)",
+    "Concat": "e = Concat<axis=0>(big, big) "
+    + " ".join(f"e{i} = Concat<axis=0>({f'e{i - 1}' if i else 'e'}, {f'e{i - 1}' if i else 'e'})" for i in range(30)),
+    "Concat of channels": " ".join(
+        f"e{i} = Concat<axis=1>({f'e{i - 1}' if i else 'a'}, {f'e{i - 1}' if i else 'a'})" for i in range(24)
+    ),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the address space so")
+@pytest.mark.parametrize("long", LONG)
+def test_values_of_gigabytes_are_never_written_out(long: str, tmp_path: Path) -> None:
+    """A few nodes describe them; shape inference would write out those with one axis, and a walk those that move."""
+    constants = {"zero": np.int64(0), "one": np.int64(1), "n": np.int64(2**31), "big": np.array([2**31])}
+    proto = text_model(
+        f"a = Conv(x, w) {LONG[long]} z = Relu(a)", {"x": (1, 1, 8, 8)}, constants | {"w": rand(2, 1, 3, 3)}
+    )
+    onnx.save(proto, tmp_path / "m.onnx")
+    command = [sys.executable, "-c", IN_LITTLE, str(tmp_path / "m.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    assert (done.stdout, done.stderr) == ("2\n", "")
 
 
 def test_many_computed_constants_share_one_limit() -> None:

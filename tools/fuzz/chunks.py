@@ -181,7 +181,7 @@ def run_cases(
 
 def _ram_folder() -> tempfile.TemporaryDirectory[str]:
     """Return a folder of a file system in memory, where there is one: files of a case are small and live shortly."""
-    ram = "/dev/shm"  # noqa: S108 - the folder made in it has a name of its own
+    ram = "/dev/shm"
     return tempfile.TemporaryDirectory(prefix="onnxnorm-fuzz-", dir=ram if os.access(ram, os.W_OK) else None)
 
 

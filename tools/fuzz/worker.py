@@ -29,7 +29,19 @@ from onnxnorm import threads
 from onnxnorm.errors import OnnxnormError
 from tools.fuzz.target import Files, Target, generator, load_target
 
-__all__ = ["BASE", "BEGUN", "FAILED", "FINDINGS", "LOG", "MEMORY", "REFUSED", "RESULTS", "main", "map_state", "peak_memory"]
+__all__ = [
+    "BASE",
+    "BEGUN",
+    "FAILED",
+    "FINDINGS",
+    "LOG",
+    "MEMORY",
+    "REFUSED",
+    "RESULTS",
+    "main",
+    "map_state",
+    "peak_memory",
+]
 
 MEMORY = 1 << 30
 """Bytes of memory that a case may take, beyond what the process has before it."""
