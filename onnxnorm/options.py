@@ -15,7 +15,6 @@ import difflib
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
-from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from onnxnorm.errors import OptionError
@@ -25,6 +24,7 @@ __all__ = ["FILTERS", "IMAGES", "RUNNING", "Flag", "Options", "choices_of", "doc
 IMAGES, RUNNING, FILTERS = "Images", "Running", "What is normalized"
 """Headings under which `--help` lists options."""
 
+_HINTS: dict[type, Mapping[str, Any]] = {}
 Kind = TypeVar("Kind", bound="Options")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -140,6 +140,8 @@ def documented(cls: type[Options]) -> Callable[[Function], Function]:
     return document
 
 
-@cache  # evaluating them takes a millisecond, at each call of the API
 def _hints(cls: type[Options]) -> Mapping[str, Any]:
-    return get_type_hints(cls)
+    """The types of the fields; kept, since evaluating them takes half a millisecond at each call of the API."""
+    if cls not in _HINTS:
+        _HINTS[cls] = get_type_hints(cls)
+    return _HINTS[cls]

@@ -16,7 +16,7 @@ all unknowns are integers (exponents of powers of two), then so are the logarith
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -33,6 +33,8 @@ __all__ = ["Groups", "components", "solve"]
 
 # A relation that would depend on more unknowns than this pins all of them, so that long chains of products stay cheap.
 _MOST_TERMS = 64
+# So does one with a larger power: a channel that is squared so often has no scale but 1 that keeps it a number.
+_LARGEST_POWER = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -140,12 +142,20 @@ def _eliminated(
             for group, factor in zip(column, relation.factors, strict=True):
                 equation[group] = equation.get(group, 0) + factor
             row = system.reduced(equation)
-            demands = [row] if len(row) <= _MOST_TERMS else [{unknown: 1} for unknown in row]
+            demands = [row] if _is_cheap(row) else [{unknown: 1} for unknown in row]
             for demand in demands:
                 gone = system.demand(demand)
                 if gone:
                     zero.setdefault(relation.barrier, set()).update(gone)
+    for group in list(system.rows):  # what was cheap can have grown since
+        for unknown in [] if _is_cheap(system.rows[group]) else list(system.rows[group]):
+            zero.setdefault(relations[-1].barrier, set()).update(system.demand({unknown: 1}))
     return system, zero
+
+
+def _is_cheap(row: Mapping[int, Number]) -> bool:
+    powers = (max(abs(factor.numerator), factor.denominator) for factor in row.values())
+    return len(row) <= _MOST_TERMS and max(powers, default=0) <= _LARGEST_POWER
 
 
 def _labels(system: System, count: int) -> tuple[NDArray[np.int64], dict[int, dict[int, Number]]]:

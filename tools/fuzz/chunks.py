@@ -70,7 +70,7 @@ class _Run:
 
     Attributes:
         target: name of the target.
-        limit: seconds of computing that a case may take, and `_WAITS` times as much on the clock.
+        limit: seconds of computing that a case may take, and `_WAITS` times as many on the clock until it waits.
         until: when the run ends, by the monotonic clock.
         found: called with the first finding of each place.
         tally: how the cases ended.
@@ -118,14 +118,15 @@ class _Run:
             time.sleep(_TICK)
             now, (latest, running) = time.monotonic(), _progress(state)
             if latest != begun or (begun and not running):
-                begun, since, used = latest, now, _computed(process.pid)
+                begun, since, used = latest, now, _computing(process.pid)[0]
             if begun and now > self.until:
                 return begun, {}
             took = now - since
             if not begun and took > _STARTING:
                 raise RuntimeError(f"the fuzzer's own process does not start: {process.args!r}\n{_read(log)}")
-            late = took > _WAITS * self.limit or (took > self.limit and _computed(process.pid) - used > self.limit)
-            if begun and late:
+            computed, waits = _computing(process.pid)
+            late = computed - used > self.limit or (waits and took > _WAITS * self.limit)
+            if begun and took > self.limit and late:
                 return begun, _interrupted(process, log, "time")
             if running and peak_memory(process.pid) - state[BASE] > MEMORY:
                 return begun, _interrupted(process, log, "memory")
@@ -185,13 +186,13 @@ def _ram_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="onnxnorm-fuzz-", dir=ram if os.access(ram, os.W_OK) else None)
 
 
-def _computed(process: int) -> float:
-    """Return the seconds that a process has computed; on systems that do not tell, those on the clock."""
+def _computing(process: int) -> tuple[float, bool]:
+    """Return the seconds that a process has computed, and whether it waits; where a system does not tell, the clock."""
     try:
         numbers = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
-        return time.monotonic()
-    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
+        return time.monotonic(), True
+    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK"), numbers[0] != "R"
 
 
 def _progress(state: State) -> tuple[int, bool]:

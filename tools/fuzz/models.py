@@ -12,6 +12,7 @@ import onnx.helper
 from onnx.external_data_helper import set_external_data
 
 import onnxnorm
+from tools.fuzz.demands import demand_much
 from tools.fuzz.messages import damage_message, messages_in
 from tools.fuzz.mutations import ODD_INTEGERS, damage_bytes, pick
 from tools.fuzz.networks import networks
@@ -183,6 +184,7 @@ _CHANGES: tuple[Callable[[np.random.Generator, onnx.ModelProto], None], ...] = (
     _enlarge,
     _double_functions,
     _crowd,
+    demand_much,
 )
 
 

@@ -60,7 +60,7 @@ def main() -> int:
         _silence()
         try:
             warnings.simplefilter("ignore")
-            threads.ThreadPoolExecutor = _AtOnce  # type: ignore[assignment, misc]
+            vars(threads)["ThreadPoolExecutor"] = _AtOnce
             (folder / _CASE).mkdir()
             _warm_up(target, folder / _CASE)
             _limit_addresses()

@@ -26,7 +26,7 @@ from onnxnorm.scaling.slots import ZERO, Ids, at_rank, squeezed
 
 __all__ = ["moved", "moving_ids"]
 
-_MOST_ELEMENTS = 1 << 25  # moved as slots of 8 bytes each: a quarter of a gigabyte
+_MOST_ELEMENTS = 1 << 24  # moved as slots of 8 bytes each, at several sizes of the inputs: half a gigabyte
 _RESHAPES = {"Reshape", "Flatten"}
 
 
