@@ -300,6 +300,16 @@ def test_a_value_that_is_squared_very_often_is_pinned(times: int, free: int) -> 
     assert (planned.free, planned.filters) == (free, 3)
 
 
+@pytest.mark.parametrize("channels", [1 << 16, 10_000_000])
+def test_channels_that_no_weights_are_stored_for(channels: int) -> None:
+    shape = numpy_helper.from_array(np.array([channels, 3, 1]), "shape")
+    nodes = [helper.make_node("ConstantOfShape", ["shape"], ["w"]), helper.make_node("Conv", ["x", "w"], ["c"])]
+    proto = model(*nodes, helper.make_node("Relu", ["c"], ["y"]), tensors=(shape,))
+    proto.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", FLOAT, [1, 3, 9]))
+    with nullcontext() if channels < 1 << 20 else pytest.raises(ModelError, match="the graph has more than 2,097"):
+        onnxnorm.plan(proto)
+
+
 def test_many_computed_constants_share_one_limit() -> None:
     one = numpy_helper.from_array(np.ones((1, 1), np.float32), "one")
     shape = numpy_helper.from_array(np.array([1 << 12, 1 << 12]), "shape")
