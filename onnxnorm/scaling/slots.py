@@ -118,7 +118,7 @@ class Slots:
         size = math.prod(shape)
         if self.count + size > self.most:
             raise ModelError(
-                f"the graph has more than {self.most:,} channels, but stores few weights; export it with all weights stored"
+                f"the graph has more than {self.most:,} channels, but few weights; export it with all of them stored"
             )
         ids = np.arange(self.count, self.count + size, dtype=np.int64).reshape(shape)
         self.count += size
