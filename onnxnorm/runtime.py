@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,7 +24,7 @@ from onnxnorm.errors import MemoryShortageError, ModelError, OptionError, Provid
 from onnxnorm.model.boundary import first_line, lacks_memory
 from onnxnorm.model.files import Model
 from onnxnorm.options import RUNNING, Options, option
-from onnxnorm.threads import RunConcurrency, available_threads
+from onnxnorm.threads import RunConcurrency, available_threads, stoppable
 
 __all__ = ["Feeds", "RunConcurrency", "Runtime", "RuntimeOptions", "Session"]
 
@@ -125,7 +126,8 @@ class Runtime:
         own[0] = own[0] | self._options()
         missing = _missing_libraries() if names[0] in _DEVICES else ""
         try:
-            session = ort.InferenceSession(serialized, options, providers=list(zip(names, own, strict=True)))
+            load = partial(ort.InferenceSession, serialized, options, providers=list(zip(names, own, strict=True)))
+            session = stoppable(load, lambda: options.set_load_cancellation_flag(True))
         except _REJECTED as error:
             if names[0] != _SHORT["cpu"] and "provider" in str(error).lower():
                 raise ProviderError(f"provider {self.provider!r} does not start: {first_line(error)}") from error
@@ -227,10 +229,9 @@ class Session:
 
         Raises ModelError if the runtime fails, or if an output is not a tensor; MemoryShortageError if memory is short.
         """
-        names = self.outputs
-        inputs = {name: feeds[name] for name in self.inputs}
+        names, inputs, options = self.outputs, {name: feeds[name] for name in self.inputs}, ort.RunOptions()
         try:
-            results = self._run_bound(inputs) if self.device else self.ort.run(list(names), inputs)
+            results = stoppable(lambda: self._run(inputs, options), lambda: setattr(options, "terminate", True))
         except _REJECTED as error:
             shapes = ", ".join(f"{name} {_shape(value)}" for name, value in feeds.items())
             if lacks_memory(error):
@@ -246,8 +247,10 @@ class Session:
                 )
         return {name: np.asarray(array) for name, array in zip(names, results, strict=True)}
 
-    def _run_bound(self, feeds: Feeds) -> list[Any]:
-        """Run without copying inputs that are on the device; outputs are copied to main memory."""
+    def _run(self, feeds: Feeds, options: ort.RunOptions) -> list[Any]:
+        """Run, without copying inputs that are on the device; outputs are copied to main memory."""
+        if not self.device:
+            return list(self.ort.run(list(self.outputs), feeds, options))
         binding = self.ort.io_binding()
         for name, value in feeds.items():
             if isinstance(value, ort.OrtValue):
@@ -256,7 +259,7 @@ class Session:
                 binding.bind_cpu_input(name, value)
         for name in self.outputs:
             binding.bind_output(name, "cpu")
-        self.ort.run_with_iobinding(binding)
+        self.ort.run_with_iobinding(binding, options)
         return list(binding.copy_outputs_to_cpu())
 
 

@@ -1,8 +1,9 @@
-"""Computing items in threads ahead of their consumer, in order and at most a given number ahead."""
+"""Threads: items computed ahead of their consumer, in order and at most a given number; native code that can end."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,10 +11,13 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import TypeVar
 
-__all__ = ["RunConcurrency", "available_threads", "map_ahead", "run_ahead"]
+__all__ = ["RunConcurrency", "available_threads", "map_ahead", "run_ahead", "stop_all", "stoppable"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_stops: dict[object, Callable[[], None]] = {}
+_stopped = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -67,3 +71,39 @@ def run_ahead(items: Generator[T, None, None], *, ahead: int) -> Generator[T, No
     finally:
         steps.close()
         items.close()
+
+
+def stoppable(call: Callable[[], R], stop: Callable[[], None]) -> R:
+    """Call native code so that a signal ends it: it sees none itself, and Python's handlers would wait for its end.
+
+    Args:
+        call: calls it. Where this is the main thread, which is the one that handles signals, it is called in another.
+        stop: lets it end soon, with any error. It is called from another thread, after a KeyboardInterrupt in the main
+            thread or by `stop_all`.
+
+    Raises:
+        KeyboardInterrupt: after `stop_all`.
+    """
+    if _stopped.is_set():
+        raise KeyboardInterrupt
+    key = object()
+    _stops[key] = stop
+    try:
+        if threading.current_thread() is not threading.main_thread():
+            return call()
+        with ThreadPoolExecutor(1, thread_name_prefix="onnxnorm-native") as pool:
+            future = pool.submit(call)
+            try:
+                return future.result()
+            except KeyboardInterrupt:
+                stop()
+                raise
+    finally:
+        del _stops[key]
+
+
+def stop_all() -> None:
+    """Stop whatever `stoppable` calls at this moment, and let it call nothing more, since the process is to end."""
+    _stopped.set()
+    for stop in list(_stops.values()):
+        stop()

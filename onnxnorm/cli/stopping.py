@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Timer
 
 __all__ = ["INTERRUPTED", "Stopping", "stopping"]
 
@@ -32,10 +33,12 @@ class Stopping:
         importing: whether modules are still imported. An exception could leave one half imported, or be swallowed
             there, and nothing is written yet: so the process ends at once.
         first: time of the first signal, in seconds of `time.monotonic`; None if there was none.
+        late: what stops runs of a network that go on for a while after a signal, so that nothing waits for them.
     """
 
     importing: bool = True
     first: float | None = None
+    late: Timer | None = None
 
     def __call__(self, *_: object) -> None:
         """Raise KeyboardInterrupt, unless that happened a moment ago."""
@@ -44,7 +47,14 @@ class Stopping:
         now = time.monotonic()
         if self.first is None or now - self.first >= _PATIENCE:
             self.first = now
+            self.give_up()
+            self.late = _stop_later()
             raise KeyboardInterrupt
+
+    def give_up(self) -> None:
+        """Do not stop runs any more."""
+        if self.late is not None:
+            self.late.cancel()
 
 
 @contextmanager
@@ -62,6 +72,7 @@ def stopping() -> Iterator[Stopping]:
         with _bus_errors():
             yield handler
     finally:
+        handler.give_up()
         for kind, old in zip(kinds, before, strict=True):
             signal.signal(kind, old if handler.first is None else signal.SIG_IGN)
 
@@ -87,6 +98,15 @@ def _bus_errors() -> Iterator[None]:
         yield
     finally:
         install(signal.SIGBUS, old)
+
+
+def _stop_later() -> Timer:
+    from onnxnorm.threads import stop_all
+
+    timer = Timer(_PATIENCE, stop_all)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _leave(message: str, code: int) -> None:

@@ -23,7 +23,7 @@ __all__ = ["check_model"]
 
 _OWN = ("", "ai.onnx")
 _DEEPEST = 100  # levels of functions that call functions
-_MOST = 1 << 20  # nodes, with each function counted wherever it is called
+_MOST = 1 << 16  # nodes, with each function counted wherever it is called; a runtime takes seconds to inline as many
 
 _Call = tuple[str, str, str]
 """Domain, name and overload of a function."""

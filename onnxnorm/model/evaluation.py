@@ -1,7 +1,8 @@
 """Constants that nodes compute from other constants, evaluated with ONNX's reference implementation when asked for.
 
 Few bytes can describe much: an `Expand` of one number to a billion costs a model a hundred bytes. So what all computed
-constants of a graph hold together is limited: `Evaluator` treats what goes beyond as not constant.
+constants of a graph hold together is limited, and what computing them takes: `Evaluator` treats what goes beyond as not
+constant.
 """
 
 from __future__ import annotations
@@ -29,8 +30,16 @@ _UNKNOWN = {"Scatter"}
 # The first opset that the reference implementation has; the part that is used here did not change since earlier ones.
 _IMPLEMENTED_FROM = {"DequantizeLinear": 19}
 
-MOST_ELEMENTS = 1 << 26
+MOST_ELEMENTS = 1 << 25
 """Elements that the computed constants of a graph may have in any case, together."""
+# The reference implementation runs these element by element, in Python; each counts as many.
+_LOOPS = {"Resize", "Upsample", "Conv", "ConvInteger", "ConvTranspose", "DeformConv", "QLinearConv", "Col2Im", "Det"}
+_LOOPS |= {"AveragePool", "LpPool", "MaxPool", "MaxRoiPool", "MaxUnpool", "RoiAlign", "GridSample", "LRN"}
+_LOOPS |= {"GRU", "LSTM", "RNN", "NonMaxSuppression", "DFT", "STFT"}
+_SCATTERS = {"GatherND", "ScatterElements", "ScatterND"}  # and for these each index
+_LOOP, _INDEX = 1 << 10, 1 << 6
+_PRODUCTS = {"Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"}
+_MULTIPLICATIONS, _TERMS = 32, 4  # of matrices, and of Einsum: as many take as long as an element
 _TIMES_STORED = 4  # and this many times the elements of the constants that the file itself holds
 
 
@@ -71,6 +80,26 @@ def _elem_type(array: NDArray[Any]) -> int:
     return onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
 
 
+def _cost(node: Node, shapes: Mapping[str, tuple[int, ...]], written: int) -> int:
+    """How many elements could be computed in the time that a node takes; at least those that it writes."""
+    read = [math.prod(shapes.get(name, ())) for name in node.inputs if name]
+    if node.op in _LOOPS:
+        return (sum(read) + written) * _LOOP
+    if node.op == "Range":
+        return written * _INDEX
+    if node.op in _SCATTERS:
+        return sum(read[1:]) * _INDEX + written
+    if node.op in _PRODUCTS:
+        return max(written, math.isqrt(math.prod(read[:2]) * written) // _MULTIPLICATIONS)
+    if node.op == "Einsum":
+        terms = str(node.attribute("equation")).replace(" ", "").partition("->")[0].split(",")
+        sizes: dict[str, int] = {}
+        for term, name in zip(terms, node.inputs, strict=False):
+            sizes |= dict(zip(term, shapes.get(name, ()), strict=False))
+        return max(written, (math.prod(read) if "." in "".join(terms) else math.prod(sizes.values())) // _TERMS)
+    return written
+
+
 class Evaluator:
     """Finds the computed constants of one graph, and keeps account of their size."""
 
@@ -105,7 +134,7 @@ class Evaluator:
             return {}
         outputs = [name for name in node.outputs if name]
         known = {name: shapes[name] for name in outputs if name in shapes and name in types}
-        size = sum(math.prod(shape) for shape in known.values())
+        size = _cost(node, shapes, sum(math.prod(shape) for shape in known.values()))
         if size > self.left:
             return {}
         self.left -= size

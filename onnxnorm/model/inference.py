@@ -1,5 +1,9 @@
 """ONNX's shape inference, for concrete inputs: over a whole graph, and node by node.
 
+Its propagation of data stays off: it writes out every value with one axis, element by element, where an operator such
+as Cast or Gather reads it, and so takes gigabytes for a Range of a hundred bytes. What shapes are computed from is
+evaluated in `shapes`, within limits.
+
 The file's own claims about inner values are left out, since they may be wrong. Numbers of rows that only a run can tell
 (what NonZero finds, say) are unknown, unless a number is assumed for all of them.
 """
@@ -88,7 +92,7 @@ def _assume_rows(proto: onnx.ModelProto, shapes: Mapping[str, Shape], rows: int)
 
 def _inferred_values(proto: onnx.ModelProto) -> tuple[dict[str, Shape], dict[str, int]]:
     try:
-        graph = shape_inference.infer_shapes(proto, data_prop=True).graph
+        graph = shape_inference.infer_shapes(proto).graph
     except shape_inference.InferenceError as error:
         raise ModelError(f"the graph is not consistent: {str(error).strip()}") from error
     inferred: dict[str, Shape] = {}

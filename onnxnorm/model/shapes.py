@@ -21,6 +21,7 @@ from onnxnorm.model.graph import Graph, Node, input_specs, ordered_nodes, reader
 from onnxnorm.model.inference import claimed_values, counted_values, infer_node, infer_whole, inferred_outputs
 from onnxnorm.model.inputs import InputSpec
 from onnxnorm.model.sizes import Known, differences, is_allowed, other_sizes, resized
+from onnxnorm.model.tensors import MOST_AXES
 from onnxnorm.model.windows import has_room
 
 __all__ = ["assumed_shapes", "check_fitting", "check_legal", "read_graph", "sample_shapes"]
@@ -154,7 +155,14 @@ def _known(
                 known_shapes[name] = claimed_shapes[name]
                 claimed.add(name)
         constants.update(evaluator.computed(node, known_shapes, types, constants))
+    _check_axes(known_shapes)
     return Known(known_shapes, types, constants, claimed)
+
+
+def _check_axes(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    for name, shape in shapes.items():
+        if len(shape) > MOST_AXES:
+            raise ModelError(f"value {name!r} has {len(shape)} axes, of which at most {MOST_AXES} are supported")
 
 
 def check_legal(node: Node, graph: Graph) -> None:

@@ -14,6 +14,7 @@ from onnxnorm.model.mapped_data import MappedData
 
 __all__ = [
     "FLOATS",
+    "MOST_AXES",
     "PACKED",
     "check_tensor",
     "is_float",
@@ -27,6 +28,9 @@ FLOATS = frozenset(
     {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE}
 )
 """The element types that can be scaled: floating point of 16 bits or more."""
+
+MOST_AXES = 32
+"""The axes that a value can have: as many as NumPy broadcasts."""
 
 # Element types smaller than a byte, with their number of bits.
 PACKED = {
@@ -78,6 +82,8 @@ def check_tensor(tensor: onnx.TensorProto, what: str, tensor_data: MappedData | 
     """
     if tensor.data_type not in _TYPES:
         raise ModelError(f"{what} has the unknown element type {tensor.data_type}; onnx may be too old for it")
+    if len(tensor.dims) > MOST_AXES:
+        raise ModelError(f"{what} has {len(tensor.dims)} axes, of which at most {MOST_AXES} are supported")
     if any(size < 0 for size in tensor.dims):
         raise ModelError(f"{what} has the impossible shape {list(tensor.dims)}")
     _check_fields(tensor, what, None if tensor_data is None else tensor_data.field)

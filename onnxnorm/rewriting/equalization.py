@@ -134,7 +134,7 @@ def _normalize(
     """
     assert edit.times is not None
     assert edit.over is not None
-    variance = trace.graph.constants[node.inputs[4]].values().astype(np.float64)
+    variance = trace.graph.constants[node.inputs[4]].values().astype(np.float64).reshape(-1)
     deviation = np.sqrt(variance + node.attribute("epsilon", 1e-5))
     of = trace.groups.of
     out, into = of[edit.times].reshape(-1), of[edit.over].reshape(-1)
@@ -150,7 +150,7 @@ def _pairs(
     """Keys `target * channels + source` of the channels that a weight connects, and the largest magnitude of each."""
     assert edit.times is not None
     assert edit.over is not None
-    times, over = (at_rank(of[ids], len(edit.constant.shape)) for ids in (edit.times, edit.over))
+    times, over = (at_rank(of[ids], max(1, len(edit.constant.shape))) for ids in (edit.times, edit.over))
     inner = tuple(axis for axis in range(times.ndim) if times.shape[axis] == 1 and over.shape[axis] == 1)
     all_keys, largest = np.empty(0, np.int64), np.empty(0)
     for start, values in rows_of(model, edit.constant):

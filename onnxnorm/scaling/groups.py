@@ -35,6 +35,8 @@ __all__ = ["Groups", "components", "solve"]
 
 # A relation that would depend on more unknowns than this pins all of them, so that long chains of products stay cheap.
 _MOST_TERMS = 64
+# So does one with a larger power: a channel that is squared so often has no scale but 1 that keeps it a number.
+_LARGEST_POWER = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -148,11 +150,14 @@ def _eliminated(
             for group, factor in zip(column, relation.factors, strict=True):
                 equation[group] = equation.get(group, 0) + factor
             row = system.reduced(equation)
-            demands = [row] if len(row) <= _MOST_TERMS else [{unknown: 1} for unknown in row]
+            demands = [row] if _is_cheap(row) else [{unknown: 1} for unknown in row]
             for demand in demands:
                 gone = system.demand(demand)
                 if gone:
                     zero.setdefault(relation.barrier, set()).update(gone)
+    for group in list(system.rows):  # what was cheap can have grown since
+        for unknown in [] if _is_cheap(system.rows[group]) else list(system.rows[group]):
+            zero.setdefault(relations[-1].barrier, set()).update(system.demand({unknown: 1}))
     return _copied(system.rows, zero, likeness)
 
 
@@ -169,6 +174,11 @@ def _copied(
             if group in why:
                 zero[why[group]].add(copy)
     return rows, zero
+
+
+def _is_cheap(row: Row) -> bool:
+    powers = (max(abs(factor.numerator), factor.denominator) for factor in row.values())
+    return len(row) <= _MOST_TERMS and max(powers, default=0) <= _LARGEST_POWER
 
 
 def _labels(combinations: dict[int, Row], count: int) -> tuple[NDArray[np.int64], dict[int, Row]]:

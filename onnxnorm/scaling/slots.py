@@ -7,6 +7,7 @@ for every input (padding). Zero agrees with any scale, so ties and pins ignore i
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -98,6 +99,7 @@ class Slots:
 
     Attributes:
         count: number of slots, `ZERO` included.
+        most: how many there may be.
         ties: pairs of slots that share a scale, arrays of shape `(2, n)`.
         pins: slots that keep scale 1, arrays of shape `(n,)`, each with the index of its barrier.
         relations: between the scales of products, quotients and powers.
@@ -105,14 +107,19 @@ class Slots:
     """
 
     count: int = 1
+    most: int = sys.maxsize
     ties: list[Ids] = field(default_factory=list)
     pins: list[tuple[Ids, int]] = field(default_factory=list)
     relations: list[Relation] = field(default_factory=list)
     barriers: list[Barrier] = field(default_factory=list)
 
     def fresh(self, *shape: int) -> Ids:
-        """New slots in an array of this shape."""
+        """New slots in an array of this shape. Raises ModelError if these are too many."""
         size = math.prod(shape)
+        if self.count + size > self.most:
+            raise ModelError(
+                f"the graph has more than {self.most:,} channels, but few weights; export it with all of them stored"
+            )
         ids = np.arange(self.count, self.count + size, dtype=np.int64).reshape(shape)
         self.count += size
         return ids

@@ -56,6 +56,9 @@ class Trace:
     wants_attributes: bool = False
 
 
+_MOST_SLOTS = 1 << 21  # and one for each number that the file stores: else a few nodes can stand for any number of them
+
+
 def trace(graph: Graph, outputs: Outputs = "keep", level: Level = "constants") -> Trace:
     """Walk a graph.
 
@@ -86,7 +89,7 @@ class Walk:
         self.level = level
         self.origins = Origins(graph)
         self.by_index = self.origins.nodes
-        self.slots = Slots()
+        self.slots = Slots(most=_MOST_SLOTS + sum(c.size for c in graph.constants.values() if c.home != "computed"))
         self.ids: dict[str, Ids] = {}
         self.edits: list[Edit] = []
         self.wants_attributes = False

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.errors import ModelError
+from onnxnorm.errors import MemoryShortageError, ModelError
 from onnxnorm.model.inputs import InputSpec
 
 __all__ = ["random_feeds"]
@@ -60,7 +60,11 @@ def _feed(
 ) -> NDArray[Any]:
     if spec.value is not None:
         return np.array(np.broadcast_to(spec.value, shape))
-    return np.asarray(_random(generator, spec, shape, like)).astype(spec.dtype, copy=False)
+    try:
+        return np.asarray(_random(generator, spec, shape, like)).astype(spec.dtype, copy=False)
+    except (MemoryError, ValueError) as error:  # NumPy's, for a size beyond what can be addressed
+        message = f"there is not enough memory for an input {spec.name!r} of shape {shape}; use a larger machine"
+        raise MemoryShortageError(message) from error
 
 
 def _random(

@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from onnxnorm.atomic import files_written
 from onnxnorm.cli.stopping import Stopping, stopping
 from tests.helpers.commands import DEMO
+from tests.helpers.graphs import model, rand
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
 # A module that is imported with the commands stops there until the signal comes.
@@ -43,6 +46,17 @@ def rewrite(*words, **options):
             os.kill(os.getpid(), signal.SIGTERM)
 usual, api.rewrite = api.rewrite, rewrite
 done = sys.argv.pop() == "done"
+main()
+"""
+# The command is interrupted while the runtime computes.
+RUNNING = """
+import os, signal, threading
+from onnxnorm.cli import main
+from onnxnorm.runtime import Session
+def run(*words):
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    return usual(*words)
+usual, Session._run = Session._run, run
 main()
 """
 SHRINKING = """
@@ -86,6 +100,20 @@ def test_a_signal_that_was_swallowed_does_not_make_a_run_unstoppable() -> None:
     handler.first -= 11
     with pytest.raises(KeyboardInterrupt):
         handler()
+    handler.give_up()
+
+
+@pytest.mark.parametrize("command", ["verify", "calibrate"])
+def test_a_network_that_runs_without_end(command: str, tmp_path: Path) -> None:
+    """The runtime sees no signals; here it is in the main thread, and there in others."""
+    body = "body = b(int64 i, bool go, float v) => (bool on, float o) { on = Identity(go) o = Add(v, v) }"
+    constants = {"n": np.int64(2**60), "t": np.array(True), "one": np.float32(1), "w": rand(1, 1, 3, 3)}
+    proto = model(f"l = Loop(n, t, one)<{body}> c = Mul(x, l) z = Conv(c, w)", {"x": ("n", 1, 8, 8)}, constants)
+    path = tmp_path / "m.onnx"
+    onnx.save(proto, path)
+    np.save(tmp_path / "x.npy", rand(1, 1, 8, 8))
+    words = [command, path, path if command == "verify" else tmp_path / "x.npy", "--provider", "cpu"]
+    assert ended(RUNNING, *words) == (130, "", "interrupted; nothing was written\n")
 
 
 def test_handlers_are_given_back() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +216,98 @@ def test_what_is_computed_is_limited() -> None:
         graph = read_graph(Model.open(model(*nodes, tensors=(one, shape))), {"x": (1, 3)})
         assert ("large" in graph.constants, "sum" in graph.constants) == (known, known)
         onnxnorm.plan(model(*nodes, tensors=(one, shape)))
+
+
+# Runs a command in little more address space than it has: 1 GB.
+IN_LITTLE = """
+import resource, sys
+from pathlib import Path
+import onnxnorm, onnxnorm.api
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**30,) * 2)
+print(onnxnorm.plan(sys.argv[1]).filters)
+"""
+LONG = {
+    "Range": "e = Range(zero, n, one) c = Cast<to=1>(e)",
+    "ConstantOfShape": "e = ConstantOfShape(big) c = Gather(e, zero)",
+    "Concat": "e = Concat<axis=0>(big, big) "
+    + " ".join(f"e{i} = Concat<axis=0>({f'e{i - 1}' if i else 'e'}, {f'e{i - 1}' if i else 'e'})" for i in range(30)),
+    "Concat of channels": " ".join(
+        f"e{i} = Concat<axis=1>({f'e{i - 1}' if i else 'a'}, {f'e{i - 1}' if i else 'a'})" for i in range(24)
+    ),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the address space so")
+@pytest.mark.parametrize("long", LONG)
+def test_values_of_gigabytes_are_never_written_out(long: str, tmp_path: Path) -> None:
+    """A few nodes describe them; shape inference would write out those with one axis, and a walk those that move."""
+    head = '<ir_version: 8, opset_import: ["": 18]> g (float[1, 1, 8, 8] x) => (float[1, 2, 6, 6] z)'
+    proto = onnx.parser.parse_model(f"{head} {{ a = Conv(x, w) {LONG[long]} z = Relu(a) }}")
+    numbers: dict[str, object] = {"zero": 0, "one": 1, "n": 2**31, "big": [2**31]}
+    constants = numbers | {"w": np.ones((2, 1, 3, 3), np.float32)}
+    proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items())
+    onnx.save(proto, tmp_path / "m.onnx")
+    command = [sys.executable, "-c", IN_LITTLE, str(tmp_path / "m.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    assert (done.stdout, done.stderr) == ("2\n", "")
+
+
+@pytest.mark.parametrize(
+    ("node", "known"),
+    [
+        ('Einsum<equation="ab,cd->">(k, k)', True),
+        ('Einsum<equation="ab,cd,ef,gh,ij,kl->">(k, k, k, k, k, k)', False),
+        ("MatMul(k, k)", True),
+        ("Resize(image, , factors)", False),
+        ("ReduceMax(k)", True),
+        ("Range(zero, many, one)", False),
+    ],
+)
+def test_what_computing_takes_is_limited(node: str, known: bool) -> None:
+    """The reference implementation would take hours for what a runtime computes at once."""
+    proto = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["": 18]> g (float[1] x) => (float[1] y) {{ c = {node} y = Relu(x) }}"""
+    )
+    values = {"k": np.ones((64, 64)), "image": np.ones((1, 1, 64, 64)), "factors": [1, 1, 9, 9]}
+    for name, value in (values | {"zero": 0, "one": 1, "many": 2**22}).items():
+        proto.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+    assert ("c" in read_graph(Model.open(proto), {"x": (1,)}).constants) == known
+
+
+@pytest.mark.parametrize("axes", [32, 33, 80])
+def test_values_of_very_many_axes(axes: int) -> None:
+    shape = numpy_helper.from_array(np.ones(axes, np.int64) * ([-1] + [1] * (axes - 1)), "shape")
+    proto = model(
+        helper.make_node("Reshape", ["x", "shape"], ["v"]), helper.make_node("Relu", ["v"], ["y"]), tensors=(shape,)
+    )
+    stored = model(relu(), tensors=(TensorProto(name="w", data_type=FLOAT, dims=[1] * axes, float_data=[1]),))
+    for one, what in ((proto, "value 'v'"), (stored, "initializer 'w'")):
+        with nullcontext() if axes == 32 else pytest.raises(ModelError, match=f"{what} has {axes} axes, of which"):
+            onnxnorm.plan(one)
+
+
+@pytest.mark.parametrize(("times", "free"), [(3, 2), (90, 0)])
+def test_a_value_that_is_squared_very_often_is_pinned(times: int, free: int) -> None:
+    """Its scale would be the one it began with, to a power of more digits than any type holds."""
+    nodes = [helper.make_node("Conv", ["x", "w"], ["v0"])]
+    nodes += [helper.make_node("Mul", [f"v{i}", f"v{i}"], [f"v{i + 1}"]) for i in range(times)]
+    weights = {"w": np.ones((2, 3, 1), np.float32), "k": np.ones((1, 2, 1), np.float32)}
+    tensors = tuple(numpy_helper.from_array(value, name) for name, value in weights.items())
+    proto = model(*nodes, helper.make_node("Conv", [f"v{times}", "k"], ["y"]), tensors=tensors)
+    proto.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", FLOAT, [1, 3, 9]))
+    planned = onnxnorm.plan(proto)
+    assert (planned.free, planned.filters) == (free, 3)
+
+
+@pytest.mark.parametrize("channels", [1 << 16, 10_000_000])
+def test_channels_that_no_weights_are_stored_for(channels: int) -> None:
+    shape = numpy_helper.from_array(np.array([channels, 3, 1]), "shape")
+    nodes = [helper.make_node("ConstantOfShape", ["shape"], ["w"]), helper.make_node("Conv", ["x", "w"], ["c"])]
+    proto = model(*nodes, helper.make_node("Relu", ["c"], ["y"]), tensors=(shape,))
+    proto.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", FLOAT, [1, 3, 9]))
+    with nullcontext() if channels < 1 << 20 else pytest.raises(ModelError, match="the graph has more than 2,097"):
+        onnxnorm.plan(proto)
 
 
 def test_many_computed_constants_share_one_limit() -> None:

@@ -61,9 +61,15 @@ def is_read(name: str, folder: Path, draw: int) -> bool:
     return True
 
 
+def test_several_processes_run_the_same_cases() -> None:
+    alone, shared = (run_cases("records", 7, 50, 300, jobs=jobs) for jobs in (1, 3))
+    assert (alone.outcomes, alone.after) == (shared.outcomes, shared.after)
+    assert (alone.executions, alone.after) == (50, 57)
+
+
 @linux
 def test_every_way_to_fail_is_found_and_the_run_goes_on() -> None:
-    tally = run_cases(FAULTY, 0, len(WAYS), 100, limit=20)
+    tally = run_cases(FAULTY, 0, len(WAYS), 100, limit=3)
     assert tally.outcomes == Counter(WAYS)
     places = {kind: (finding.seed, finding.raised) for (kind, *_), finding in tally.findings.items()}
     assert {kind: seed for kind, (seed, _) in places.items()} == {"KeyError": 2, "time": 3, "memory": 4, "crash": 5}

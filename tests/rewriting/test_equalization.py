@@ -18,6 +18,7 @@ from onnxnorm.verification import verify_models
 from tests.corpus import CASES, Case, feeds
 from tests.helpers.graphs import model as network
 from tests.helpers.graphs import rand
+from tools.fuzz.networks import networks
 
 RUNTIME = Runtime("cpu", threads=1)
 RUNNING = [case for case in CASES.values() if case.runs]
@@ -156,3 +157,16 @@ def test_a_quantized_weight_is_balanced_by_the_weights_that_are_read() -> None:
     assert done.verification.same
     assert np.ptp(done.rewriting.scales.layers[0].scale) == 0
     assert np.ptp(done.rewriting.scales.layers[1].scale) > 0
+
+
+def test_constants_of_other_ranks_than_usual_have_no_statistic() -> None:
+    """One number that a runtime broadcasts over channels of unknown sizes, and a variance with an axis too many."""
+    scalar, variance = (
+        onnx.ModelProto.FromString(networks()[name].SerializeToString()) for name in ("branches", "residual")
+    )
+    for dim in scalar.graph.input[0].type.tensor_type.shape.dim[1:3]:
+        dim.Clear()
+    next(tensor for tensor in variance.graph.initializer if tensor.name == "v").dims.append(1)
+    for proto in (scalar, variance):
+        with pytest.raises(onnxnorm.StatisticsError, match="not known of any filter"):
+            rewrite_model(Model.open(proto), None, ScaleOptions(statistic="weights"))

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from onnxnorm.calibration.calibrate import calibrate_model
 from onnxnorm.calibration.options import CalibrationOptions
-from onnxnorm.errors import DataError, ModelError, OptionError
+from onnxnorm.errors import DataError, MemoryShortageError, ModelError, OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.inputs import InputSpec
@@ -313,3 +313,10 @@ def test_random_inputs_in_a_fixed_batch_and_without_axes() -> None:
 def test_a_network_without_batch_axis() -> None:
     proto = model("z = Mul(t, k)", {"t": ()}, {"k": np.array(2, np.float32)})
     assert verify(proto, proto).bit_identical
+
+
+@pytest.mark.parametrize("side", [2**31, 2**40])
+def test_inputs_that_no_memory_holds(side: int) -> None:
+    spec = InputSpec("x", (None, 3, side, side), np.dtype(np.float32))
+    with pytest.raises(MemoryShortageError, match=r"for an input 'x' of shape \(1, 3, .*; use a larger machine"):
+        random_feeds([spec], {"x": (1, 3, side, side)}, samples=1)

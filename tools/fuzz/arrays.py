@@ -65,7 +65,7 @@ def _damage(random: np.random.Generator) -> Files:
         return {name: _array(random, content)}
     if kind == 1:
         return {name: _directory(random, content)}
-    if kind == 2 and random.integers(200) == 0:
+    if kind == 2 and random.integers(2000) == 0:
         return {name: _bomb()}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {info.filename: archive.read(info) for info in archive.infolist()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import signal
 import subprocess
 import sys
@@ -12,21 +11,30 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tools.fuzz.findings import ROOT, Finding, frames_of_dump
-from tools.fuzz.worker import MEMORY, SECONDS, peak_memory
+from tools.fuzz.worker import BASE, BEGUN, FAILED, FINDINGS, LOG, MEMORY, REFUSED, RESULTS, map_state, peak_memory
 
-__all__ = ["Tally", "run_cases"]
+__all__ = ["SECONDS", "Tally", "run_cases"]
 
-_CHUNK = 2000
-_STARTING = 120.0  # seconds until a new process must have started its first case
-_GRACE = 5.0  # seconds beyond a case's own limit, until its process is ended from here
-_TICK = 0.02
+SECONDS = 10
+"""Seconds that a case may take, unless others are given."""
+_CHUNK = 50_000
+_STARTING = 600.0  # seconds until a new process must have begun its first case
+_WAITS = 6  # a machine that is busy with other things must not make findings
+_TICK = 0.02  # seconds
 _EXCERPT = 0.2  # seconds for a process to write its traceback
+
+State: TypeAlias = NDArray[np.int64]
 
 
 @dataclass
@@ -37,11 +45,13 @@ class Tally:
         outcomes: number of cases by outcome: "result", "refused", or the kind of a finding.
         findings: the first finding of each place.
         seconds: how long it took.
+        after: the first seed after all that were begun.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
     findings: dict[tuple[str, str, str], Finding] = field(default_factory=dict)
     seconds: float = 0.0
+    after: int = 0
 
     @property
     def executions(self) -> int:
@@ -54,13 +64,94 @@ class Tally:
         return self.findings.setdefault(finding.key, finding) is finding
 
 
+@dataclass(frozen=True)
+class _Run:
+    """What all chunks of a target have in common; each thread of `run_cases` runs one chunk after the other.
+
+    Attributes:
+        target: name of the target.
+        limit: seconds of computing that a case may take, and `_WAITS` times as many on the clock until it waits.
+        until: when the run ends, by the monotonic clock.
+        found: called with the first finding of each place.
+        tally: how the cases ended.
+        lock: held while the tally is changed.
+    """
+
+    target: str
+    limit: float
+    until: float
+    found: Callable[[Finding], None]
+    tally: Tally
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def chunk(self, seeds: range) -> None:
+        """Run cases, in several processes if cases end them."""
+        while seeds and time.monotonic() < self.until:
+            seeds = seeds[self._process(seeds) :]
+
+    def _process(self, seeds: range) -> int:
+        """Run cases in one process, count how they ended, and return how many did."""
+        with _ram_folder() as name:
+            folder = Path(name)
+            state = map_state(folder)
+            command = [sys.executable, "-m", "tools.fuzz.worker", self.target, str(seeds.start), str(len(seeds)), name]
+            with subprocess.Popen(command, cwd=ROOT) as process:
+                try:
+                    last, finding = self._watch(process, state, folder / LOG)
+                finally:
+                    process.kill()
+            entries = [json.loads(line) for line in (folder / FINDINGS).read_text("utf-8").splitlines()]
+        begun, running = _progress(state)
+        if running and finding and last == begun:
+            entries.append({"seed": seeds[begun - 1]} | finding)
+        elif running:  # ended from here, and not for what it did
+            begun -= 1
+        with self.lock:
+            self._count(state, entries)
+            self.tally.after = max(self.tally.after, seeds.start + begun)
+        return begun
+
+    def _watch(self, process: subprocess.Popen[bytes], state: State, log: Path) -> tuple[int, dict[str, Any]]:
+        """Wait for the end of the process, or end it; return how many cases were begun, and what the last one did."""
+        begun, since, used = 0, time.monotonic(), 0.0
+        while (code := process.poll()) is None:
+            time.sleep(_TICK)
+            now, (latest, running) = time.monotonic(), _progress(state)
+            if latest != begun or (begun and not running):
+                begun, since, used = latest, now, _computing(process.pid)[0]
+            if begun and now > self.until:
+                return begun, {}
+            took = now - since
+            if not begun and took > _STARTING:
+                raise RuntimeError(f"the fuzzer's own process does not start: {process.args!r}\n{_read(log)}")
+            computed, waits = _computing(process.pid)
+            late = computed - used > self.limit or (waits and took > _WAITS * self.limit)
+            if begun and took > self.limit and late:
+                return begun, _interrupted(process, log, "time")
+            if running and peak_memory(process.pid) - state[BASE] > MEMORY:
+                return begun, _interrupted(process, log, "memory")
+        begun, running = _progress(state)
+        if code and not running:
+            raise RuntimeError(f"the fuzzer itself failed: {process.args!r}\n{_read(log)}")
+        return begun, _finding("crash", log, f"exit status {code}")
+
+    def _count(self, state: State, entries: Iterable[dict[str, Any]]) -> None:
+        self.tally.outcomes.update(result=int(state[RESULTS]), refused=int(state[REFUSED]))
+        for entry in entries:
+            frames = [(file, line, name) for file, line, name in entry["frames"]]
+            finding = Finding(self.target, entry["seed"], entry["kind"], entry["said"], frames, entry["text"])
+            if self.tally.add(finding):
+                self.found(finding)
+
+
 def run_cases(
     target: str,
     first: int,
     cases: int | None,
     seconds: float,
     found: Callable[[Finding], None] = lambda _: None,
-    limit: int = SECONDS,
+    limit: float = SECONDS,
+    jobs: int = 1,
 ) -> Tally:
     """Run the cases with the seeds `first`, `first` + 1, ... of a target.
 
@@ -68,100 +159,61 @@ def run_cases(
         target: name of the target.
         first: seed of the first case.
         cases: number of cases; None for as many as the time allows.
-        seconds: after this time no case is begun.
+        seconds: after this time the run ends.
         found: called with the first finding of each place.
-        limit: seconds that a case may take.
+        limit: seconds that a case may compute; waiting counts less.
+        jobs: number of processes at a time; each takes the next chunk of seeds.
     """
-    tally, started = Tally(), time.monotonic()
-    seed, stop = first, None if cases is None else first + cases
-    while (stop is None or seed < stop) and time.monotonic() - started < seconds:
-        count = _CHUNK if stop is None else min(_CHUNK, stop - seed)
-        for entry in _chunk(target, seed, count, limit, started + seconds):
-            seed = entry["end"] + 1
-            if entry["outcome"] in {"result", "refused"}:
-                tally.outcomes[entry["outcome"]] += 1
-                continue
-            frames = [(file, line, name) for file, line, name in entry["frames"]]
-            finding = Finding(target, entry["end"], entry["outcome"], entry.get("said", ""), frames, entry["text"])
-            if tally.add(finding):
-                found(finding)
-    tally.seconds = time.monotonic() - started
-    return tally
+    started = time.monotonic()
+    run = _Run(target, limit, started + seconds, found, Tally(after=first))
+    stop = sys.maxsize if cases is None else first + cases
+    size = _CHUNK if cases is None else min(_CHUNK, -(-cases // jobs))
+    starts = count(first, max(size, 1))
+
+    def work(_: int) -> None:
+        while (start := next(starts)) < stop and time.monotonic() < run.until:
+            run.chunk(range(start, min(start + size, stop)))
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(work, range(jobs)))
+    run.tally.seconds = time.monotonic() - started
+    return run.tally
 
 
-def _chunk(target: str, first: int, count: int, limit: int, until: float) -> Iterator[dict[str, Any]]:
-    """Yield how each case ended, in order; the last one is that which ended the process, if one did."""
-    with tempfile.TemporaryDirectory(prefix="onnxnorm-fuzz-") as folder:
-        log = Path(folder) / "log"
-        numbers = map(str, (first, count, limit))
-        command = [sys.executable, "-m", "tools.fuzz.worker", target, *numbers, str(log)]
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-            try:
-                yield from _entries(process, log, limit, until)
-            finally:
-                process.kill()
+def _ram_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder of a file system in memory, where there is one: files of a case are small and live shortly."""
+    ram = "/dev/shm"
+    return tempfile.TemporaryDirectory(prefix="onnxnorm-fuzz-", dir=ram if os.access(ram, os.W_OK) else None)
 
 
-def _entries(process: subprocess.Popen[str], log: Path, limit: int, until: float) -> Iterator[dict[str, Any]]:
-    assert process.stdout is not None
-    lines: queue.Queue[str | None] = queue.Queue()
-    threading.Thread(target=_pass_on, args=(process.stdout, lines), daemon=True).start()
-    running: dict[str, Any] | None = None
-    since, allowed = time.monotonic(), _STARTING
-    while True:
-        try:
-            line = lines.get(timeout=_TICK)
-        except queue.Empty:
-            over = _over_limit(process, running, time.monotonic() - since > allowed)
-            if over and running is None:
-                raise RuntimeError(f"the fuzzer's own process does not start: {process.args!r}") from None
-            if over and running is not None:
-                yield _interrupted(process, log, running["start"], over)
-                return
-            continue
-        if line is None:
-            break
-        entry = json.loads(line)
-        if "end" in entry:
-            running = None
-            yield entry
-            if time.monotonic() > until:
-                return
-        else:
-            running, since, allowed = entry, time.monotonic(), limit + _GRACE
-    code = process.wait()
-    if running is not None:
-        yield _ended(log, running["start"], code)
-    elif code:
-        raise RuntimeError(f"the fuzzer itself failed: {process.args!r}\n{log.read_text('utf-8')}")
+def _computing(process: int) -> tuple[float, bool]:
+    """Return the seconds that a process has computed, and whether it waits; where a system does not tell, the clock."""
+    try:
+        numbers = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return time.monotonic(), True
+    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK"), numbers[0] != "R"
 
 
-def _pass_on(stream: IO[str], lines: queue.Queue[str | None]) -> None:
-    for line in stream:
-        lines.put(line)
-    lines.put(None)
+def _progress(state: State) -> tuple[int, bool]:
+    """Return how many cases were begun, and whether the last one still runs."""
+    begun, ended = int(state[BEGUN]), int(state[RESULTS] + state[REFUSED] + state[FAILED])
+    return begun, begun > ended
 
 
-def _over_limit(process: subprocess.Popen[str], running: dict[str, Any] | None, late: bool) -> str:
-    """Return which limit the case exceeds, in a word; an empty one for none."""
-    if running is not None and peak_memory(process.pid) - running["memory"] > MEMORY:
-        return "memory"
-    return "time" if late else ""
-
-
-def _interrupted(process: subprocess.Popen[str], log: Path, seed: int, kind: str) -> dict[str, Any]:
+def _interrupted(process: subprocess.Popen[bytes], log: Path, kind: str) -> dict[str, Any]:
     """End a case over its limits, and return it with a traceback of what it was at."""
     if hasattr(signal, "SIGUSR1"):
         os.kill(process.pid, signal.SIGUSR1)
         time.sleep(_EXCERPT)
     process.kill()
-    text = log.read_text(encoding="utf-8", errors="replace")
-    return {"end": seed, "outcome": kind, "frames": frames_of_dump(text), "text": text}
+    return _finding(kind, log)
 
 
-def _ended(log: Path, seed: int, code: int) -> dict[str, Any]:
-    """Return the case that ended its process, by taking too long or by a crash."""
-    text = log.read_text(encoding="utf-8", errors="replace")
-    kind = "time" if text.startswith("Timeout") else "crash"
-    said = "" if kind == "time" else f"exit status {code}"
-    return {"end": seed, "outcome": kind, "said": said, "frames": frames_of_dump(text), "text": text}
+def _finding(kind: str, log: Path, said: str = "") -> dict[str, Any]:
+    text = _read(log)
+    return {"kind": kind, "said": said, "frames": frames_of_dump(text), "text": text}
+
+
+def _read(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""

@@ -66,18 +66,10 @@ class Finding:
 
 
 def frames_of_dump(text: str) -> list[Frame]:
-    """Return the functions of the thread that reads in a dump by faulthandler, the innermost last."""
+    """Return the functions of the thread of the case in a dump by faulthandler, the innermost last."""
     threads = re.split(r"^(?:Current thread|Thread) .*$", text, flags=re.MULTILINE)
     dumps = [[(file, int(line), name) for file, line, name in _DUMPED.findall(thread)] for thread in threads]
-    reading = [frames for frames in dumps if any(name == "_run_case" for _, _, name in frames)]
-    # Where a thread of onnxnorm reads ahead, the thread of the case only waits.
-    ahead = [frames for frames in dumps if frames not in reading and frames and _is_at_work(frames)]
-    return next(iter(ahead + reading), [])[::-1]
-
-
-def _is_at_work(frames: Sequence[Frame]) -> bool:
-    inside = [file for file, _, _ in frames if file.startswith(_PACKAGE)]
-    return bool(inside) and not inside[0].endswith("threads.py")
+    return next((frames for frames in dumps if any(name == "_run_case" for _, _, name in frames)), [])[::-1]
 
 
 def save_finding(finding: Finding, files: Files, folder: Path) -> None:

@@ -81,7 +81,7 @@ def _webp(width: int, height: int) -> bytes:
 
 
 def _damage(random: np.random.Generator) -> Files:
-    if random.integers(300) == 0:
+    if random.integers(3000) == 0:
         return _large(random)
     name = pick(random, sorted(_seeds()))
     content = _seeds()[name][name]

@@ -12,6 +12,7 @@ import onnx.helper
 from onnx.external_data_helper import set_external_data
 
 import onnxnorm
+from tools.fuzz.demands import demand_much
 from tools.fuzz.messages import damage_message, messages_in
 from tools.fuzz.mutations import ODD_INTEGERS, damage_bytes, pick
 from tools.fuzz.networks import networks
@@ -168,7 +169,7 @@ def _double_functions(random: np.random.Generator, proto: onnx.ModelProto) -> No
 
 def _crowd(random: np.random.Generator, proto: onnx.ModelProto) -> None:
     """Sometimes add very many initializers; the last one has the name of another."""
-    if random.integers(20) == 0:
+    if random.integers(200) == 0:
         names = [*(f"more{number}" for number in range(40_000)), "more39999"]
         proto.graph.initializer.extend(onnx.TensorProto(name=name, data_type=1, float_data=[1.0]) for name in names)
 
@@ -183,6 +184,7 @@ _CHANGES: tuple[Callable[[np.random.Generator, onnx.ModelProto], None], ...] = (
     _enlarge,
     _double_functions,
     _crowd,
+    demand_much,
 )
 
 

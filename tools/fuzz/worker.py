@@ -1,9 +1,10 @@
-"""Runs cases of one target in a process of its own, and says of each how it ended, one JSON object a line.
+"""Runs cases of one target in a process of its own, and tells the process that started it how they end.
 
-    python -m tools.fuzz.worker TARGET FIRST COUNT SECONDS LOG
+    python -m tools.fuzz.worker TARGET FIRST COUNT FOLDER
 
-A case that takes longer than SECONDS ends the process, and so may one that crashes; tracebacks of those go to the file
-LOG. The process that started this one watches its memory, and asks for a traceback by SIGUSR1 before it ends it.
+What is told is in FOLDER, so that a case costs no message: `state`, a few numbers that both processes map; `findings`,
+one JSON object a line; and `log`, the traceback of a crash, or the one that is asked for by SIGUSR1. The files of each
+case are written to FOLDER/case. The other process watches time and memory, and ends this one where a case exceeds them.
 """
 
 from __future__ import annotations
@@ -11,25 +12,72 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import shutil
 import signal
 import sys
-import tempfile
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxnorm import threads
 from onnxnorm.errors import OnnxnormError
 from tools.fuzz.target import Files, Target, generator, load_target
 
-__all__ = ["MEMORY", "SECONDS", "main", "peak_memory"]
+__all__ = [
+    "BASE",
+    "BEGUN",
+    "FAILED",
+    "FINDINGS",
+    "LOG",
+    "MEMORY",
+    "REFUSED",
+    "RESULTS",
+    "main",
+    "map_state",
+    "peak_memory",
+]
 
-SECONDS = 10
-"""Seconds that a case may take, unless others are given."""
 MEMORY = 1 << 30
 """Bytes of memory that a case may take, beyond what the process has before it."""
+FINDINGS, LOG, _STATE, _CASE = "findings", "log", "state", "case"
+BEGUN, RESULTS, REFUSED, FAILED, BASE = range(5)
+"""Places in the state: the numbers of cases begun, and by how they ended; and the memory before the one that runs."""
 _ADDRESSES = 6 << 30  # of address space; more is refused, so that no case takes the memory of the machine
+_STEP = 16 << 20  # the peak of the memory begins anew after a case that raised it by more, which is not done each time
+
+
+def main() -> int:
+    """Run the cases FIRST, FIRST + 1, ... of a target."""
+    name, first, count, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
+    target = load_target(name)
+    with (folder / LOG).open("w", encoding="utf-8") as log, (folder / FINDINGS).open("w", encoding="utf-8") as findings:
+        _silence()
+        try:
+            warnings.simplefilter("ignore")
+            vars(threads)["ThreadPoolExecutor"] = _AtOnce
+            (folder / _CASE).mkdir()
+            _warm_up(target, folder / _CASE)
+            _limit_addresses()
+            faulthandler.enable(log)
+            if hasattr(faulthandler, "register"):
+                faulthandler.register(signal.SIGUSR1, log, all_threads=True)
+            _run_cases(target, range(first, first + count), folder, findings)
+        except Exception:
+            traceback.print_exc(file=log)
+            raise
+    return 0
+
+
+def map_state(folder: Path) -> NDArray[np.int64]:
+    """Return the state, which both processes map; it is made where it is not there."""
+    path = folder / _STATE
+    return np.memmap(path, np.int64, "r+" if path.exists() else "w+", shape=(BASE + 1,)).view(np.ndarray)
 
 
 def peak_memory(process: int) -> int:
@@ -41,34 +89,30 @@ def peak_memory(process: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("VmHWM")), 0)
 
 
-def main() -> int:
-    """Run the cases FIRST, FIRST + 1, ... of a target."""
-    name, first, count, seconds, log = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
-    target = load_target(name)
-    with Path(log).open("w", encoding="utf-8") as stream, _said_aloud() as out:
-        target.seeds()  # made before the first case, and no part of it
-        _limit_addresses()
-        faulthandler.enable(stream)
-        if hasattr(faulthandler, "register"):
-            faulthandler.register(signal.SIGUSR1, stream, all_threads=True)
-        warnings.simplefilter("ignore")
-        try:
-            for seed in range(first, first + count):
-                for entry in _run_case(target, seed, seconds, stream):
-                    print(json.dumps(entry), file=out, flush=True)
-        except Exception:
-            traceback.print_exc(file=stream)
-            raise
-    return 0
-
-
-def _said_aloud() -> IO[str]:
-    """Return a stream for standard output, and send all else that is written there, by any library, nowhere."""
-    kept = os.dup(1)
+def _silence() -> None:
+    """Send all that is written to the standard streams, by any library, nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
-    return os.fdopen(kept, "w", encoding="utf-8")
+
+
+class _AtOnce(ThreadPoolExecutor):
+    """Calls functions at once, in the thread that asks: a case that reads one file ahead would mostly wait."""
+
+    def submit(self, function: Callable[..., Any], /, *items: Any, **named: Any) -> Future[Any]:
+        """Call the function, and return what it returns or raises."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*items, **named))
+        except BaseException as error:  # noqa: BLE001 - as in a thread
+            future.set_exception(error)
+        return future
+
+
+def _warm_up(target: Target, case: Path) -> None:
+    """Read all seeds, so that no case pays for imports and for tables that are made once."""
+    for number, files in enumerate(target.seeds().values()):
+        _run_case(target, case, files, generator(target.name, number))
 
 
 def _limit_addresses() -> None:
@@ -87,50 +131,74 @@ def _used_addresses() -> int:
         return 1 << 36
 
 
-def _run_case(target: Target, seed: int, seconds: int, log: IO[str]) -> Iterator[dict[str, Any]]:
-    """Run a case, and yield its beginning and its end."""
-    random = generator(target.name, seed)
-    files = target.damage(random)
-    _reset_peak()
-    before = peak_memory(os.getpid())
-    yield {"start": seed, "memory": before}
-    with tempfile.TemporaryDirectory(prefix="onnxnorm-fuzz-") as folder:
-        _write(Path(folder), files)
-        log.seek(0)
-        log.truncate()
-        faulthandler.dump_traceback_later(seconds, exit=True, file=log)
-        try:
-            target.read(Path(folder), random)
-            entry: dict[str, Any] = {"outcome": "result"}
-        except OnnxnormError:
-            entry = {"outcome": "refused"}
-        except BaseException as error:  # noqa: BLE001 - whatever is raised here is what is looked for
-            entry = _finding(error)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-    if peak_memory(os.getpid()) - before > MEMORY:
-        entry = {"outcome": "memory", "text": entry.get("text", ""), "frames": entry.get("frames", [])}
-    yield entry | {"end": seed}
+def _run_cases(target: Target, seeds: range, folder: Path, findings: IO[str]) -> None:
+    state, case = map_state(folder), folder / _CASE
+    state[BASE] = _reset_peak()
+    parent = os.getppid()
+    for seed in seeds:
+        if os.getppid() != parent:
+            return  # it was killed, so nobody watches
+        random = generator(target.name, seed)
+        files = target.damage(random)
+        state[BEGUN] += 1
+        outcome, finding = _run_case(target, case, files, random)
+        peak = _peak()
+        if peak - state[BASE] > MEMORY:
+            outcome, finding = FAILED, finding | {"kind": "memory", "said": ""}
+        if peak - state[BASE] > _STEP:
+            state[BASE] = _reset_peak()
+        if outcome == FAILED:
+            print(json.dumps({"seed": seed} | finding), file=findings, flush=True)
+        state[outcome] += 1
 
 
-def _finding(error: BaseException) -> dict[str, Any]:
+def _run_case(target: Target, folder: Path, files: Files, random: np.random.Generator) -> tuple[int, dict[str, Any]]:
+    """Read the files of a case, and return how it ended, and what is to be said about it."""
+    for name, content in files.items():
+        with open(os.path.join(folder, name), "wb") as stream:
+            stream.write(content)
+    try:
+        target.read(folder, random)
+    except OnnxnormError:
+        return REFUSED, {}
+    except BaseException as error:  # noqa: BLE001 - whatever is raised here is what is looked for
+        return FAILED, _said(error)
+    finally:
+        _empty(folder)
+    return RESULTS, {}
+
+
+def _said(error: BaseException) -> dict[str, Any]:
     frames = [(frame.filename, frame.lineno, frame.name) for frame in traceback.extract_tb(error.__traceback__)]
     text = "".join(traceback.format_exception(error))
-    said = " ".join(str(error).split())[:200]
-    return {"outcome": type(error).__name__, "said": said, "frames": frames, "text": text}
+    return {"kind": type(error).__name__, "said": " ".join(str(error).split())[:200], "frames": frames, "text": text}
 
 
-def _write(folder: Path, files: Files) -> None:
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
+def _empty(folder: Path) -> None:
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        try:
+            os.unlink(path)
+        except OSError:
+            shutil.rmtree(path)
 
 
-def _reset_peak() -> None:
-    """Let the peak of this process's memory begin anew; only Linux can."""
+def _peak() -> int:
+    """Return what `peak_memory` does for this process, by one call of the system; 0 where that cannot be reset."""
+    if sys.platform != "linux":
+        return 0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _reset_peak() -> int:
+    """Let the peak of this process's memory begin anew, which only Linux can, and return it."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
-        return
+        return 0
+    return _peak()
 
 
 if __name__ == "__main__":

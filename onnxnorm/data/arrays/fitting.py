@@ -16,7 +16,7 @@ import numpy.typing as npt
 from onnxnorm.errors import DataError, OptionError
 from onnxnorm.model.inputs import InputSpec, fits
 
-__all__ = ["check_fit", "equal_length", "quoted_names", "samples_axis", "shared_names", "shared_value"]
+__all__ = ["check_dtype", "check_fit", "equal_length", "quoted_names", "samples_axis", "shared_names", "shared_value"]
 
 
 def check_fit(spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype[Any], where: str) -> None:
@@ -36,6 +36,11 @@ def check_fit(spec: InputSpec, shape: tuple[int, ...], dtype: np.dtype[Any], whe
         )
     if 0 in shape:
         raise DataError(f"{where}: its shape is {shape}; it must hold at least one sample")
+    check_dtype(spec, dtype, where)
+
+
+def check_dtype(spec: InputSpec, dtype: np.dtype[Any], where: str) -> None:
+    """Raise DataError if the elements of an array cannot be fed unchanged to the input `spec`."""
     if not _same_dtype(dtype, spec.dtype):
         raise DataError(
             f"{where}: its dtype is {dtype}, but input {spec.name!r} takes {spec.dtype}; "

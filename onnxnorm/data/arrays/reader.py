@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxnorm.data.arrays.fitting import (
+    check_dtype,
     check_fit,
     equal_length,
     quoted_names,
@@ -119,7 +120,10 @@ def _whole(rows: Rows, spec: InputSpec, where: str) -> npt.NDArray[Any]:
     """Read an array that holds one value. NumPy stores bfloat16 and similar types as void bytes."""
     if math.prod(rows.shape) * rows.dtype.itemsize > LARGEST_VALUE:
         raise DataError(f"{where}: its shape is {rows.shape}, more than one value for all samples may have")
-    return rows.whole(spec.dtype if rows.dtype.kind == "V" else rows.dtype.newbyteorder("="))
+    if rows.dtype.kind != "V":
+        return rows.whole(rows.dtype.newbyteorder("="))
+    check_dtype(spec, rows.dtype, where)
+    return rows.whole(spec.dtype)
 
 
 def _row_blocks(total: int, size: int, selected: RowSelector) -> Iterator[Indices]:

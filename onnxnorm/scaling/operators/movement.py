@@ -26,7 +26,7 @@ from onnxnorm.scaling.slots import ZERO, Ids, at_rank, squeezed
 
 __all__ = ["moved", "moving_ids"]
 
-_MOST_ELEMENTS = 1 << 26  # moved as slots of 8 bytes each: half a gigabyte
+_MOST_ELEMENTS = 1 << 24  # moved as slots of 8 bytes each, at several sizes of the inputs: half a gigabyte
 _RESHAPES = {"Reshape", "Flatten"}
 
 
@@ -167,7 +167,7 @@ def _depends_on_size(visit: Visit, sources: list[Operand], others: list[Operand]
 def _moved_at(node: Node, size: Resized, ids: dict[str, Ids], axes: Sequence[int] | None) -> list[_Moved] | Refusal:
     """Slots of the outputs, not reduced, for one size of the graph's inputs; of outputs that are left out too."""
     real: dict[str, NDArray[Any]] = {**_broadcast({name: size.shapes[name] for name in ids}, ids, axes)}
-    if sum(array.size for array in real.values()) > _MOST_ELEMENTS:
+    if _elements(node, size, real) > _MOST_ELEMENTS:
         return Refusal(f"it moves more than {_MOST_ELEMENTS:,} elements")
     short = _reshaped_at(node, size, ids)
     if short is not None:
@@ -186,6 +186,13 @@ def _moved_at(node: Node, size: Resized, ids: dict[str, Ids], axes: Sequence[int
     ):
         return Refusal("ONNX's reference implementation finds no elements there, but shape inference does")
     return [_Moved(array, array.shape) for array in arrays]
+
+
+def _elements(node: Node, size: Resized, real: Mapping[str, NDArray[Any]]) -> int:
+    """How many elements a move reads, or writes if these are more, as those of a Concat or a Tile are."""
+    shares = [array.size / max(1, math.prod(size.shapes[name])) for name, array in real.items()]
+    written = sum(math.prod(size.shapes.get(name, ())) for name in node.outputs if name)
+    return max(sum(array.size for array in real.values()), int(written * max(shares)))
 
 
 def _reshaped_at(node: Node, size: Resized, ids: dict[str, Ids]) -> _Moved | None:

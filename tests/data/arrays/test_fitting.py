@@ -175,6 +175,17 @@ def test_inputs_need_equal_numbers_of_samples_and_a_npz(tmp_path: Path) -> None:
         open_arrays(tmp_path / "a.npy", [InputSpec("x", (), F32)])
 
 
+@pytest.mark.parametrize("dtype", ["V2", "V0", [("a", "f4"), ("b", "f4")]])
+def test_one_value_for_all_samples_of_a_type_that_does_not_fit(tmp_path: Path, dtype: Any) -> None:
+    specs = [SPEC, InputSpec("y", (), F32)]
+    np.savez(tmp_path / "a.npz", x=SAMPLES, y=np.zeros((), dtype))
+    with pytest.raises(DataError, match="but input 'y' takes float32"):
+        open_arrays(tmp_path / "a.npz", specs)
+    value = np.array(3, ml_dtypes.bfloat16)  # NumPy stores it as two void bytes
+    np.savez(tmp_path / "a.npz", x=SAMPLES, y=value)
+    assert open_arrays(tmp_path / "a.npz", [SPEC, InputSpec("y", (), value.dtype)]).shared["y"] == value
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"junk" * 50, b"\x93NUMPY\x01\x00\x10\x00{'descr': 1}    ", b"\x93NUMPY\x09\x00"]
 )
