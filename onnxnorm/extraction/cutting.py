@@ -80,7 +80,7 @@ def _needed(nodes: Sequence[Node], values: Sequence[str]) -> list[Node]:
 def _outputs(proto: onnx.ModelProto, values: Sequence[str]) -> list[onnx.ValueInfoProto]:
     """Descriptions of these values, as the file has them or shape inference tells; the nodes are in order."""
     with model_errors("the graph"):
-        graph = shape_inference.infer_shapes(proto, data_prop=True).graph
+        graph = shape_inference.infer_shapes(proto).graph  # without data, which it would write out at any size
     known = {value.name: value for value in (*graph.value_info, *graph.output)}
     missing = [name for name in values if name not in known or not known[name].type.WhichOneof("value")]
     if missing:

@@ -8,7 +8,7 @@ often that shape inference would not end. Tensors are checked in `tensors` and `
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -37,13 +37,17 @@ def check_model(proto: onnx.ModelProto, where: str) -> None:
         where: how messages name it.
 
     Raises:
-        ModelError: if a name is not UTF-8, if a required attribute is missing or of a wrong type, if two initializers
-            have one name, or if functions call themselves or expand to too many nodes.
+        ModelError: if a name is not UTF-8, if a required attribute is missing or of a wrong type, if two
+            initializers or two values have one name, or if functions call themselves or expand to too many nodes.
     """
     _check_text((entry.key + entry.value for entry in proto.metadata_props), f"{where}: an entry of the metadata")
     _check_text((opset.domain for opset in proto.opset_import), f"{where}: the domain of an opset")
     _check_text((f.domain + f.name for f in proto.functions), f"{where}: the name of a function")
-    _check_unique([tensor.name for tensor in proto.graph.initializer], where)
+    _check_unique([tensor.name for tensor in proto.graph.initializer], "initializers", where)
+    initialized = {tensor.name for tensor in proto.graph.initializer}
+    fed = [value.name for value in proto.graph.input if value.name not in initialized]
+    made = [name for node in proto.graph.node for name in node.output if name]
+    _check_unique([*fed, *made], "values", where)
     opset = _opset(proto.opset_import)
     roots: list[Container] = [proto.graph, *proto.functions]
     for root in roots:
@@ -81,11 +85,11 @@ def _check_names(container: Container, where: str) -> None:
         _check_text((dim.dim_param for dim in value.type.tensor_type.shape.dim), f"{where}: the name of a dimension")
 
 
-def _check_unique(names: list[str], where: str) -> None:
-    _check_text(names, f"{where}: the name of an initializer")
+def _check_unique(names: Sequence[str], what: str, where: str) -> None:
+    _check_text(names, f"{where}: the name of one of its {what}")
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
-        raise ModelError(f"{where} has two initializers called {twice[0]!r}; every name must be unique")
+        raise ModelError(f"{where} has two {what} called {twice[0]!r}; every name must be unique")
 
 
 def _opset(imports: Iterable[onnx.OperatorSetIdProto]) -> int:

@@ -110,6 +110,13 @@ def test_many_initializers_with_a_name_twice() -> None:
     assert time.monotonic() - start < 30  # a hang, not a speed: pair by pair it took longer
 
 
+def test_values_with_a_name_twice() -> None:
+    for inputs, output in ((["x"], "x"), (["v"], "v")):
+        nodes = [helper.make_node("Abs", ["x"], ["v"]), helper.make_node("Neg", inputs, [output])]
+        with pytest.raises(ModelError, match=f"two values called '{output}'"):
+            Model.open(model(*nodes, relu()))
+
+
 @pytest.mark.parametrize("bulky", [False, True])
 def test_a_tensor_with_data_in_two_fields(bulky: bool) -> None:
     values = np.ones((64, 64) if bulky else (1, 3), np.float32)

@@ -193,7 +193,7 @@ def _without_utf8(random: np.random.Generator, proto: onnx.ModelProto, content: 
     names = [node.output[0].encode() for node in proto.graph.node if node.output and node.output[0]]
     if not names:
         return content
-    name = pick(random, names)
+    name = pick(random, names)[:127]  # a longer one has a length of two bytes
     return content.replace(bytes([len(name)]) + name, bytes([len(name)]) + b"\xff" * len(name))
 
 

@@ -50,7 +50,7 @@ def _convolved(visit: Visit, bias: Operand | None) -> Outcome:
     filters, per_group, *kernel = weight.shape
     if group < 1 or filters % group:
         return Refusal(f"its {filters} filters cannot be divided into {group} groups")
-    source = _channels(visit, per_group * group, len(weight.shape))
+    source = _unbiased(bias, filters) or _channels(visit, per_group * group, len(weight.shape))
     if isinstance(source, Refusal):
         return source
     out = visit.fresh(filters)
@@ -91,7 +91,7 @@ def conv_transpose(visit: Visit) -> Outcome:
     channels, per_group, *kernel = weight.shape
     if group < 1 or channels % group:
         return Refusal(f"its {channels} input channels cannot be divided into {group} groups")
-    source = _channels(visit, channels, len(weight.shape))
+    source = _unbiased(visit.operand(2), per_group * group) or _channels(visit, channels, len(weight.shape))
     if isinstance(source, Refusal):
         return source
     out = visit.fresh(per_group * group)
@@ -200,6 +200,13 @@ def _channels(visit: Visit, channels: int, rank: int) -> Ids | Refusal:
     if source.shape is None and not source.uniform and source.ids.ndim != rank:
         return Refusal("the shape of its input is not known")
     return visit.along(source, 1, channels, rank)
+
+
+def _unbiased(bias: Operand | None, filters: int) -> Refusal | None:
+    """A refusal if the bias is not one number for each filter, which shape inference does not look at."""
+    if bias is None or bias.shape in {None, (filters,)}:
+        return None
+    return Refusal(f"its bias has shape {bias.shape}, which is not that of its {filters} filters")
 
 
 def _biased(visit: Visit, bias: Operand | None, out: Ids) -> Refusal | None:

@@ -69,6 +69,16 @@ def test_conv_transpose_ranks(rank: int) -> None:
     holds(between("b = ConvTranspose(a, w)", (2, 4, *[4] * rank), {"w": rand(4, 2, *[2] * rank)}), {"a": 4, "b": 2})
 
 
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
+@pytest.mark.parametrize(("shape", "pinned"), [((4,), False), ((1,), True), ((4, 4, 3, 3), True)])
+def test_a_bias_of_another_shape(op: str, shape: tuple[int, ...], pinned: bool) -> None:
+    constants = {"w": rand(4, 4, 3, 3), "k": rand(4, 4, 3, 3), "v": rand(*shape)}
+    proto = model(f"a = Conv(x, w) b = {op}(a, k, v) c = Relu(b) z = Conv(c, w)", {"x": (1, 4, 9, 9)}, constants)
+    traced = trace(read_graph(Model.open(proto), {"x": (1, 4, 9, 9)}))
+    reasons = [barrier.reason for barrier in traced.groups.reasons(traced.ids["a"])]
+    assert reasons == ([f"its bias has shape {shape}, which is not that of its 4 filters"] if pinned else [])
+
+
 def test_a_weight_that_is_computed() -> None:
     """Its scale is 1 here, so all channels that it reads share one, which it passes on."""
     body = "w2 = Sigmoid(k) \n b = Conv(a, w2)"
