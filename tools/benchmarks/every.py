@@ -1,7 +1,8 @@
 """Calibration beside bare inference on every network at hand, each with the batch free and fixed at 1.
 
 Inputs are arrays, so that nothing is decoded, and start-up is left out: what remains is what measuring costs. *Bare* is
-ONNX Runtime on the same file and the same arrays, all threads, at the best of batch 1 and 8 that the file allows.
+ONNX Runtime on the same file and the same arrays, all threads, at the best of batch 1 and 8 that the file allows; ours
+is without options.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def _measured(machine: Machine, path: Path, *, fixed: bool) -> Results:
     given = _prepared(machine, path, fixed=fixed)
     sizes = [1] if given["fixed"] else [1, BATCH]
     cases = [Case(BARE_ONE if size == 1 else BARE_EIGHT, "bare", given | {"batch": size}) for size in sizes]
-    results = compare([*cases, Case(OURS, "arrays", given)], machine.rounds)
+    results = compare([*cases, Case(OURS, "arrays", given | {"batch": None})], machine.rounds)
     Path(given["arrays"]).unlink()
     if not results.has(OURS) or not results.has(BARE_ONE):
         raise MeasurementError("; ".join(results.failed.values()))
