@@ -146,7 +146,7 @@ def test_a_weight_that_would_overflow_bounds_the_scale() -> None:
 def test_a_weight_beyond_65504_is_brought_below() -> None:
     proto = model(
         "a = Conv(x, w) r = Relu(a) z = Conv(r, v)", {"x": ("N", 3, 8, 8)},
-        {"w": 200000 * rand(4, 3, 3, 3), "v": rand(2, 4, 1, 1, seed=1) * 1e-5},
+        {"w": np.float32(200000) * rand(4, 3, 3, 3), "v": rand(2, 4, 1, 1, seed=1) * 1e-5},
     )  # fmt: skip
     done = under(proto, {"x": SAMPLES["x"] * np.float32(1e-4)}, 512)
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in done.model.to_proto().graph.initializer}

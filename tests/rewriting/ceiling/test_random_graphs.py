@@ -17,6 +17,7 @@ from onnxnorm.scaling.levels import LEVELS, Level
 from tests.corpus import feeds
 from tests.helpers.ceilings import check, ranged
 from tests.helpers.random_graphs import networks
+from tests.helpers.runtimes import recent
 
 EXAMPLES = int(os.environ.get("ONNXNORM_EXAMPLES", "30"))
 RANDOM = settings(
@@ -38,6 +39,7 @@ def test_random_graphs(level: Level, proto: onnx.ModelProto, share: float, facto
     assert len(done.ceiling.above) <= sum(peak > ceiling for peak in peaks) or done.nodes_added
 
 
+@recent
 @RANDOM
 @given(networks())
 def test_a_higher_level_never_leaves_more(proto: onnx.ModelProto) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.helpers.graphs import model, rand
 from tests.helpers.law_checks import RUNTIME, holds, refused
+from tests.helpers.runtimes import recent
 
 pytestmark = pytest.mark.skipif(RUNTIME < (1, 23), reason="ONNX Runtime has no Attention yet")
 
@@ -50,6 +51,7 @@ def test_a_mask_keeps_its_scale() -> None:
     assert checked.reasons("m") == ["it is added to products of which a softmax is taken"]
 
 
+@recent
 def test_a_past_is_refused() -> None:
     body = LAYERS + f"o, keys, values = Attention<{HEADS}>(q, k, v) \n z = MatMul(o, w)"
     proto = model(body, {"x": (2, 5, 3)}, WEIGHTS, outputs=("z", "keys"), opset=23)

@@ -7,6 +7,7 @@ import pytest
 
 from tests.helpers.graphs import between, floats
 from tests.helpers.law_checks import holds, refused
+from tests.helpers.runtimes import recent
 
 COMPUTED = "g = GlobalAveragePool(a2) \n m = Greater(g, zero) \n c = Cast<to=7>(m) \n r = Reshape(c, flat) \n"
 
@@ -31,6 +32,7 @@ def test_what_is_computed_for_a_resize_keeps_its_scale() -> None:
     )
 
 
+@recent
 @pytest.mark.parametrize(("axes", "factors", "free"), [("[-3,-2]", [2, 1], 1), ("[-2,-1]", [2, 2], 4)])
 def test_resized_axes_counted_from_the_end(axes: str, factors: list[float], free: int) -> None:
     proto = between(f"b = Resize<axes={axes}>(a, , factors)", constants={"factors": floats(factors)}, tail="none")
