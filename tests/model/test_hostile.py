@@ -233,6 +233,7 @@ import onnxnorm, onnxnorm.api
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**30,) * 2)
 print(onnxnorm.plan(sys.argv[1]).filters)
+onnxnorm.features(sys.argv[1], "a," + sys.argv[2], sys.argv[1] + ".cut")
 """
 LONG = {
     "Range": "e = Range(zero, n, one) c = Cast<to=1>(e)",
@@ -255,7 +256,8 @@ def test_values_of_gigabytes_are_never_written_out(long: str, tmp_path: Path) ->
     constants = numbers | {"w": np.ones((2, 1, 3, 3), np.float32)}
     proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items())
     onnx.save(proto, tmp_path / "m.onnx")
-    command = [sys.executable, "-c", IN_LITTLE, str(tmp_path / "m.onnx")]
+    last = proto.graph.node[-2].output[0]
+    command = [sys.executable, "-c", IN_LITTLE, str(tmp_path / "m.onnx"), last]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
     assert (done.stdout, done.stderr) == ("2\n", "")
 
