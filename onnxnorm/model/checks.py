@@ -47,7 +47,7 @@ def check_model(proto: onnx.ModelProto, where: str) -> None:
     initialized = {tensor.name for tensor in proto.graph.initializer}
     fed = [value.name for value in proto.graph.input if value.name not in initialized]
     made = [name for node in proto.graph.node for name in node.output if name]
-    _check_unique([*fed, *made], "values", where)
+    _check_unique([*initialized, *fed, *made], "values", where)
     opset = _opset(proto.opset_import)
     roots: list[Container] = [proto.graph, *proto.functions]
     for root in roots:

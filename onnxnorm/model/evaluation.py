@@ -30,7 +30,7 @@ _UNKNOWN = {"Scatter"}
 # The first opset that the reference implementation has; the part that is used here did not change since earlier ones.
 _IMPLEMENTED_FROM = {"DequantizeLinear": 19}
 
-MOST_ELEMENTS = 1 << 25
+MOST_ELEMENTS = 1 << 23
 """Elements that the computed constants of a graph may have in any case, together."""
 # The reference implementation runs these element by element, in Python; each counts as many.
 _LOOPS = {"Resize", "Upsample", "Conv", "ConvInteger", "ConvTranspose", "DeformConv", "QLinearConv", "Col2Im", "Det"}

@@ -134,7 +134,7 @@ def _normalize(
     """
     assert edit.times is not None
     assert edit.over is not None
-    variance = trace.graph.constants[node.inputs[4]].values().astype(np.float64).reshape(-1)
+    variance = trace.graph.constants[node.inputs[4]].values().astype(np.float64)
     deviation = np.sqrt(variance + node.attribute("epsilon", 1e-5))
     of = trace.groups.of
     out, into = of[edit.times].reshape(-1), of[edit.over].reshape(-1)

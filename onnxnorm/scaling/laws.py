@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.graph import Graph, Node, Reader
 from onnxnorm.scaling.levels import Level
@@ -245,6 +246,8 @@ class Visit:
         assert constant is not None, operand.name
         rank = max(ids.ndim, len(constant.shape))
         ids, shape = at_rank(ids, rank), (1,) * (rank - len(constant.shape)) + constant.shape
+        if any(a != b and 1 not in {a, b} for a, b in zip(shape, ids.shape, strict=True)):
+            raise ModelError(f"values of shapes that do not fit meet ({constant.shape} and {ids.shape} scales)")
         crowded = [axis for axis in range(rank) if shape[axis] == 1 and ids.shape[axis] > 1]
         if crowded:
             ids = np.where(constant.nonzero().reshape(shape), ids, ZERO)

@@ -12,6 +12,7 @@ Source: the specification of ONNX's operators of these names, https://onnx.ai/on
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -166,6 +167,8 @@ def _depends_on_size(visit: Visit, sources: list[Operand], others: list[Operand]
 
 def _moved_at(node: Node, size: Resized, ids: dict[str, Ids], axes: Sequence[int] | None) -> list[_Moved] | Refusal:
     """Slots of the outputs, not reduced, for one size of the graph's inputs; of outputs that are left out too."""
+    if max(math.prod(size.shapes[name]) for name in ids) > sys.maxsize:
+        return Refusal("it moves more elements than can be counted")
     real: dict[str, NDArray[Any]] = {**_broadcast({name: size.shapes[name] for name in ids}, ids, axes)}
     if _elements(node, size, real) > _MOST_ELEMENTS:
         return Refusal(f"it moves more than {_MOST_ELEMENTS:,} elements")

@@ -46,6 +46,8 @@ def batch_normalization(visit: Visit) -> Outcome:
     assert scale.constant is not None
     source = visit.first()
     channels = scale.constant.size
+    if any(operand.shape != (channels,) for operand in parameters):
+        return Refusal(f"its parameters are not {channels} numbers each, one for each channel")
     if source.shape is not None and (len(source.shape) < 2 or source.shape[1] != channels):
         return Refusal(f"its input has shape {source.shape}, its parameters {channels} channels")
     if source.shape is None and (source.uniform or source.ids.ndim < 3):
