@@ -12,8 +12,8 @@ __all__ = ["Clock"]
 class Clock:
     """Reads the time when a call begins, whenever a batch is done, and when all is.
 
-    `ms` is the wall time per image once it runs: from the end of the first batch, of each thread, to the end of the last
-    one, over the images in between. `cpu` is the process's CPU time over the same images, in all its threads. `seconds`
+    `ms` is the wall time per image once it runs: from the end of each thread's first batch to the end of the last one,
+    over the images in between. `cpu` is the process's CPU time over the same images, in all its threads. `seconds`
     is the whole call: what it sets up before, the first batch, and what it makes of its numbers after the last one.
     """
 
