@@ -318,6 +318,7 @@ def test_parameters_that_are_not_one_number_for_each_channel() -> None:
     for node in (
         helper.make_node("BatchNormalization", ["c", "b", "b", "b", "w"], ["y"]),
         helper.make_node("InstanceNormalization", ["c", "w", "b"], ["y"]),
+        helper.make_node("InstanceNormalization", ["b", "c", "b"], ["y"]),
     ):
         proto = model(layer, node, tensors=(w, b))
         proto.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", FLOAT, [1, 3, 9]))

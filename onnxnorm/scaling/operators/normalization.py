@@ -141,6 +141,8 @@ def _affine(visit: Visit, *, per_channel: bool) -> Ids | Refusal:
     source, scale, shift = visit.first(), visit.operand(1), visit.operand(2)
     if source.shape is None or scale is None or scale.shape is None:
         return Refusal("the shape of its input, or that of its scale, is not known")
+    if per_channel and len(source.shape) < 2:
+        return Refusal(f"its input has shape {source.shape}, without channels")
     out = visit.fresh(*scale.shape) if scale.constant is not None else visit.solid(at_rank(scale.ids, len(scale.shape)))
     _follow(visit, scale, out)
     _follow(visit, shift, out)
