@@ -69,7 +69,7 @@ def test_several_processes_run_the_same_cases() -> None:
 
 @linux
 def test_every_way_to_fail_is_found_and_the_run_goes_on() -> None:
-    tally = run_cases(FAULTY, 0, len(WAYS), 100, limit=3)
+    tally = run_cases(FAULTY, 0, len(WAYS), 200, limit=5)  # seconds that taking a gigabyte does not need
     assert tally.outcomes == Counter(WAYS)
     places = {kind: (finding.seed, finding.raised) for (kind, *_), finding in tally.findings.items()}
     assert {kind: seed for kind, (seed, _) in places.items()} == {"KeyError": 2, "time": 3, "memory": 4, "crash": 5}
