@@ -33,7 +33,7 @@ def _read(folder: Path, random: np.random.Generator) -> object:
         while time.monotonic() < end:
             time.sleep(0 if seed == BUSY else 600)
     if way == "memory":
-        taken = bytearray((1 << 30) + (1 << 26))
+        taken = bytearray(3 << 29)
         taken[::4096] = bytes(len(range(0, len(taken), 4096)))  # every page is used
         return len(taken)
     return os.abort() if way == "crash" else way
