@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from onnxnorm.errors import MemoryShortageError, ModelError, OptionError, ProviderError, ProviderWarning
 from onnxnorm.model.boundary import first_line, lacks_memory
 from onnxnorm.model.files import Model
+from onnxnorm.model.inputs import whole_batches
 from onnxnorm.options import RUNNING, Options, option
 from onnxnorm.threads import RunConcurrency, available_threads, stoppable
 
@@ -95,12 +96,12 @@ class Runtime:
             sample_bytes: size of one sample in bytes; None if it is not known.
         """
         if not self.on_cpu:
-            return RunConcurrency(1, _multiple(samples, fixed), self.threads)
+            return RunConcurrency(1, whole_batches(samples, fixed), self.threads)
         threads = self.threads or available_threads()
         if sample_bytes is not None and sample_bytes <= _SMALL:
-            return RunConcurrency(threads, _multiple(samples, fixed), 1)
+            return RunConcurrency(threads, whole_batches(samples, fixed), 1)
         runs = max(1, min(threads, samples // max(fixed or 1, min(samples, _LEAST_A_RUN))))
-        return RunConcurrency(runs, _multiple(-(-samples // runs), fixed), threads // runs)
+        return RunConcurrency(runs, whole_batches(-(-samples // runs), fixed), threads // runs)
 
     def session(self, model: Model | onnx.ModelProto, folder: Path | None = None, *, optimize: bool = True) -> Session:
         """Open a session on a Model, or on a ModelProto whose external data is in `folder`.
@@ -270,11 +271,6 @@ _REJECTED: tuple[type[BaseException], ...] = (
     RuntimeError,
     ValueError,
 )
-
-
-def _multiple(samples: int, fixed: int | None) -> int:
-    """The next multiple of a fixed batch size."""
-    return -(-samples // fixed) * fixed if fixed else samples
 
 
 def _serialized(model: Model | onnx.ModelProto, folder: Path | None) -> tuple[bytes, Path | None]:

@@ -14,7 +14,7 @@ import onnx
 
 from onnxnorm.data.options import DEFAULT_BATCH
 from onnxnorm.model.graph import Graph
-from onnxnorm.model.inputs import fixed_batch
+from onnxnorm.model.inputs import fixed_batch, whole_batches
 from onnxnorm.scaling import Layer
 
 __all__ = ["samples_a_run", "samples_together"]
@@ -56,4 +56,4 @@ def samples_together(sample_bytes: int | None, total: int | None, fixed: int | N
     fit = DEFAULT_BATCH
     if sample_bytes is not None and total is not None:
         fit = max(fit, min(_SMALL // max(sample_bytes, 1), _MOST, total // _LEAST_BATCHES))
-    return -(-fit // (fixed or 1)) * (fixed or 1)
+    return whole_batches(fit, fixed)

@@ -19,6 +19,7 @@ __all__ = [
     "fixed_batch",
     "read_specs",
     "settled",
+    "whole_batches",
     "with_batch_axes",
 ]
 
@@ -117,6 +118,11 @@ class InputSettings:
 def fixed_batch(specs: Sequence[InputSpec]) -> int | None:
     """The batch size that the model's inputs fix, or None if they leave it open."""
     return next((spec.samples for spec in specs if spec.samples is not None), None)
+
+
+def whole_batches(samples: int, fixed: int | None) -> int:
+    """The number of samples, or the next multiple of a fixed batch size."""
+    return -(-samples // fixed) * fixed if fixed else samples
 
 
 def read_specs(specs: Sequence[InputSpec]) -> tuple[InputSpec, ...]:
