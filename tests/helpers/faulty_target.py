@@ -33,10 +33,15 @@ def _read(folder: Path, random: np.random.Generator) -> object:
         while time.monotonic() < end:
             time.sleep(0 if seed == BUSY else 600)
     if way == "memory":
-        taken = bytearray(3 << 29)
-        taken[::4096] = bytes(len(range(0, len(taken), 4096)))  # every page is used
-        return len(taken)
+        return len(take_memory())
     return os.abort() if way == "crash" else way
+
+
+def take_memory() -> bytearray:
+    """Take a gigabyte and a half, more than a case may."""
+    taken = bytearray(3 << 29)
+    taken[::4096] = bytes(len(range(0, len(taken), 4096)))  # every page is used
+    return taken
 
 
 def fail() -> NoReturn:

@@ -81,7 +81,10 @@ def map_state(folder: Path) -> NDArray[np.int64]:
 
 
 def peak_memory(process: int) -> int:
-    """Return the largest memory of a process since it was last reset, in bytes; 0 on systems that do not tell."""
+    """Return the largest memory of a process since it was last reset, in bytes; 0 on systems that do not tell.
+
+    `getrusage` tells more than that: a process begins with the largest memory of the one that started it.
+    """
     try:
         text = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -142,7 +145,7 @@ def _run_cases(target: Target, seeds: range, folder: Path, findings: IO[str]) ->
         files = target.damage(random)
         state[BEGUN] += 1
         outcome, finding = _run_case(target, case, files, random)
-        peak = _peak()
+        peak = peak_memory(os.getpid())
         if peak - state[BASE] > MEMORY:
             outcome, finding = FAILED, finding | {"kind": "memory", "said": ""}
         if peak - state[BASE] > _STEP:
@@ -183,22 +186,13 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(path)
 
 
-def _peak() -> int:
-    """Return what `peak_memory` does for this process, by one call of the system; 0 where that cannot be reset."""
-    if sys.platform != "linux":
-        return 0
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def _reset_peak() -> int:
     """Let the peak of this process's memory begin anew, which only Linux can, and return it."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return 0
-    return _peak()
+    return peak_memory(os.getpid())
 
 
 if __name__ == "__main__":
