@@ -1,54 +1,67 @@
 """Calibration beside bare inference on every network at hand, each with the batch free and fixed at 1.
 
-Inputs are arrays, so that nothing is decoded, and start-up is left out: what remains is what measuring costs. *Bare* is
-ONNX Runtime on the same file and the same arrays, all threads, at the best of batch 1 and 8 that the file allows; ours
-is without options.
+Start-up is left out: what remains is what measuring costs. *From arrays*, nothing is decoded; *bare* is ONNX Runtime on
+the same file and the same arrays, all threads, at the best of batch 1 and 8 that the file allows, and ours is without
+options. *From photographs*, the *floor* is the work alone: decoding and preprocessing, by itself in one thread, spread
+over all threads without any waste, and then bare inference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
-
-import numpy as np
-import onnx
 
 from tools.benchmarks.claims import Claim, asked_and_held
 from tools.benchmarks.networks import BATCH
-from tools.benchmarks.runs import Case, Machine, MeasurementError, Results, compare, mebibytes, perform, table
+from tools.benchmarks.photographs import photographs, repeated
+from tools.benchmarks.runs import Case, Machine, MeasurementError, compare, mebibytes, perform, table
 
-__all__ = ["measure"]
+__all__ = ["FIGURE", "measure"]
 
-OURS, BARE_ONE, BARE_EIGHT = "onnxnorm", "bare, batch 1", f"bare, batch {BATCH}"
-LIMIT = 1.05  # times bare inference, asked for on every network
+OURS, PHOTOS, DECODING = "onnxnorm", "onnxnorm, photographs", "decoding, one thread"
+BARE_ONE, BARE_EIGHT = "bare, batch 1", f"bare, batch {BATCH}"
+LIMIT = 1.05  # times bare inference, and times the floor, asked for on every network
+MEMORY = 100 << 20  # bytes more than bare inference, asked for on every network
 SECONDS = 4.0  # of bare inference in one measurement
 FEWEST, MOST = 4 * BATCH, 4096  # images
 OPEN_SIDE = 224
 EXPORTED = ("resnet50", "mobilenet_v2", "mobilenet_v3", "efficientnet_b0", "yolov8n", "inception_v3")
+HEADER = (
+    *("", "images", "bare, ms per image", "ours", "to bare", "CPU to bare", "memory, MiB", "bare, MiB"),
+    *("floor from photographs, ms per image", "ours", "to floor"),
+)
+FIGURE = "images/benchmarks-every.svg"
 
 INTRODUCTION = f"""\
 {(__doc__ or "").partition(chr(10) * 2)[2].strip()} Open sizes are {OPEN_SIDE}. *ms per image* is from the end of the
 first batch to the end of the last one, *CPU* the same in all threads of the process, *memory* the peak of the whole
-process."""
+process.
+
+![Times bare inference and times the floor, one dot a network]({FIGURE})"""
 
 
-def measure(machine: Machine, models: Path, zoo: Path, exported: Path, embedded: Path) -> str:
-    """The section's text."""
+def measure(machine: Machine, models: Path, zoo: Path, exported: Path, embedded: Path, docs: Path) -> str:
+    """The section's text; the figure is drawn into the folder of the page."""
     rows, notes, claims = list[tuple[str, ...]](), list[str](), list[Claim]()
+    pictures = photographs(zoo / "images") or photographs(embedded / "images")
+    shown = dict[str, tuple[float, float | None]]()
     for path in _networks(models, zoo, exported, embedded):
         for fixed in (False, True):
             name = f"{path.stem}{', batch fixed at 1' if fixed else ''}"
             print(f"every: {name}", flush=True)
             try:
-                results = _measured(machine, path, fixed=fixed)
-                bare = min((n for n in (BARE_ONE, BARE_EIGHT) if results.has(n)), key=lambda n: results.median(n, "ms"))
-                rows.append(_row(name, results, bare))
-                claims += _claims(name, results, bare)
+                measured = _Measured(machine, path, pictures, fixed=fixed)
             except (MeasurementError, ValueError, KeyError) as error:
                 notes.append(f"*{name}* was not measured: {error}.")
-    header = ("", "images", "bare, ms per image", "ours", "to bare", "CPU to bare", "memory, MiB", "bare, MiB")
-    return "\n\n".join([INTRODUCTION, table(header, rows), *notes, *asked_and_held(claims)])
+                continue
+            rows.append(measured.row(name))
+            claims += measured.claims(name)
+            shown[name] = (measured.results.ratio(OURS, measured.bare, "ms"), measured.to_floor())
+    if shown:
+        perform(Case("the figure", "draw_ratios", {"shown": shown, "limit": LIMIT, "path": str(docs / FIGURE)}))
+    return "\n\n".join([INTRODUCTION, table(HEADER, rows), *notes, *_summary(claims), *asked_and_held(claims)])
 
 
 def _networks(models: Path, zoo: Path, exported: Path, embedded: Path) -> Iterator[Path]:
@@ -57,67 +70,97 @@ def _networks(models: Path, zoo: Path, exported: Path, embedded: Path) -> Iterat
     yield from (path for name in EXPORTED if (path := exported / f"{name}.onnx").is_file())
 
 
-def _measured(machine: Machine, path: Path, *, fixed: bool) -> Results:
-    given = _prepared(machine, path, fixed=fixed)
-    sizes = [1] if given["fixed"] else [1, BATCH]
-    cases = [Case(BARE_ONE if size == 1 else BARE_EIGHT, "bare", given | {"batch": size}) for size in sizes]
-    results = compare([*cases, Case(OURS, "arrays", given | {"batch": None})], machine.rounds)
-    Path(given["arrays"]).unlink()
-    if not results.has(OURS) or not results.has(BARE_ONE):
-        raise MeasurementError("; ".join(results.failed.values()))
-    return results
+class _Measured:
+    """One network: what was measured, and what it is compared with."""
+
+    def __init__(self, machine: Machine, path: Path, pictures: list[Path], *, fixed: bool) -> None:
+        given = _prepared(machine, path, pictures, fixed=fixed)
+        sizes = [1] if given["fixed"] else [1, BATCH]
+        cases = [Case(BARE_ONE if size == 1 else BARE_EIGHT, "bare", given | {"batch": size}) for size in sizes]
+        ours = given | {"batch": None}
+        cases += [Case(OURS, "arrays", ours), Case(PHOTOS, "photos", ours)]
+        cases += [Case(DECODING, "decoding", given | {"threads": 1})]
+        self.results = compare(cases, machine.rounds)
+        self.threads = machine.threads
+        Path(given["arrays"]).unlink()
+        if not self.results.has(OURS) or not self.results.has(BARE_ONE):
+            raise MeasurementError("; ".join(self.results.failed.values()))
+        bare = [name for name in (BARE_ONE, BARE_EIGHT) if self.results.has(name)]
+        self.bare = min(bare, key=lambda name: self.results.median(name, "ms"))
+
+    def floors(self) -> list[float]:
+        """Milliseconds per image of decoding, spread over all threads, and bare inference, in each round."""
+        pairs = zip(self.results.numbers(DECODING, "cpu"), self.results.numbers(self.bare, "ms"), strict=False)
+        return [decoding / self.threads + inference for decoding, inference in pairs]
+
+    def to_floor(self) -> float | None:
+        """Times the floor that it takes from photographs; None where they could not be read."""
+        if not self.results.has(PHOTOS) or not self.results.has(DECODING):
+            return None
+        pairs = zip(self.results.numbers(PHOTOS, "ms"), self.floors(), strict=False)
+        return median(mine / floor for mine, floor in pairs)
+
+    def row(self, name: str) -> tuple[str, ...]:
+        """The network's line in the table."""
+        found, ratio = self.results, self.to_floor()
+        return (
+            name,
+            f"{found.median(OURS, 'images'):.0f}",
+            f"{found.median(self.bare, 'ms'):.2f}",
+            f"{found.median(OURS, 'ms'):.2f}",
+            f"{found.ratio(OURS, self.bare, 'ms'):.2f}",
+            f"{found.ratio(OURS, self.bare, 'cpu'):.2f}",
+            mebibytes(found.median(OURS, "memory")),
+            mebibytes(found.median(self.bare, "memory")),
+            "" if ratio is None else f"{median(self.floors()):.2f}",
+            "" if ratio is None else f"{found.median(PHOTOS, 'ms'):.2f}",
+            "" if ratio is None else f"{ratio:.2f}",
+        )
+
+    def claims(self, name: str) -> Iterator[Claim]:
+        """What was asked for this network."""
+        found, ratio = self.results, self.to_floor()
+        once, whole = (found.ratio(OURS, self.bare, key) for key in ("ms", "seconds"))
+        yield Claim(f"{name}: time to *bare*", LIMIT, once, whole)
+        if ratio is not None:
+            yield Claim(f"{name}: time from photographs to the floor", LIMIT, ratio)
+        limit = (found.median(self.bare, "memory") + MEMORY) / found.median(self.bare, "memory")
+        yield Claim(f"{name}: memory to *bare*", limit, found.ratio(OURS, self.bare, "memory"))
 
 
-def _prepared(machine: Machine, path: Path, *, fixed: bool) -> dict[str, Any]:
-    """The arguments of a measurement; the model is written with an open batch, or one of 1, and arrays for it."""
-    proto = onnx.load(path)
-    (source,) = [v for v in proto.graph.input if v.name not in {tensor.name for tensor in proto.graph.initializer}]
-    batch, *dims = source.type.tensor_type.shape.dim
-    was_fixed = batch.HasField("dim_value") and batch.dim_value > 0
-    if fixed:
-        batch.dim_value = 1
-        model = machine.work / path.name
-        onnx.save(proto, model)
-    else:
-        model = path
-    sample = [dim.dim_value or OPEN_SIDE for dim in dims]
-    if was_fixed and not fixed:
-        raise ValueError("its batch is fixed in the file")
+def _summary(claims: list[Claim]) -> Iterator[str]:
+    """One line for each kind of claim: in how many it holds, the median and the worst."""
+    kinds = dict.fromkeys(claim.text.rpartition(": ")[2] for claim in claims)
+    for kind in kinds:
+        found = [claim for claim in claims if claim.text.endswith(f": {kind}")]
+        ratios, held = [claim.measured for claim in found], sum(claim.measured <= claim.limit for claim in found)
+        yield (
+            f"*{kind.replace('*', '').capitalize()}*: as asked for {held} of {len(found)}; "
+            f"median {median(ratios):.2f}, worst {max(ratios):.2f}."
+        )
+
+
+def _prepared(machine: Machine, path: Path, pictures: list[Path], *, fixed: bool) -> dict[str, Any]:
+    """The arguments of a measurement: the model with a free batch, or one of 1, its arrays, and photographs."""
     given: dict[str, Any] = {
-        "model": str(model),
+        "source": str(path),
+        "model": str(machine.work / path.name),
         "arrays": str(machine.work / f"{path.stem}.npy"),
         "threads": machine.threads,
         "batch": 1 if fixed else BATCH,
         "fixed": fixed,
+        "side": OPEN_SIDE,
+        "preset": "unit",
     }
-    _write(given["arrays"], FEWEST, sample)
-    trial = perform(Case(BARE_ONE, "bare", given | {"batch": 1, "images": FEWEST}))
+    found = perform(Case("the network", "batch_of", given)).report
+    if found["fixed"] and not fixed:
+        raise ValueError("its batch is fixed in the file")
+    sample = found["sample"]
+    given |= {"sample": sample, "size": sample[:2] if sample[-1] in (1, 3) else sample[1:]}
+    few = given | {"batch": 1, "images": FEWEST}
+    perform(Case("the arrays", "random_rows", few))
+    trial = perform(Case(BARE_ONE, "bare", few))
     wanted = SECONDS * 1000 / trial.report["ms"] / (4 if machine.quick else 1)
-    images = int(np.clip(wanted, FEWEST, MOST)) // BATCH * BATCH
-    _write(given["arrays"], images, sample)
-    return given | {"images": images}
-
-
-def _write(path: str, images: int, sample: list[int]) -> None:
-    random = np.random.default_rng(0)
-    rows = np.lib.format.open_memmap(path, "w+", np.float32, (images, *sample))
-    for row in rows:
-        row[...] = random.random(sample, np.float32)
-    rows.flush()
-
-
-def _row(name: str, results: Results, bare: str) -> tuple[str, ...]:
-    return (
-        name,
-        f"{results.median(OURS, 'images'):.0f}",
-        f"{results.median(bare, 'ms'):.2f}",
-        f"{results.median(OURS, 'ms'):.2f}",
-        f"{results.ratio(OURS, bare, 'ms'):.2f}",
-        f"{results.ratio(OURS, bare, 'cpu'):.2f}",
-        mebibytes(results.median(OURS, "memory")),
-        mebibytes(results.median(bare, "memory")),
-    )
-
-
-def _claims(name: str, results: Results, bare: str) -> Iterator[Claim]:
-    yield Claim(f"{name}: time to *bare*", LIMIT, results.ratio(OURS, bare, "ms"), results.ratio(OURS, bare, "seconds"))
+    given["images"] = min(max(int(wanted), FEWEST), MOST) // BATCH * BATCH
+    perform(Case("the arrays", "random_rows", given))
+    return given | {"photos": str(repeated(pictures, given["images"] + FEWEST, machine.work / "photographs"))}

@@ -33,6 +33,35 @@ def preprocess(given: Given) -> Report:
 
 
 @task
+def batch_of(given: Given) -> Report:
+    """Copy a network, with its batch fixed at 1 if that is asked; say the shape of a sample, and if it is."""
+    import onnx
+
+    proto = onnx.load(given["source"])
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    (taken,) = [value for value in proto.graph.input if value.name not in constants]
+    batch, *dims = taken.type.tensor_type.shape.dim
+    was_fixed = batch.dim_value > 0
+    if given["fixed"]:
+        batch.dim_value = 1
+    onnx.save(proto, given["model"])
+    return {"sample": [dim.dim_value or given["side"] for dim in dims], "fixed": was_fixed or given["fixed"]}
+
+
+@task
+def random_rows(given: Given) -> Report:
+    """Write an array of random inputs between 0 and 1, `(images, *sample)`."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    rows = np.lib.format.open_memmap(given["arrays"], "w+", np.float32, (given["images"], *given["sample"]))
+    for row in rows:
+        row[...] = random.random(given["sample"], np.float32)
+    rows.flush()
+    return {}
+
+
+@task
 def random_statistics(given: Given) -> Report:
     """Calibrate once on random arrays, to have statistics."""
     import numpy as np

@@ -53,7 +53,9 @@ def main() -> int:
         )
         sections: Mapping[str, Callable[[], str]] = {
             "calibrate": lambda: calibrate.measure(machine, given.models, given.zoo, EMBEDDED),
-            "every": lambda: every.measure(machine, given.models, given.zoo, given.exported, EMBEDDED),
+            "every": lambda: every.measure(
+                machine, given.models, given.zoo, given.exported, EMBEDDED, given.output.parent
+            ),
             "images": lambda: images.measure(machine, given.zoo, EMBEDDED),
             "rewrite": lambda: rewrite.measure(machine, given.models),
             "plan": lambda: plan.measure(machine),

@@ -11,8 +11,9 @@ import sys
 import time
 from typing import Any
 
+import tools.benchmarks.drawing
 import tools.benchmarks.peers
-import tools.benchmarks.preparation  # noqa: F401 - both register their tasks
+import tools.benchmarks.preparation  # noqa: F401 - all register their tasks
 from tools.benchmarks.clock import Clock
 from tools.benchmarks.feeds import array_batches, options
 from tools.benchmarks.tasks import TASKS, Given, Report, task
