@@ -1,8 +1,8 @@
 """How many samples are run through the network at once, and how many are counted together.
 
 A value that is read while it is still in the cache costs next to nothing, so a run should be small: its largest value
-should fit. But each run also reads all weights once, so it should be so large that its activations outweigh them. What
-remains is chosen by size alone, for the same samples must give the same statistics, however busy the machine is.
+should fit into the small cache, or that of the first few samples into the large one. But each run also reads all
+weights once, so it should be so large that its activations outweigh them. What remains is chosen by size alone, for the same samples must give the same statistics, however busy the machine is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from onnxnorm.scaling import Layer
 
 __all__ = ["samples_a_run", "samples_together"]
 
-_CACHE = 12 << 20  # bytes; a core's share of the last cache, as machines have it
+_SMALL_CACHE = 2 << 20  # bytes; about a core's second cache
+_CACHE, _FEW = 12 << 20, 4  # bytes, a core's share of the last cache, and the samples that it is enough for
 _FLOAT = 4
 _SMALL = 1 << 19  # bytes of samples, below which more of them are read at a time
 _MOST = 64
@@ -40,7 +41,7 @@ def samples_a_run(graph: Graph, layers: Iterable[Layer], probe: onnx.GraphProto,
     largest = max((sizes[name] for name in graph.float_values() if name in sizes), default=0)
     activations = sum(sizes.get(layer.output, 0) for layer in layers)
     weights = sum(math.prod(tensor.dims) for tensor in probe.initializer) * _FLOAT
-    fits = _CACHE / max(largest, 1)
+    fits = max(_SMALL_CACHE / max(largest, 1), min(_CACHE / max(largest, 1), _FEW))
     outweighs = weights / max(activations, 1)
     return max(1, threads, int(fits), math.ceil(outweighs))
 

@@ -43,21 +43,24 @@ def most(proto: onnx.ModelProto, size: int, threads: int = 1) -> int:
     return prepare(Model.open(proto), {"x": (1, 3, size, size)}, CalibrationOptions(), Runtime("cpu", threads)).most
 
 
-def test_the_largest_value_of_a_run_fits_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    for fit in (1, 3, 7):
-        monkeypatch.setattr(pace, "_CACHE", fit * MAP + 1)
-        assert most(net(), 200) == fit
-    monkeypatch.setattr(pace, "_CACHE", MAP // 2)
-    assert most(net(), 200) == 1
+@pytest.mark.parametrize(("small", "large", "fit"), [(0.5, 0.5, 1), (0.5, 3, 3), (0.5, 7, 4), (6, 7, 6), (9, 100, 9)])
+def test_the_largest_value_of_a_run_fits_a_cache(
+    small: float, large: float, fit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "_SMALL_CACHE", small * MAP + 1)
+    monkeypatch.setattr(pace, "_CACHE", large * MAP + 1)
+    assert most(net(), 200) == fit
 
 
 def test_every_thread_of_a_run_has_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "_CACHE", MAP)
+    monkeypatch.setattr(pace, "_SMALL_CACHE", MAP)
     assert [most(net(), 200, threads) for threads in (1, 2, 6)] == [1, 2, 6]
 
 
 def test_activations_of_a_run_outweigh_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "_CACHE", 1)
+    monkeypatch.setattr(pace, "_SMALL_CACHE", 1)
     weights = {"w": rand(64, 3, 1, 1), "v": rand(64, 64, 1, 1), "u": rand(64, 64, 1, 1)}
     proto = model(
         "a = Conv(x, w) r = Relu(a) b = Conv(r, v) s = Relu(b) z = Conv(s, u)", {"x": ("n", 3, 2, 2)}, weights
@@ -71,7 +74,8 @@ def test_smaller_runs_give_the_same(measure: tuple[str, ...], fit: int, monkeypa
     data = rand(21, 3, 20, 20)
     words: dict[str, Any] = {"provider": "cpu", "threads": 1, "batch_size": 8, "measure": measure}
     whole = onnxnorm.calibrate(net(), data, **words)
-    monkeypatch.setattr(pace, "_CACHE", fit * 5 * 20 * 20 * 4)
+    monkeypatch.setattr(pace, "_SMALL_CACHE", fit * 5 * 20 * 20 * 4)
+    monkeypatch.setattr(pace, "_FEW", 1)
     sizes = runs(monkeypatch)
     close(onnxnorm.calibrate(net(), data, **words), whole, rtol=1e-6)  # kernels may differ by the batch
     assert max(sizes) == min(fit, 8)
