@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from scipy import special
 
 from onnxnorm.model.graph import Graph, Node
 from onnxnorm.scaling.walk import Trace
@@ -28,12 +27,25 @@ __all__ = ["Link", "find_links"]
 Floats = NDArray[np.float64]
 Function = Callable[[Floats], Floats]
 
+
+def _erf(numbers: Floats) -> Floats:
+    from scipy.special import erf  # loaded only where ranges are measured
+
+    return np.asarray(erf(numbers))
+
+
+def _sigmoid(numbers: Floats) -> Floats:
+    from scipy.special import expit
+
+    return np.asarray(expit(numbers))
+
+
 _COPIES = frozenset({"Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 _MONOTONE: dict[str, Function] = {
-    "Erf": special.erf,
+    "Erf": _erf,
     "Exp": np.exp,
     "Relu": partial(np.maximum, 0.0),
-    "Sigmoid": special.expit,
+    "Sigmoid": _sigmoid,
     "Softplus": partial(np.logaddexp, 0.0),
     "Tanh": np.tanh,
 }

@@ -2,7 +2,8 @@
 
 A value that is read while it is still in the cache costs next to nothing, so a run should be small: its largest value
 should fit into the small cache, or that of the first few samples into the large one. But each run also reads all
-weights once, so it should be so large that its activations outweigh them. What remains is chosen by size alone, for the same samples must give the same statistics, however busy the machine is.
+weights once, so it should be so large that its activations outweigh them. What remains is chosen by size alone, for the
+same samples must give the same statistics, however busy the machine is.
 """
 
 from __future__ import annotations

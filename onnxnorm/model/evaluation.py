@@ -10,17 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx.reference import ReferenceEvaluator
 
 from onnxnorm.model.boundary import model_errors
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.graph import Node
 from onnxnorm.model.tensors import tensor_dtype
+
+if TYPE_CHECKING:
+    from onnx.reference import ReferenceEvaluator
 
 __all__ = ["MOST_ELEMENTS", "Evaluator", "evaluate"]
 
@@ -73,6 +75,8 @@ def _evaluator(node: bytes, opset: int, types: tuple[int, ...]) -> ReferenceEval
     feeds = [onnx.helper.make_tensor_value_info(f"in{place}", kind, None) for place, kind in enumerate(types)]
     results = [onnx.helper.make_tensor_value_info(name, 0, None) for name in proto.output if name]
     graph = onnx.helper.make_graph([proto], "one node", feeds, results)
+    from onnx.reference import ReferenceEvaluator  # reads the schemas of all operators when it is imported
+
     return ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)]))
 
 

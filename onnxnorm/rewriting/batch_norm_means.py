@@ -21,7 +21,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from onnxnorm.model.graph import Graph, Node
 from onnxnorm.scaling import Layer, Trace
@@ -57,6 +56,8 @@ def implied_means(trace: Trace, layers: Sequence[Layer]) -> list[Floats]:
 
 def clipped(mean: Floats, variance: Floats, low: float, high: float) -> Normal:
     """Mean and variance of normal variables clipped to `[low, high]`; arrays have shape `(channels,)`."""
+    from scipy.special import ndtr  # loaded only where there are no photographs
+
     with np.errstate(divide="ignore", invalid="ignore"):
         s = np.sqrt(variance)
         a, b = (np.where(s > 0, (bound - mean) / s, np.sign(bound - mean) * np.inf) for bound in (low, high))

@@ -8,6 +8,7 @@ over all threads without any waste, and then bare inference.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
@@ -16,7 +17,7 @@ from typing import Any
 from tools.benchmarks.claims import Claim, asked_and_held
 from tools.benchmarks.networks import BATCH
 from tools.benchmarks.photographs import photographs, repeated
-from tools.benchmarks.runs import Case, Machine, MeasurementError, compare, mebibytes, perform, table
+from tools.benchmarks.runs import Case, Machine, MeasurementError, Results, compare, mebibytes, perform, table
 
 __all__ = ["FIGURE", "measure"]
 
@@ -25,6 +26,9 @@ BARE_ONE, BARE_EIGHT = "bare, batch 1", f"bare, batch {BATCH}"
 LIMIT = 1.05  # times bare inference, and times the floor, asked for on every network
 MEMORY = 100 << 20  # bytes more than bare inference, asked for on every network
 SECONDS = 4.0  # of bare inference in one measurement
+START = 1.0  # seconds, asked for from the start of Python to the end, with one photograph and the embedded network
+COMMAND = "onnxnorm calibrate"
+STARTS = 7
 FEWEST, MOST = 4 * BATCH, 4096  # images
 OPEN_SIDE = 224
 EXPORTED = ("resnet50", "mobilenet_v2", "mobilenet_v3", "efficientnet_b0", "yolov8n", "inception_v3")
@@ -59,6 +63,8 @@ def measure(machine: Machine, models: Path, zoo: Path, exported: Path, embedded:
             rows.append(measured.row(name))
             claims += measured.claims(name)
             shown[name] = (measured.results.ratio(OURS, measured.bare, "ms"), measured.to_floor())
+    start = _started(machine, embedded)
+    claims.append(Claim("one photograph, from nothing: seconds", START, start.median(COMMAND, "wall")))
     if shown:
         perform(Case("the figure", "draw_ratios", {"shown": shown, "limit": LIMIT, "path": str(docs / FIGURE)}))
     return "\n\n".join([INTRODUCTION, table(HEADER, rows), *notes, *_summary(claims), *asked_and_held(claims)])
@@ -68,6 +74,16 @@ def _networks(models: Path, zoo: Path, exported: Path, embedded: Path) -> Iterat
     yield from (path for path in (models / "vgg16_features.onnx", embedded / "demo_vgg.onnx") if path.is_file())
     yield from sorted((zoo / "models").glob("*.onnx"))
     yield from (path for name in EXPORTED if (path := exported / f"{name}.onnx").is_file())
+
+
+def _started(machine: Machine, embedded: Path) -> Results:
+    """The command line on one photograph of the embedded network, each time as a new process, once it was compiled."""
+    photograph = photographs(embedded / "images")[0]
+    written = machine.work / "one.safetensors"
+    command = (sys.executable, "-m", "onnxnorm", "calibrate", str(embedded / "demo_vgg.onnx"), str(photograph))
+    case = Case(COMMAND, command=(*command, "--preset", "unit", "-o", str(written)), reports=False)
+    perform(case)
+    return compare([case], STARTS)
 
 
 class _Measured:

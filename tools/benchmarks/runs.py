@@ -122,6 +122,7 @@ def perform(case: Case) -> Result:
     command = case.command or (sys.executable, "-m", "tools.benchmarks.workers", case.task, json.dumps(case.given))
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(paths)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled once
     os.sync()  # so that nobody pays for what another one wrote
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
         started = time.perf_counter()

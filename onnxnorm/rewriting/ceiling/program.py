@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array, csr_array, eye_array, hstack, vstack
 from scipy.sparse.csgraph import connected_components
 
@@ -174,27 +174,27 @@ def _run(cost: Floats, matrix: csr_array, limits: Floats, top: Floats, end: floa
     if left <= 0:
         return None
     whole = np.ones(len(cost), np.int64)
-    constraint = LinearConstraint(matrix, -np.inf, limits)
-    with muted():
-        found = milp(
-            cost,
-            constraints=constraint,
-            bounds=Bounds(0, top),
-            integrality=whole,
-            options={"time_limit": left, "mip_rel_gap": 0.0},
-        )
+    options = {"time_limit": left, "mip_rel_gap": 0.0}
+    found = _minimized(cost, matrix, limits, top, integrality=whole, options=options)
     return np.rint(found.x).astype(np.int64) if found.status == 0 else None
+
+
+def _minimized(cost: Floats, matrix: csr_array, limits: Floats | Integers, top: Floats, **words: Any) -> Any:
+    """Solve for numbers from 0 to `top` of the least cost, `matrix @ numbers <= limits`."""
+    from scipy.optimize import Bounds, LinearConstraint, milp  # takes a tenth of a second, so only where it is needed
+
+    with muted():
+        return milp(cost, constraints=LinearConstraint(matrix, -np.inf, limits), bounds=Bounds(0, top), **words)
 
 
 def _rounded(rows: csr_array, bounds: Integers, far: int) -> Integers:
     """Whole numbers near a solution without integrality: those that keep what must hold and miss the wishes least."""
     count, wishes = rows.shape[1], np.flatnonzero(bounds < 0)
     slack = coo_array((-np.ones(len(wishes)), (wishes, np.arange(len(wishes)))), shape=(len(bounds), len(wishes)))
-    matrix = LinearConstraint(csr_array(hstack([rows, -rows, slack])), -np.inf, bounds)
+    matrix = csr_array(hstack([rows, -rows, slack]))
     cost = np.concatenate([np.full(2 * count, _OCTAVE), np.ones(len(wishes))])
     top = np.concatenate([np.full(2 * count, far), -bounds[wishes]])
-    with muted():
-        found = milp(cost, constraints=matrix, bounds=Bounds(0, top))
+    found = _minimized(cost, matrix, bounds, top)
     zero = np.zeros(count, np.int64)
     if found.status != 0:
         return zero
