@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from onnxnorm.atomic import written_atomically
-from onnxnorm.errors import ModelError, OptionError
+from onnxnorm.data.images.preprocessing import Preprocessing
+from onnxnorm.errors import ModelError, OptionError, StatisticsError
 from onnxnorm.exporting.formats import format_of
 from onnxnorm.exporting.layouts import lay_out
 from onnxnorm.exporting.options import ExportOptions
 from onnxnorm.model.constants import stored_constants
 from onnxnorm.model.files import Model
+from onnxnorm.rewriting.record import read_entries
 
 __all__ = ["Exported", "export_constants"]
 
@@ -58,10 +61,10 @@ def export_constants(model: Model, path: Path, options: ExportOptions) -> Export
 
     Raises:
         OptionError: if format, layout and model do not fit each other, or the file cannot be written.
-        ModelError: if a constant cannot be read.
+        ModelError: if a constant cannot be read, or the model's metadata is damaged.
     """
     ending, kind = format_of(path)
-    laid = lay_out(model, options.layout)
+    laid, images = lay_out(model, options.layout), _images(model)
     if not laid.entries:
         raise ModelError("the model has no constants, so there is nothing to export; give one with weights")
     kind.check(laid.entries, ending)
@@ -74,8 +77,22 @@ def export_constants(model: Model, path: Path, options: ExportOptions) -> Export
         arrays={entry.name: entry.shape for entry in laid.entries},
         sources=sources,
         left_out=_left_out(model, set(sources.values())),
-        notes=laid.notes,
+        notes=(*laid.notes, *images),
     )
+
+
+def _images(model: Model) -> tuple[str, ...]:
+    """Say how the images were preprocessed that a rewritten model was calibrated on."""
+    text = read_entries(model).get("preprocessing")
+    if text is None:
+        return ()
+    try:
+        described = Preprocessing.from_json(json.loads(text)).describe()
+    except (ValueError, AttributeError, RecursionError, StatisticsError) as error:
+        raise ModelError(
+            "the metadata 'onnxnorm.preprocessing' of the model is damaged; rewrite the original again"
+        ) from error
+    return (f"filters have their targets for images as at the calibration, {described}",)
 
 
 def _left_out(model: Model, used: set[str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@
 `inputs_as_constants`  `true` if initializers that are graph inputs too were treated as constants
 `inlined`              the same with the model's own functions inlined, if they were
 `statistics`           digest of the statistics; `images` is the number of images they were measured on
+`preprocessing`        what was done to these images, as JSON; not if they were arrays
 `scales`               the record: the factor of each constant, and which constants are clones
 `scales_digest`        instead of `scales` if the record is long: digest of the sidecar file that holds it
 `filters`              which layers were scaled: `conv` or `all`

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -205,6 +206,8 @@ def _entries(
     if statistics is not None:
         entries["statistics"] = hashlib.sha256(statistics.to_bytes()).hexdigest()
         entries["images"] = str(statistics.images)
+        if statistics.inputs.get("preprocessing"):
+            entries["preprocessing"] = json.dumps(statistics.inputs["preprocessing"], sort_keys=True)
     if options.per != "channel":
         entries["per"] = options.per
     if model.inputs_as_constants:

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file
 
 import onnxnorm
+from onnxnorm.errors import ModelError
 from tests.helpers.commands import DEMO, run, succeeded
 from tests.helpers.graphs import Array, model, rand
 from tests.helpers.model_files import external
@@ -194,3 +195,25 @@ def test_the_command(tmp_path: Path) -> None:
     assert found["left_out"] == ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
     assert found["notes"] == []
     assert run("export", DEMO, "--layout", "darknet", "-o", path).code != 0
+
+
+def normalized(data: Any, **words: Any) -> onnx.ModelProto:
+    return onnxnorm.normalize(DEMO, data, provider="cpu", verify=False, **words).model
+
+
+def test_it_says_what_images_the_filters_have_their_targets_for(tmp_path: Path) -> None:
+    images = [np.random.default_rng(number).integers(0, 256, (64, 64, 3), np.uint8) for number in range(2)]
+    proto = normalized(images, preset="unit", channels="bgr")
+    (note,) = onnxnorm.export(proto, tmp_path / "c.npz").notes
+    assert "for images as at the calibration, unit: BGR/255, " in note
+    assert onnxnorm.export(onnxnorm.restore(proto).model.to_proto(), tmp_path / "c.npz").notes == ()
+    assert onnxnorm.export(normalized(rand(2, 3, 64, 64)), tmp_path / "c.npz").notes == ()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "7", "{}", '{"preset": 1}', "[" * 100_000])
+def test_a_damaged_entry_about_images_is_refused(text: str, tmp_path: Path) -> None:
+    proto = onnx.load(DEMO)
+    proto.metadata_props.add(key="onnxnorm.preprocessing", value=text)
+    with pytest.raises(ModelError, match=r"'onnxnorm\.preprocessing' of the model is damaged"):
+        onnxnorm.export(proto, tmp_path / "c.npz")
+    assert os.listdir(tmp_path) == []
