@@ -19,7 +19,7 @@ from tools.benchmarks.networks import BATCH
 from tools.benchmarks.photographs import photographs, repeated
 from tools.benchmarks.runs import Case, Machine, MeasurementError, Results, compare, mebibytes, perform, table
 
-__all__ = ["FIGURE", "measure"]
+__all__ = ["FIGURE", "measure", "networks_at_hand", "prepare_network"]
 
 OURS, PHOTOS, DECODING = "onnxnorm", "onnxnorm, photographs", "decoding, one thread"
 BARE_ONE, BARE_EIGHT = "bare, batch 1", f"bare, batch {BATCH}"
@@ -51,7 +51,7 @@ def measure(machine: Machine, models: Path, zoo: Path, exported: Path, embedded:
     rows, notes, claims = list[tuple[str, ...]](), list[str](), list[Claim]()
     pictures = photographs(zoo / "images") or photographs(embedded / "images")
     shown = dict[str, tuple[float, float | None]]()
-    for path in _networks(models, zoo, exported, embedded):
+    for path in networks_at_hand(models, zoo, exported, embedded):
         for fixed in (False, True):
             name = f"{path.stem}{', batch fixed at 1' if fixed else ''}"
             print(f"every: {name}", flush=True)
@@ -70,7 +70,8 @@ def measure(machine: Machine, models: Path, zoo: Path, exported: Path, embedded:
     return "\n\n".join([INTRODUCTION, table(HEADER, rows), *notes, *_summary(claims), *asked_and_held(claims)])
 
 
-def _networks(models: Path, zoo: Path, exported: Path, embedded: Path) -> Iterator[Path]:
+def networks_at_hand(models: Path, zoo: Path, exported: Path, embedded: Path) -> Iterator[Path]:
+    """The networks that are there."""
     yield from (path for path in (models / "vgg16_features.onnx", embedded / "demo_vgg.onnx") if path.is_file())
     yield from sorted((zoo / "models").glob("*.onnx"))
     yield from (path for name in EXPORTED if (path := exported / f"{name}.onnx").is_file())
@@ -158,6 +159,21 @@ def _summary(claims: list[Claim]) -> Iterator[str]:
 
 def _prepared(machine: Machine, path: Path, pictures: list[Path], *, fixed: bool) -> dict[str, Any]:
     """The arguments of a measurement: the model with a free batch, or one of 1, its arrays, and photographs."""
+    given = prepare_network(machine, path, fixed=fixed)
+    few = given | {"batch": 1, "images": FEWEST}
+    perform(Case("the arrays", "random_rows", few))
+    trial = perform(Case(BARE_ONE, "bare", few))
+    wanted = SECONDS * 1000 / trial.report["ms"] / (4 if machine.quick else 1)
+    given["images"] = min(max(int(wanted), FEWEST), MOST) // BATCH * BATCH
+    perform(Case("the arrays", "random_rows", given))
+    return given | {"photos": str(repeated(pictures, given["images"] + FEWEST, machine.work / "photographs"))}
+
+
+def prepare_network(machine: Machine, path: Path, *, fixed: bool) -> dict[str, Any]:
+    """Copy a network, with its batch free or fixed at 1, and return the arguments about it.
+
+    Raises ValueError if its batch should be free and is not.
+    """
     given: dict[str, Any] = {
         "source": str(path),
         "model": str(machine.work / path.name),
@@ -168,15 +184,8 @@ def _prepared(machine: Machine, path: Path, pictures: list[Path], *, fixed: bool
         "side": OPEN_SIDE,
         "preset": "unit",
     }
-    found = perform(Case("the network", "batch_of", given)).report
+    found = dict(perform(Case("the network", "batch_of", given)).report)
     if found["fixed"] and not fixed:
         raise ValueError("its batch is fixed in the file")
     sample = found["sample"]
-    given |= {"sample": sample, "size": sample[:2] if sample[-1] in (1, 3) else sample[1:]}
-    few = given | {"batch": 1, "images": FEWEST}
-    perform(Case("the arrays", "random_rows", few))
-    trial = perform(Case(BARE_ONE, "bare", few))
-    wanted = SECONDS * 1000 / trial.report["ms"] / (4 if machine.quick else 1)
-    given["images"] = min(max(int(wanted), FEWEST), MOST) // BATCH * BATCH
-    perform(Case("the arrays", "random_rows", given))
-    return given | {"photos": str(repeated(pictures, given["images"] + FEWEST, machine.work / "photographs"))}
+    return given | found | {"sample": sample, "size": sample[:2] if sample[-1] in (1, 3) else sample[1:]}

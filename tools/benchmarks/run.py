@@ -1,6 +1,6 @@
 """Measure speed and memory side by side, and write docs/benchmarks.md.
 
-    python -m tools.benchmarks.run [calibrate] [every] [images] [rewrite] [plan] [--quick]
+    python -m tools.benchmarks.run [calibrate] [every] [profile] [images] [rewrite] [plan] [--quick]
 
 Without a name all sections are measured; those that are not keep what docs/benchmarks.md said about them. Every number
 is a median over rounds that take turns, every measurement a process of its own.
@@ -20,7 +20,7 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tools.benchmarks import calibrate, every, images, plan, rewrite
+from tools.benchmarks import calibrate, every, images, plan, profile, rewrite
 from tools.benchmarks.runs import Machine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +30,7 @@ PACKAGES = ("onnxnorm", "onnxruntime-gpu", "onnxruntime", "onnx", "numpy", "pill
 TITLES = {
     "calibrate": "Calibration beside bare inference and other calibrators",
     "every": "Calibration beside bare inference on every network",
+    "profile": "Where the time of a measurement goes",
     "images": "Growth with the number of images",
     "rewrite": "Rewriting a model of full size",
     "plan": "Growth with the number of nodes",
@@ -56,6 +57,7 @@ def main() -> int:
             "every": lambda: every.measure(
                 machine, given.models, given.zoo, given.exported, EMBEDDED, given.output.parent
             ),
+            "profile": lambda: profile.measure(machine, given.models, given.zoo, given.exported, EMBEDDED),
             "images": lambda: images.measure(machine, given.zoo, EMBEDDED),
             "rewrite": lambda: rewrite.measure(machine, given.models),
             "plan": lambda: plan.measure(machine),

@@ -13,7 +13,8 @@ from typing import Any
 
 import tools.benchmarks.drawing
 import tools.benchmarks.peers
-import tools.benchmarks.preparation  # noqa: F401 - all register their tasks
+import tools.benchmarks.preparation
+import tools.benchmarks.profile  # noqa: F401 - all register their tasks
 from tools.benchmarks.clock import Clock
 from tools.benchmarks.feeds import array_batches, options
 from tools.benchmarks.tasks import TASKS, Given, Report, task
