@@ -21,10 +21,11 @@ from onnxnorm.scaling import Layer
 __all__ = ["samples_a_run", "samples_together"]
 
 _SMALL_CACHE = 2 << 20  # bytes; about a core's second cache
-_CACHE, _FEW = 12 << 20, 4  # bytes, a core's share of the last cache, and the samples that it is enough for
+_CACHE = 12 << 20  # bytes; a core's share of the last cache, as machines have it,
+_FEW = 4  # and the samples that are reason enough to use it
 _FLOAT = 4
-_SMALL = 1 << 19  # bytes of samples, below which more of them are read at a time
-_MOST = 64
+_SMALL = 2 << 20  # bytes of samples, below which more of them are read at a time
+_MOST = 256
 _LEAST_BATCHES = 32  # so that threads end together, and the standard error of a forecast has blocks to compare
 
 

@@ -33,7 +33,7 @@ import numpy as np
 import onnxnorm
 from onnxnorm.calibration import pace
 from tests.helpers.graphs import model, rand
-pace._CACHE = 1 << 40  # so that whole batches are tried
+pace._SMALL_CACHE = 1 << 40  # so that whole batches are tried
 weights = {"w": rand(64, 3, 3, 3), "v": rand(2, 64, 1, 1)}
 proto = model("a = Conv(x, w) r = Relu(a) z = Conv(r, v)", {"x": ("n", 3, 512, 512)}, weights)
 onnxnorm.calibrate(proto, rand(1, 3, 512, 512), provider="cpu", threads=1)
