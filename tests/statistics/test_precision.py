@@ -118,6 +118,7 @@ def test_the_command_says_what_it_took(
     rng = np.random.default_rng(0)
     np.save(tmp_path / "a.npy", rng.random((900, 3, 64, 64), np.float32) * rng.random((900, 3, 1, 1), np.float32))
     words = ["onnxnorm", "calibrate", str(MODELS / "demo_vgg.onnx"), str(tmp_path / "a.npy"), "--provider", "cpu"]
+    words += ["--batch-size", "10"]  # of which the number of images is a multiple when it is told
 
     def run(*more: str) -> tuple[str, str]:
         monkeypatch.setattr("sys.argv", [*words, "-o", str(tmp_path / "s.safetensors"), *more])
