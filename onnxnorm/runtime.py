@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Mapping
-from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
-from io import StringIO
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,6 +16,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from onnxnorm.cuda import cuda_devices, missing_libraries
 from onnxnorm.errors import MemoryShortageError, ModelError, OptionError, ProviderError, ProviderWarning
 from onnxnorm.model.boundary import first_line, lacks_memory
 from onnxnorm.model.files import Model
@@ -125,7 +122,7 @@ class Runtime:
         names = self._providers()
         own = [_OPTIONS.get(name, {}) for name in names]
         own[0] = own[0] | self._options()
-        missing = _missing_libraries() if names[0] in _DEVICES else ""
+        missing = missing_libraries() if names[0] in _DEVICES else ""
         try:
             load = partial(ort.InferenceSession, serialized, options, providers=list(zip(names, own, strict=True)))
             session = stoppable(load, lambda: options.set_load_cancellation_flag(True))
@@ -146,14 +143,14 @@ class Runtime:
     def _providers(self) -> list[str]:
         available = ort.get_available_providers()
         if self._name() == "auto":
-            cuda = _SHORT["cuda"] in available and _cuda_devices() > 0
+            cuda = _SHORT["cuda"] in available and cuda_devices() > 0
             return [_SHORT["cuda"], _SHORT["cpu"]] if cuda else [_SHORT["cpu"]]
         name = _SHORT.get(self._name().lower(), self._name())
         if name not in available:
             raise ProviderError(
                 f"provider {self.provider!r} is not in this ONNX Runtime, which has {', '.join(available)}"
             )
-        if name in {_SHORT["cuda"], _SHORT["tensorrt"]} and _cuda_devices() == 0:
+        if name in {_SHORT["cuda"], _SHORT["tensorrt"]} and cuda_devices() == 0:
             raise ProviderError(
                 f"provider {self.provider!r} needs a CUDA device, and there is none; use --provider cpu"
             )
@@ -282,26 +279,3 @@ def _serialized(model: Model | onnx.ModelProto, folder: Path | None) -> tuple[by
 
 def _shape(value: NDArray[Any] | ort.OrtValue) -> tuple[int, ...]:
     return tuple(value.shape() if isinstance(value, ort.OrtValue) else value.shape)
-
-
-def _missing_libraries() -> str:
-    """Load CUDA libraries that are installed as Python packages, and return in one line which one is missing."""
-    if not hasattr(ort, "preload_dlls"):
-        return ""
-    with redirect_stdout(StringIO()) as output:
-        ort.preload_dlls()
-    return next((line for line in output.getvalue().splitlines() if "load" in line), "")
-
-
-def _cuda_devices() -> int:
-    """Return the number of devices that the CUDA driver sees; 0 without a driver."""
-    if "CUDA_VISIBLE_DEVICES" in os.environ and os.environ["CUDA_VISIBLE_DEVICES"].strip() in {"", "-1"}:
-        return 0
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return 0
-    return count.value

@@ -93,7 +93,7 @@ def broken_cuda(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(ort, "InferenceSession", watched)
     monkeypatch.setattr(ort, "preload_dlls", lambda: print("Failed to load libcudart.so"), raising=False)
-    monkeypatch.setattr(runtime, "_cuda_devices", lambda: 1)
+    monkeypatch.setattr(runtime, "cuda_devices", lambda: 1)
     monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     return given
 

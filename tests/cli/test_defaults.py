@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,15 @@ def test_the_two_commands(desk: Path) -> None:
 
 
 def test_again_replaces_what_is_ours(desk: Path) -> None:
+    written = []
     for _ in range(2):
         succeeded("calibrate", "model.onnx", "photos", "--preset", "unit", "-q")
         succeeded("rewrite", "model.onnx", "-q")
+        written.append(Path("model-normalized.onnx").stat().st_ino)
         succeeded("normalize", "model.onnx", "photos", "--preset", "unit", "-q")
+        written.append(Path("model-normalized.onnx").stat().st_ino)
+    assert all(one != other for one, other in pairwise(written))
+    assert names() == ["model-normalized.onnx", "model.onnx", "model.stats.safetensors", "photos"]
 
 
 def test_normalize(desk: Path) -> None:

@@ -33,7 +33,7 @@ LEVELS = (
     {"data", "statistics"},
     {"scaling", "runtime", "vgg"},
     {"model"},
-    {"threads"},
+    {"cuda", "threads"},
     {"atomic", "display", "options"},
     {"errors", "version"},
 )
