@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph
-from onnxnorm.rewriting.ceiling import Ceiling, ceiling_scales
+from onnxnorm.rewriting.ceiling import Ceiling
 from onnxnorm.rewriting.ceiling.peaks import measured_peaks
 from onnxnorm.rewriting.ceiling.places import places_above
 from onnxnorm.rewriting.layer_statistics import measure
@@ -81,6 +81,8 @@ def _under_ceiling(
 
     If values are left above it, the levels that were not allowed are tried too, to say what they would do.
     """
+    from onnxnorm.rewriting.ceiling.choose import ceiling_scales  # SciPy's matrices take a tenth of a second to load
+
     assert options.ceiling is not None
     outputs = options.outputs
     plain = trace(graph)

@@ -9,10 +9,8 @@ wish needs is 0, so that constants change no more than they have to.
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import lsqr
 
 __all__ = ["least_squares"]
 
@@ -22,7 +20,7 @@ _DENSE = 1 << 22  # elements of a matrix that is solved as a dense one
 _INDEPENDENT = 1e-9  # the smallest part of a column that must be orthogonal to others
 
 
-def least_squares(basis: csr_array, wishes: Floats, weights: NDArray[np.int64]) -> Floats:
+def least_squares(basis: scipy.sparse.csr_array, wishes: Floats, weights: NDArray[np.int64]) -> Floats:
     """The unknowns u that minimize `sum over g of weights[g] * ((basis @ u)[g] - wishes[g]) ** 2`, shape `(unknowns,)`.
 
     Args:
@@ -46,20 +44,20 @@ def least_squares(basis: csr_array, wishes: Floats, weights: NDArray[np.int64]) 
     return unknowns
 
 
-def _parts(rows: csr_array) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _parts(rows: scipy.sparse.csr_array) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Rows and columns that are connected by elements which are not 0."""
     touching = abs(rows)
-    count, label = connected_components(touching @ touching.T, directed=False)
+    count, label = scipy.sparse.csgraph.connected_components(touching @ touching.T, directed=False)
     order = np.argsort(label, kind="stable")
     parts = np.split(order, np.cumsum(np.bincount(label, minlength=count))[:-1])
     return [(part, np.unique(rows[part].indices)) for part in parts]
 
 
-def _solved(rows: csr_array, wishes: Floats, weights: Floats) -> Floats:
+def _solved(rows: scipy.sparse.csr_array, wishes: Floats, weights: Floats) -> Floats:
     """The solution for some rows and columns; columns that depend on those before them get 0."""
     if rows.shape[0] * rows.shape[1] > _DENSE:
-        scaled = csr_array(rows.multiply(weights[:, None]))
-        return np.asarray(lsqr(scaled, wishes * weights, atol=1e-14, btol=1e-14)[0], np.float64)
+        scaled = scipy.sparse.csr_array(rows.multiply(weights[:, None]))
+        return np.asarray(scipy.sparse.linalg.lsqr(scaled, wishes * weights, atol=1e-14, btol=1e-14)[0], np.float64)
     matrix = rows.toarray() * weights[:, None]
     needed: list[int] = []
     directions = np.empty((matrix.shape[0], 0))

@@ -20,8 +20,8 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.files import Model
@@ -74,7 +74,9 @@ def within_range(model: Model, trace: Trace, scales: Scales) -> Scales:
     return scales.at(np.where(moved[of], np.exp2(limited[of]), scales.of_slot), moved[of]) if moved.any() else scales
 
 
-def settle(basis: csr_array, unknowns: NDArray[Any], constraints: NDArray[Any], tolerance: float = 0) -> None:
+def settle(
+    basis: scipy.sparse.csr_array, unknowns: NDArray[Any], constraints: NDArray[Any], tolerance: float = 0
+) -> None:
     """Move unknowns towards 0, in place, until no constraint is violated by more than a tolerance.
 
     Args:
@@ -84,7 +86,7 @@ def settle(basis: csr_array, unknowns: NDArray[Any], constraints: NDArray[Any], 
         tolerance: 0 for integers.
     """
     a, b = constraints[:2].astype(np.int64)
-    rows = csr_array(basis[a] - basis[b])
+    rows = scipy.sparse.csr_array(basis[a] - basis[b])
     rows.eliminate_zeros()
     row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
     while True:

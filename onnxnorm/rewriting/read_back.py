@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
@@ -146,7 +146,9 @@ def _completed(groups: Groups, scales: Floats) -> Floats:
     unknowns = groups.unknown(logs)
     while True:  # a group of which all unknowns but one are known tells that one
         rows = groups.basis[np.flatnonzero(~np.isnan(logs))]
-        open_terms = csr_array((np.isnan(unknowns)[rows.indices], rows.indices, rows.indptr), shape=rows.shape)
+        open_terms = scipy.sparse.csr_array(
+            (np.isnan(unknowns)[rows.indices], rows.indices, rows.indptr), shape=rows.shape
+        )
         telling = np.flatnonzero(open_terms.sum(axis=1) == 1)
         if not telling.size:
             break

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from onnxnorm.scaling.columns import Columns
+from onnxnorm.scaling.components import components
 from onnxnorm.scaling.slots import Ids
 
 __all__ = ["Likeness", "find_likeness"]
@@ -66,9 +65,7 @@ def find_likeness(fixed: NDArray[np.bool_], equations: Sequence[Columns]) -> Lik
     number, equation, term, variable = _entries(equations)
     total = count + int(equation.max(initial=-1)) + 1
     holds = ~fixed[variable]
-    ends = variable[holds], count + equation[holds]
-    graph = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(total, total))
-    label = connected_components(graph, directed=False)[1].astype(np.int64)
+    label = components(total, np.stack([variable[holds], count + equation[holds]]))
     known, component = np.unique(label[:count], return_inverse=True)
     members = np.argsort(component, kind="stable")
     starts = np.searchsorted(component[members], np.arange(len(known) + 1))

@@ -28,7 +28,7 @@ from onnxnorm.scaling.alike import find_likeness
 from onnxnorm.scaling.columns import bundled, distinct_of_each, gathered
 from onnxnorm.scaling.elimination import Number, System
 from onnxnorm.scaling.filters import Layer, slots_at
-from onnxnorm.scaling.groups import components
+from onnxnorm.scaling.groups import tied
 from onnxnorm.scaling.openings import Opening, OpenWalk
 from onnxnorm.scaling.operators import load_all
 from onnxnorm.scaling.slots import ZERO, Ids, distinct, together
@@ -72,7 +72,7 @@ class Choice:
         slots = walk.slots
         self.joined = joined
         self.sites = {layer.site.value for layer in walk.layers}
-        self.of = components(slots.count, slots.ties)
+        self.of = tied(slots.count, slots.ties)
         self.count = int(self.of.max()) + 1
         self.pinned = np.zeros(self.count, np.bool_)
         for ids, _ in slots.pins:
@@ -155,7 +155,7 @@ class Choice:
         """The shared constants that need more elements, once these places are open."""
         gone = set(opened)
         closed = np.asarray([opening not in gone for opening in self.openings], np.bool_)
-        label = components(self.count, [self.pairs[:, closed[self.numbers]]])
+        label = tied(self.count, [self.pairs[:, closed[self.numbers]]])
         anchored = np.zeros(int(label.max()) + 1, np.bool_)
         anchored[label[self.terminal | self.pinned]] = True
         for columns, _ in self.relations:
@@ -197,7 +197,7 @@ class Choice:
         ends = np.concatenate([columns.reshape(-1) for columns, _ in edges])
         hub = (np.bincount(ends, minlength=self.count) > _HUB) | self.pinned
         ties = [columns[[0, row]] for columns, _ in edges for row in range(1, len(columns))]
-        label = components(self.count, [pairs[:, ~hub[pairs].any(axis=0)] for pairs in ties])
+        label = tied(self.count, [pairs[:, ~hub[pairs].any(axis=0)] for pairs in ties])
         total = np.zeros(int(label.max()) + 1, np.uint64)
         np.add.at(total, label, color)
         channel = np.full(len(total), self.count)

@@ -19,19 +19,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components
 
 from onnxnorm.scaling.alike import Likeness, find_likeness
 from onnxnorm.scaling.columns import bundled
+from onnxnorm.scaling.components import components
 from onnxnorm.scaling.elimination import Number, Row, System
 from onnxnorm.scaling.slots import ZERO, Barrier, Ids, Relation, Slots
 
-__all__ = ["Groups", "components", "solve"]
+__all__ = ["Groups", "solve", "tied"]
 
 # A relation that would depend on more unknowns than this pins all of them, so that long chains of products stay cheap.
 _MOST_TERMS = 64
@@ -48,7 +49,7 @@ class Groups:
         pinned: index of the barrier that pins each group, or -1; shape `(groups,)`.
         barriers: all barriers of the walk.
         pins: slots that are pinned, each array with the index of its barrier.
-        basis: the matrix B of integers, shape `(groups, unknowns)`.
+        entries: of the matrix B: the group, the unknown and the integer of each, shape `(3, n)`.
         unknowns: for each unknown a group that is a multiple of it, shape `(unknowns,)`; and that multiple.
     """
 
@@ -56,8 +57,14 @@ class Groups:
     pinned: NDArray[np.int64]
     barriers: tuple[Barrier, ...]
     pins: tuple[tuple[Ids, int], ...]
-    basis: csr_array = field(repr=False)
+    entries: NDArray[np.int64] = field(repr=False)
     unknowns: tuple[NDArray[np.int64], NDArray[np.int64]] = field(repr=False)
+
+    @cached_property
+    def basis(self) -> scipy.sparse.csr_array:
+        """The matrix B of integers, shape `(groups, unknowns)`."""
+        groups, unknowns, factors = self.entries
+        return scipy.sparse.csr_array((factors, (groups, unknowns)), shape=(self.count, len(self.unknowns[0])))
 
     def at(self, logs: NDArray[Any]) -> NDArray[Any]:
         """Logarithms of the scales of all groups, `(groups,)`, from the unknowns, `(unknowns,)`, of any number type."""
@@ -88,10 +95,10 @@ def solve(slots: Slots) -> Groups:
     ties, pins = list(slots.ties), list(slots.pins)
     relations = list(slots.relations)
     for _ in range(2):  # in most products a factor is pinned: a gate
-        of = components(slots.count, ties)
+        of = tied(slots.count, ties)
         pinned = _pinned(of, pins)
         relations = [rest for relation in relations for rest in _simplified(relation, of, pinned, ties, pins)]
-    of = components(slots.count, ties)
+    of = tied(slots.count, ties)
     pinned = _pinned(of, pins)
     if not relations:
         return Groups(of, pinned, tuple(slots.barriers), tuple(pins), *_basis({}, np.arange(len(pinned)), pinned))
@@ -199,8 +206,8 @@ def _labels(combinations: dict[int, Row], count: int) -> tuple[NDArray[np.int64]
 
 def _basis(
     rows: dict[int, Row], names: NDArray[np.int64], pinned: NDArray[np.int64]
-) -> tuple[csr_array, tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """The matrix B for groups that rows know as `names`, `(groups,)`, and the group of each unknown with its multiple.
+) -> tuple[NDArray[np.int64], tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Entries of B for groups that rows know as `names`, `(groups,)`; and of each unknown the group and the multiple.
 
     A group without a row is an unknown, times the common denominator of all that depends on it.
     """
@@ -212,22 +219,19 @@ def _basis(
         for unknown, factor in row.items():
             place = column[unknown]
             multiples[place] = math.lcm(int(multiples[place]), Fraction(factor).denominator)
-    entries = [
+    others = [
         (index, column[unknown], int(factor * int(multiples[column[unknown]])))
         for index, group in zip(np.flatnonzero(known).tolist(), names[known].tolist(), strict=True)
         for unknown, factor in rows[group].items()
     ]
-    of_rows = np.asarray(entries, np.int64).reshape(-1, 3)
-    index, unknowns, factors = np.concatenate([np.stack([own, np.arange(len(own)), multiples], axis=1), of_rows]).T
-    basis = csr_array((factors, (index, unknowns)), shape=(len(names), len(own)))
-    return basis, (own, multiples)
+    of_rows = np.asarray(others, np.int64).reshape(-1, 3)
+    entries = np.concatenate([np.stack([own, np.arange(len(own)), multiples], axis=1), of_rows]).T
+    return entries, (own, multiples)
 
 
-def components(count: int, ties: Sequence[Ids]) -> NDArray[np.int64]:
+def tied(count: int, ties: Sequence[Ids]) -> NDArray[np.int64]:
     """The group that each of `count` slots is in, shape `(count,)`; a tie is an array of pairs `(2, n)`."""
-    pairs = np.concatenate([np.empty((2, 0), np.int64), *ties], axis=1)
-    graph = coo_array((np.ones(pairs.shape[1], np.int8), (pairs[0], pairs[1])), shape=(count, count))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
+    return components(count, np.concatenate([np.empty((2, 0), np.int64), *ties], axis=1))
 
 
 def _pinned(of: NDArray[np.int64], pins: list[tuple[Ids, int]]) -> NDArray[np.int64]:

@@ -122,15 +122,29 @@ def test_a_new_room_must_be_given_its_place() -> None:
         violations({"onnxnorm.cellar": "from onnxnorm import errors"})
 
 
+def modules(statement: str) -> set[str]:
+    """The modules that are loaded after a statement in a fresh interpreter."""
+    code = f"import sys; {statement}; print(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
 def loaded(statement: str) -> set[str]:
     """The top-level packages that are loaded after a statement in a fresh interpreter."""
-    code = f"import sys; {statement}; print(*{{name.split('.')[0] for name in sys.modules}})"
-    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    return {name.partition(".")[0] for name in modules(statement)}
 
 
 def test_importing_loads_nothing_heavy() -> None:
     assert loaded("import onnxnorm") & HEAVY == set()
     assert {"onnx", "onnxruntime", "numpy"} <= loaded("import onnxnorm; onnxnorm.calibrate")
+
+
+def test_measuring_loads_no_solver() -> None:
+    """Loading SciPy's matrices takes longer than measuring an image."""
+    models = Path(onnxnorm.__file__).parents[1] / "models"
+    model, images = models / "demo_vgg.onnx", models / "images"
+    measured = modules(f"import onnxnorm; s = onnxnorm.calibrate({str(model)!r}, {str(images)!r}, limit=1)")
+    assert not {name for name in measured if name.startswith(("scipy.sparse", "scipy.linalg", "onnx.reference"))}
+    assert "scipy.sparse" in modules(f"import onnxnorm; onnxnorm.rewrite({str(model)!r}, statistic='weights')")
 
 
 def test_the_surface_is_sorted_and_resolves() -> None:

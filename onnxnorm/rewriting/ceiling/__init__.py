@@ -13,7 +13,6 @@ keeps all of them (the network as it is): so there always is a solution, and wha
 `choose` puts them together, and `outcome` says what is left above the ceiling, and why.
 """
 
-from onnxnorm.rewriting.ceiling.choose import ceiling_scales
 from onnxnorm.rewriting.ceiling.outcome import AboveCeiling, Ceiling
 
-__all__ = ["AboveCeiling", "Ceiling", "ceiling_scales"]
+__all__ = ["AboveCeiling", "Ceiling"]
