@@ -15,6 +15,7 @@ import difflib
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from onnxnorm.errors import OptionError
@@ -24,7 +25,6 @@ __all__ = ["FILTERS", "IMAGES", "RUNNING", "Flag", "Options", "choices_of", "doc
 IMAGES, RUNNING, FILTERS = "Images", "Running", "What is normalized"
 """Headings under which `--help` lists options."""
 
-_HINTS: dict[type, Mapping[str, Any]] = {}
 Kind = TypeVar("Kind", bound="Options")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -115,7 +115,12 @@ def choices_of(cls: type[Options], item: Field[Any]) -> tuple[str, ...]:
     flag: Flag = item.metadata["flag"]
     if flag.choices is not None:
         return tuple(flag.choices())
-    hint = _hints(cls)[item.name]
+    return _literals(cls, item.name)
+
+
+@cache
+def _literals(cls: type[Options], name: str) -> tuple[str, ...]:
+    hint = _hints(cls)[name]
     parts = get_args(hint) if get_origin(hint) in {Union, types.UnionType} else (hint,)
     return tuple(value for part in parts if get_origin(part) is Literal for value in get_args(part))
 
@@ -140,8 +145,7 @@ def documented(cls: type[Options]) -> Callable[[Function], Function]:
     return document
 
 
+@cache
 def _hints(cls: type[Options]) -> Mapping[str, Any]:
     """The types of the fields; kept, since evaluating them takes half a millisecond at each call of the API."""
-    if cls not in _HINTS:
-        _HINTS[cls] = get_type_hints(cls)
-    return _HINTS[cls]
+    return get_type_hints(cls)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ _ODD_FLOATS = (0.0, -0.0, 1.0, -1.0, 1e-45, 3e38, float("inf"), float("-inf"), f
 
 def damage_message(random: np.random.Generator, message: Message) -> None:
     """Change one field of the message, or of a message within it, in place."""
-    inside = list(messages_in(message))
+    inside = messages_in(message)
     # Half of the time one of a kind that is drawn first: else most changes would fall on the many small messages.
     kinds = sorted({type(item).__name__ for item in inside})
     if random.integers(2):
@@ -47,13 +46,19 @@ def damage_message(random: np.random.Generator, message: Message) -> None:
         setattr(target, field.name, _scalar(random, field, message))
 
 
-def messages_in(message: Message) -> Iterator[Message]:
-    """Yield the message and all messages within it that are set."""
-    yield message
+def messages_in(message: Message) -> list[Message]:
+    """Return the message and all messages within it that are set."""
+    found: list[Message] = []
+    _collect(message, found)
+    return found
+
+
+def _collect(message: Message, found: list[Message]) -> None:
+    found.append(message)
     for field, value in message.ListFields():
         if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
             for item in value if _is_repeated(field) else [value]:
-                yield from messages_in(item)
+                _collect(item, found)
 
 
 def _is_repeated(field: Any) -> bool:
