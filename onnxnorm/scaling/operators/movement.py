@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from onnxnorm.model.evaluation import evaluate
 from onnxnorm.model.graph import Node, Resized
 from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
-from onnxnorm.scaling.operators.runs import lengthened, reshaped
+from onnxnorm.scaling.operators.runs import lengthened, reshaped, shortened_axes
 from onnxnorm.scaling.slots import ZERO, Ids, at_rank, squeezed
 
 __all__ = ["moved", "moving_ids"]
@@ -169,12 +169,12 @@ def _moved_at(node: Node, size: Resized, ids: dict[str, Ids], axes: Sequence[int
     """Slots of the outputs, not reduced, for one size of the graph's inputs; of outputs that are left out too."""
     if max(math.prod(size.shapes[name]) for name in ids) > sys.maxsize:
         return Refusal("it moves more elements than can be counted")
-    real: dict[str, NDArray[Any]] = {**_broadcast({name: size.shapes[name] for name in ids}, ids, axes)}
-    if _elements(node, size, real) > _MOST_ELEMENTS:
-        return Refusal(f"it moves more than {_MOST_ELEMENTS:,} elements")
     short = _reshaped_at(node, size, ids)
     if short is not None:
         return [short]
+    real: dict[str, NDArray[Any]] = {**_broadcast({name: size.shapes[name] for name in ids}, ids, axes)}
+    if _elements(node, size, real) > _MOST_ELEMENTS:
+        return Refusal(f"it moves more than {_MOST_ELEMENTS:,} elements")
     try:
         real |= {name: size.constants[name].values() for name in node.inputs if name and name not in real}
         results = iter(evaluate(node, real))
@@ -199,28 +199,43 @@ def _elements(node: Node, size: Resized, real: Mapping[str, NDArray[Any]]) -> in
 
 
 def _reshaped_at(node: Node, size: Resized, ids: dict[str, Ids]) -> _Moved | None:
-    """The outcome of a Reshape without an array of the value's size; None where its shapes tell less than a run."""
+    """The outcome of a Reshape without an array of the value's size.
+
+    None where its shapes tell less than a run, or where slots vary so that the array would be too large all the same.
+    """
     source, target = (size.shapes.get(name, ()) for name in (node.inputs[0], node.outputs[0]))
     known = all(name in size.constants for name in node.inputs[1:] if name)
     if node.op not in _RESHAPES or not known or 0 in source or math.prod(source) != math.prod(target):
         return None
-    return _Moved(reshaped(at_rank(ids[node.inputs[0]], len(source)), source, target), target)
+    short = reshaped(at_rank(ids[node.inputs[0]], len(source)), source, target, _MOST_ELEMENTS)
+    return None if short is None else _Moved(short, target)
 
 
 def _agreed(visit: Visit, name: str, moves: Sequence[_Moved]) -> Ids:
     """Slots of a value for every size, from those for some sizes: along axes of open size there is one."""
     held = [move for move in moves if move.ids.size] or [moves[0]]
     if len(held) == 1 and len(moves) == 1:
-        return squeezed(lengthened(*held[0]))
+        return squeezed(_lengthened(visit, *held[0]))
     rank = held[0].ids.ndim
     varying = {axis for axis in range(rank) if len({move.shape[axis] for move in moves}) > 1}
     varying.update(visit.graph.varying.get(name, ()))
     kept = [axis for axis in range(rank) if axis not in varying]
-    steady = [lengthened(visit.merge_but(squeezed(move.ids), kept), move.shape) for move in held]
+    steady = [_lengthened(visit, visit.merge_but(squeezed(move.ids), kept), move.shape) for move in held]
     agreed: Ids = np.maximum.reduce(np.broadcast_arrays(*steady))
     for ids in steady:
         visit.tie(agreed, ids)
     return agreed
+
+
+def _lengthened(visit: Visit, ids: Ids, shape: Sequence[int]) -> Ids:
+    """Slots along axes of their real size, or one for an axis of runs where these would be too many.
+
+    The many groups of a large GroupNormalization are such an axis, whose slots it ties anyway.
+    """
+    short = shortened_axes(ids, shape)
+    if math.prod(shape[axis] if axis in short else held for axis, held in enumerate(ids.shape)) > _MOST_ELEMENTS:
+        return visit.merge_but(ids, [axis for axis in range(ids.ndim) if axis not in short])
+    return lengthened(ids, shape)
 
 
 def _broadcast(

@@ -16,20 +16,21 @@ import numpy as np
 
 from onnxnorm.scaling.slots import Ids
 
-__all__ = ["lengthened", "reshaped"]
+__all__ = ["lengthened", "reshaped", "shortened_axes"]
 
 
-def reshaped(ids: Ids, source: Sequence[int], target: Sequence[int]) -> Ids:
+def reshaped(ids: Ids, source: Sequence[int], target: Sequence[int], most: int) -> Ids | None:
     """Slots after a Reshape.
 
     Args:
         ids: slots of the value, of its rank, with size 1 along each axis where they do not vary.
         source: the shape of the value, without zeros.
         target: its shape after the Reshape, of as many elements.
+        most: how many slots there may be.
 
     Returns:
         Slots of the target's rank. Along each axis they have size 1 if they do not vary; else the target's size, or a
-        divisor of it if elements come in runs of the same slot.
+        divisor of it if elements come in runs of the same slot. None if that would be too many.
     """
     varies = [axis for axis, size in enumerate(ids.shape) if size > 1]
     first, last = (varies[0], varies[-1] + 1) if varies else (0, 0)
@@ -46,13 +47,19 @@ def reshaped(ids: Ids, source: Sequence[int], target: Sequence[int]) -> Ids:
     run = math.gcd(back // each, inner[-1]) if inner else 1
     inner[-1:] = [size // run for size in inner[-1:]]
     core = (front // whole, *source[first:last], back // (each * run))
+    if math.prod(core) > most:
+        return None
     flat = np.broadcast_to(ids.reshape(1, *ids.shape[first:last], 1), core)
     return flat.reshape([1] * start + inner + [1] * (len(target) - stop))
 
 
+def shortened_axes(ids: Ids, shape: Sequence[int]) -> list[int]:
+    """The axes of a reshaped value along which slots are held once for each run."""
+    return [axis for axis, (held, size) in enumerate(zip(ids.shape, shape, strict=True)) if held not in {1, size}]
+
+
 def lengthened(ids: Ids, shape: Sequence[int]) -> Ids:
     """The same slots, each axis of size 1 or that of `shape`."""
-    for axis, (held, size) in enumerate(zip(ids.shape, shape, strict=True)):
-        if held not in {1, size}:
-            ids = ids.repeat(size // held, axis=axis)
+    for axis in shortened_axes(ids, shape):
+        ids = ids.repeat(shape[axis] // ids.shape[axis], axis=axis)
     return ids

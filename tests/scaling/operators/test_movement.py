@@ -223,3 +223,14 @@ def test_what_moves_too_many_elements_pins(monkeypatch: pytest.MonkeyPatch) -> N
     holds(proto, {"a": 1})
     monkeypatch.setattr("onnxnorm.scaling.operators.movement._MOST_ELEMENTS", 8)
     refused(proto, "moves more than 8 elements")
+
+
+@pytest.mark.parametrize(("most", "free"), [(1 << 24, 4), (8, 2)])
+def test_groups_of_channels_of_a_large_image(most: int, free: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Channels of a group share a scale if its slots are too many to write out, as behind its norm anyway."""
+    monkeypatch.setattr("onnxnorm.scaling.operators.movement._MOST_ELEMENTS", most)
+    constants = {"groups": [0, 2, -1], "back": [0, 4, 6, 6], "axis": [2]}
+    there, back = "g = Reshape(a, groups)", "b = Reshape(g, back)"
+    holds(between(f"{there} \n {back}", constants=constants), {"a": free, "b": free})
+    normed = f"{there} \n m = ReduceMax(g, axis) \n d = Sub(g, m) \n b = Reshape(d, back)"
+    holds(between(normed, constants=constants), {"a": 2, "b": 2})

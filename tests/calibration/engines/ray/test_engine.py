@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 import onnxnorm
+from onnxnorm.calibration.engines.ray import pool
 from onnxnorm.calibration.engines.ray.executor import RayExecutor
 from onnxnorm.data.files.discovery import discover, identity
 from onnxnorm.data.files.stores import LocalFolders
@@ -67,7 +68,9 @@ def cluster() -> Iterator[Any]:
         configure_logging=False,
         runtime_env={"env_vars": {"PYTHONPATH": path}},
     )
-    yield found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "PATIENCE", 600.0)  # a busy machine takes long to start a worker
+        yield found
     ray.shutdown()
     found.shutdown()
 
