@@ -1,8 +1,9 @@
 """Multiplying scales into constants. The ModelProto stays the same except for the values of some constants.
 
 Products are computed in float64 and rounded once to the constant's type. Bulky constants are scaled while they are
-written, a few rows at a time, and large ones in a thread beside the one that writes. If the readers of a constant need different values, the constant keeps its name for the
-first of them and is cloned for the others; nothing else in the graph changes.
+written, a few rows at a time, and large ones in a thread beside the one that writes. If the readers of a constant need
+different values, the constant keeps its name for the first of them and is cloned for the others; nothing else in the
+graph changes.
 """
 
 from __future__ import annotations
@@ -54,12 +55,12 @@ class Clone:
 
 @dataclass(frozen=True)
 class ScaledData:
-    """Bulky data that is scaled while it is written; `rounding` records the error that rounding makes then."""
+    """Bulky data that is scaled while it is written; `rounding`, if there is one, records the error that it makes."""
 
     source: MappedData | ScaledData
     constant: Constant
     factor: Factor = field(repr=False)
-    rounding: Rounding = field(repr=False)
+    rounding: Rounding | None = field(repr=False)
     field: int = RAW_DATA
 
     @property
@@ -161,7 +162,7 @@ def put(
     model: Model,
     constant: Constant,
     factor: Factor,
-    rounding: Rounding,
+    rounding: Rounding | None = None,
 ) -> None:
     """Scale a constant where it is stored: in `tensor_data` if it is bulky, otherwise in `proto`."""
     if constant.home == "attribute":
