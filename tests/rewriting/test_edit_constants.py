@@ -212,7 +212,8 @@ def test_infinities_that_were_there_stay() -> None:
 
 def test_a_large_constant_is_scaled_beside_the_writing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mapped_data, "CHUNK", 4096)
-    applied, *_ = edited(*[dense(FLOAT, "raw", 2000)] * 2)
+    proto = dense(FLOAT, "raw", 2000)
+    applied, *_ = edited(proto, proto)
     alone = [bytes(chunk) for data in applied.model.tensor_data.values() for chunk in data.chunks()]
     assert len(alone) > 6
     before = threading.active_count()
@@ -227,7 +228,8 @@ def test_a_large_constant_is_scaled_beside_the_writing(monkeypatch: pytest.Monke
 
 def test_a_large_constant_that_overflows_is_told_as_a_small_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "_LARGE", 0)
-    model, found = walked(*[dense(FLOAT, "raw", 2000)] * 2)
+    proto = dense(FLOAT, "raw", 2000)
+    model, found = walked(proto, proto)
     of_group = np.where(found.groups.pinned >= 0, 1, 1e300)
     applied = apply_edits(model, [e for e in found.edits if e.constant.name == "w"], of_group[found.groups.of])
     with pytest.raises(ModelError, match="constant 'w' would overflow float32"):
