@@ -18,7 +18,7 @@ Packed `float_data` and `double_data` are little-endian arrays on the wire, the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -95,7 +95,9 @@ def split_weights(buffer: memoryview) -> tuple[bytes, dict[int, Span]]:
     return b"".join(pieces), spans
 
 
-def join_weights(skeleton: bytes, tensor_data: Mapping[int, TensorData]) -> Iterator[bytes | memoryview]:
+def join_weights(
+    skeleton: bytes, tensor_data: Mapping[int, TensorData]
+) -> Generator[bytes | memoryview, None, None]:
     """Yield, in chunks, the ModelProto of a serialized skeleton and the data of its initializers, given by index."""
     view = memoryview(skeleton)
     index = 0

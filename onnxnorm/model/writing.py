@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count, takewhile
@@ -141,8 +141,8 @@ class Writing:
                     location = self._simplest(entry.value)
                     name = names.get(location, location)
                     entry.value = entry.value if name == location and ".." not in entry.value else name
-        with path.open("wb") as stream:
-            for chunk in join_weights(proto.SerializeToString(), inline):
+        with path.open("wb") as stream, closing(join_weights(proto.SerializeToString(), inline)) as chunks:
+            for chunk in chunks:
                 stream.write(chunk)
 
 

@@ -1,13 +1,14 @@
 """Multiplying scales into constants. The ModelProto stays the same except for the values of some constants.
 
 Products are computed in float64 and rounded once to the constant's type. Bulky constants are scaled while they are
-written, a few rows at a time. If the readers of a constant need different values, the constant keeps its name for the
-first of them and is cloned for the others; nothing else in the graph changes.
+written, a few rows at a time, and large ones in a thread beside the one that writes. If the readers of a constant need
+different values, the constant keeps its name for the first of them and is cloned for the others; nothing else in the
+graph changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -19,12 +20,13 @@ from onnx import numpy_helper
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import all_names
-from onnxnorm.model.mapped_data import MappedData
+from onnxnorm.model.mapped_data import CHUNK, MappedData
 from onnxnorm.model.protobuf import RAW_DATA, TensorData
 from onnxnorm.rewriting.attributes import Attribute, set_number
 from onnxnorm.rewriting.factors import Factor, Rounding
 from onnxnorm.scaling import Edit
 from onnxnorm.scaling.slots import at_rank
+from onnxnorm.threads import run_ahead
 
 __all__ = ["Applied", "Clone", "ScaledData", "apply_edits", "put", "rows_of"]
 
@@ -32,6 +34,8 @@ Floats = NDArray[np.float64]
 
 # Up to this many elements, scaled values (and not factors) are compared to see whether readers need the same constant.
 _SMALL = 4096
+# From this many bytes on, a constant is scaled in a thread of its own.
+_LARGE = 4 * CHUNK
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,12 @@ class Clone:
 
 @dataclass(frozen=True)
 class ScaledData:
-    """Bulky data that is scaled while it is written; `rounding` records the error that rounding makes then."""
+    """Bulky data that is scaled while it is written; `rounding`, if there is one, records the error that it makes."""
 
     source: MappedData | ScaledData
     constant: Constant
     factor: Factor = field(repr=False)
-    rounding: Rounding = field(repr=False)
+    rounding: Rounding | None = field(repr=False)
     field: int = RAW_DATA
 
     @property
@@ -64,8 +68,11 @@ class ScaledData:
         """Size in bytes."""
         return self.source.length
 
-    def chunks(self) -> Iterator[memoryview]:
+    def chunks(self) -> Generator[memoryview, None, None]:
         """The scaled bytes, a few rows at a time."""
+        return run_ahead(self._chunks(), ahead=1) if self.length >= _LARGE else self._chunks()
+
+    def _chunks(self) -> Generator[memoryview, None, None]:
         for _, part in self.rows(self.constant.dtype, self.constant.shape):
             yield np.ascontiguousarray(part).view(np.uint8).reshape(-1).data
 
@@ -155,7 +162,7 @@ def put(
     model: Model,
     constant: Constant,
     factor: Factor,
-    rounding: Rounding,
+    rounding: Rounding | None = None,
 ) -> None:
     """Scale a constant where it is stored: in `tensor_data` if it is bulky, otherwise in `proto`."""
     if constant.home == "attribute":

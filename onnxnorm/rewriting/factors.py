@@ -1,8 +1,15 @@
-"""Factors that constants are multiplied by, elementwise, and the errors of rounding the products to their types."""
+"""Factors that constants are multiplied by, elementwise, and the errors of rounding the products to their types.
+
+Products, and the errors of rounding them, are float64. They are made for a part of a constant at a time, in arrays that
+stay in the processor's cache: to have large ones from the system, again and again, takes longer than all arithmetic.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 
 import ml_dtypes
 import numpy as np
@@ -14,6 +21,9 @@ from onnxnorm.scaling.slots import squeezed
 __all__ = ["Factor", "Rounding"]
 
 Floats = NDArray[np.float64]
+
+# Elements that are multiplied at a time.
+_PART = 1 << 15
 
 
 @dataclass
@@ -27,13 +37,9 @@ class Rounding:
         """The constant with the largest relative error, and that error; None if nothing was rounded yet."""
         return max(self.of.items(), key=lambda item: item[1]) if self.of else None
 
-    def note(self, name: str, products: Floats, rounded: NDArray[np.generic]) -> None:
-        """Record the error between products and what they were rounded to."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            size = np.abs(products)
-            error = np.abs(rounded.astype(np.float64) - products)
-            relative = np.divide(error, size, out=np.zeros_like(error), where=(size > 0) & np.isfinite(size))
-        self.of[name] = max(self.of.get(name, 0.0), float(relative.max(initial=0.0)))
+    def note(self, name: str, error: float) -> None:
+        """Record a relative error."""
+        self.of[name] = max(self.of.get(name, 0.0), error)
 
 
 @dataclass(frozen=True)
@@ -83,18 +89,29 @@ class Factor:
         Raises:
             ModelError: if a product leaves the range of the dtype.
         """
-        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            products = values.astype(np.float64) * (self.times / self.over)
-            scaled = products.astype(values.dtype)
-            overflow = not np.isfinite(scaled).all() and np.isfinite(values).all()
-        if overflow:
+        shape = np.broadcast_shapes(values.shape, self.times.shape, self.over.shape)
+        given = np.atleast_1d(values if values.shape == shape else np.broadcast_to(values, shape))
+        scaled = np.empty(given.shape, values.dtype)
+        room = np.empty((2, min(_PART, scaled.size)))
+        finite, error = True, 0.0
+        with np.errstate(all="ignore"):
+            for index in _parts(scaled.shape):
+                part = scaled[index]
+                products, errors = (array[: part.size].reshape(part.shape) for array in room)
+                np.copyto(products, given[index])
+                products *= _at(self.times, index) / _at(self.over, index)
+                np.copyto(part, products, casting="unsafe")
+                finite = finite and bool(np.isfinite(part).all())
+                if rounding is not None:
+                    error = max(error, _largest_error(part, products, errors))
+        if not finite and np.isfinite(values).all():
             raise ModelError(
                 f"constant {name!r} would overflow {values.dtype}; choose a smaller --target, use --power-of-two, "
                 "which stays within the range, or rewrite the float32 model"
             )
         if rounding is not None:
-            rounding.note(name, products, scaled)
-        return scaled
+            rounding.note(name, error)
+        return scaled.reshape(shape)
 
     def kept_finite(self, values: NDArray[np.generic]) -> Factor:
         """A factor that brings values to the largest number of their type at most, where this one would pass that."""
@@ -110,6 +127,35 @@ class Factor:
         """The part of the factor for rows `[start, stop)` of the constant's first axis."""
         parts = (self.times, self.over)
         return Factor(*(part[start:stop] if part.ndim and part.shape[0] > 1 else part for part in parts))
+
+
+def _parts(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Indices of the parts of an array of one axis or more, each with a slice for every axis."""
+    axis, row = 0, math.prod(shape[1:])
+    while row > _PART:
+        axis, row = axis + 1, math.prod(shape[axis + 2 :])
+    step = _PART // max(1, row)
+    whole = (slice(None),) * (len(shape) - axis - 1)
+    for outer in product(*map(range, shape[:axis])):
+        for start in range(0, shape[axis], step):
+            yield (*(slice(at, at + 1) for at in outer), slice(start, start + step), *whole)
+
+
+def _at(factors: Floats, index: tuple[slice, ...]) -> Floats:
+    """What belongs to a part of the array that factors broadcast against."""
+    sides = zip(index[len(index) - factors.ndim :], factors.shape, strict=True)
+    return np.asarray(factors[tuple(at if size > 1 else slice(None) for at, size in sides)])
+
+
+def _largest_error(rounded: NDArray[np.generic], products: Floats, errors: Floats) -> float:
+    """The largest relative error of products that were rounded; `errors` is overwritten.
+
+    Products that are 0, infinite or no numbers leave NaN there, which does not count.
+    """
+    np.copyto(errors, rounded)
+    errors -= products
+    errors /= products
+    return float(np.fmax.reduce(np.abs(errors, out=errors), axis=None, initial=0.0))
 
 
 def _same(a: Floats, b: Floats) -> bool:

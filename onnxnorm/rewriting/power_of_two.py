@@ -45,7 +45,9 @@ class _Format:
     def magnitudes(self, values: NDArray[np.generic]) -> NDArray[np.unsignedinteger[Any]]:
         """The bits without the sign, which order numbers by magnitude; 0 for infinities and NaN."""
         bits: NDArray[np.unsignedinteger[Any]] = values.view(self.bits) & self.bits(np.iinfo(self.bits).max >> 1)
-        bits[bits >= self.bits((self.top + 1) << self.mantissa)] = 0
+        infinite = self.bits((self.top + 1) << self.mantissa)
+        if bits.max(initial=0) >= infinite:
+            bits[bits >= infinite] = 0
         return bits
 
 
@@ -91,8 +93,9 @@ def _range(model: Model, constant: Constant) -> tuple[int, int]:
     low, high = np.iinfo(form.bits).max, 0
     for _, values in rows_of(model, constant):
         bits = form.magnitudes(values)
-        low = min(low, int(np.min(bits, where=bits > 0, initial=np.iinfo(form.bits).max)))
         high = max(high, int(bits.max(initial=0)))
+        bits -= form.bits(1)  # which makes 0 the largest
+        low = min(low, int(bits.min(initial=np.iinfo(form.bits).max)) + 1)
     return (max(low >> form.mantissa, 1), max(high >> form.mantissa, 1)) if high else (1, 0)
 
 

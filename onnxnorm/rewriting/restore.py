@@ -24,7 +24,7 @@ from onnxnorm.model.protobuf import TensorData
 from onnxnorm.model.tensors import unit_in_last_place
 from onnxnorm.rewriting.attributes import Attribute, attribute_constant, set_number
 from onnxnorm.rewriting.constants import put
-from onnxnorm.rewriting.factors import Factor, Rounding
+from onnxnorm.rewriting.factors import Factor
 from onnxnorm.rewriting.insertion import removed
 from onnxnorm.rewriting.record import check_clones, read_entries, read_record, write_entries
 
@@ -133,7 +133,7 @@ def _scaled_back(
         constant = attribute_constant(proto, attribute) if attribute else constants.get(name)
         if constant is None or not _fits(constant, factor):
             raise ModelError(f"constant {name!r} of the record is not in the model, or has another shape there")
-        put(proto, tensor_data, model, constant, factor.inverse, Rounding())
+        put(proto, tensor_data, model, constant, factor.inverse)
         bound = max(bound, unit_in_last_place(constant.dtype))
         if attribute and attribute.absent:
             set_number(proto.graph.node[constant.index], attribute.name, None)

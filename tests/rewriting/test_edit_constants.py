@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from onnxnorm.errors import ModelError
+from onnxnorm.model import mapped_data
 from onnxnorm.model.files import Model
+from onnxnorm.model.protobuf import join_weights
 from onnxnorm.model.shapes import read_graph
+from onnxnorm.rewriting import constants
 from onnxnorm.rewriting.constants import Applied, apply_edits
 from onnxnorm.scaling import Trace, trace
 from tests.corpus import BFLOAT16, DOUBLE, FLOAT, FLOAT16, Net, feeds
@@ -203,3 +208,29 @@ def test_infinities_that_were_there_stay() -> None:
     applied, _, _ = edited(proto, proto)
     new = numpy_helper.to_array(applied.model.to_proto().graph.initializer[0])
     np.testing.assert_array_equal(np.isinf(new), np.isinf(values))
+
+
+def test_a_large_constant_is_scaled_beside_the_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapped_data, "CHUNK", 4096)
+    proto = dense(FLOAT, "raw", 2000)
+    applied, *_ = edited(proto, proto)
+    alone = [bytes(chunk) for data in applied.model.tensor_data.values() for chunk in data.chunks()]
+    assert len(alone) > 6
+    before = threading.active_count()
+    monkeypatch.setattr(constants, "_LARGE", 0)
+    assert [bytes(chunk) for data in applied.model.tensor_data.values() for chunk in data.chunks()] == alone
+    with closing(join_weights(applied.model.proto.SerializeToString(), applied.model.tensor_data)) as chunks:
+        while bytes(next(chunks)) != alone[0]:
+            pass
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
+
+
+def test_a_large_constant_that_overflows_is_told_as_a_small_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "_LARGE", 0)
+    proto = dense(FLOAT, "raw", 2000)
+    model, found = walked(proto, proto)
+    of_group = np.where(found.groups.pinned >= 0, 1, 1e300)
+    applied = apply_edits(model, [e for e in found.edits if e.constant.name == "w"], of_group[found.groups.of])
+    with pytest.raises(ModelError, match="constant 'w' would overflow float32"):
+        applied.model.to_bytes()

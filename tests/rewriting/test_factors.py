@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from onnxnorm.errors import ModelError
+from onnxnorm.rewriting import factors
 from onnxnorm.rewriting.factors import Factor, Rounding
 
 
@@ -69,6 +70,33 @@ def test_rounding_is_noted_and_the_largest_is_kept() -> None:
     assert rounding.worst == (worst, rounding.of[worst])
     factor(1).apply(np.array([], np.float32), "d", rounding)
     assert rounding.of["d"] == 0
+
+
+@pytest.mark.parametrize("part", [1, 4, 7, 24, 1 << 15])
+@pytest.mark.parametrize(
+    ("shape", "times", "over"),
+    [
+        ((), (), ()),
+        ((5,), (5,), (1,)),
+        ((4, 6), (4, 1), (1, 6)),
+        ((2, 3, 4), (4,), (3, 1)),
+        ((2, 3, 4), (2, 1, 1), (2, 3, 4)),
+        ((2, 3, 0), (2, 1, 1), ()),
+        ((1, 50000), (1, 1), (1, 50000)),
+    ],
+)
+def test_a_constant_is_multiplied_in_parts_as_it_would_be_at_once(
+    monkeypatch: pytest.MonkeyPatch, part: int, shape: tuple[int, ...], times: tuple[int, ...], over: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(factors, "_PART", part)
+    random, rounding = np.random.default_rng(0), Rounding()
+    values = random.standard_normal(shape).astype(np.float32)
+    one = factor(random.uniform(0.1, 10, times), random.uniform(0.1, 10, over))
+    products = values * (one.times / one.over)
+    got = one.apply(values, "c", rounding)
+    assert (got.shape, got.dtype) == (shape, np.float32)
+    np.testing.assert_array_equal(got, products.astype(np.float32))
+    assert rounding.of["c"] == np.abs((got - products) / products).max(initial=0)
 
 
 def test_numbers_that_are_infinite_or_none_stay_and_are_no_error() -> None:
