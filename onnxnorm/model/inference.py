@@ -21,6 +21,7 @@ from onnxnorm.model.boundary import COMPLAINTS
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Node
+from onnxnorm.model.guards import guard
 from onnxnorm.model.windows import settle_ceiled, settled_node
 
 __all__ = ["claimed_values", "counted_values", "infer_node", "infer_whole", "inferred_outputs", "shorten_domain"]
@@ -44,6 +45,7 @@ def infer_whole(
         rows: the number of rows that is assumed where only a run can tell it; None to leave such shapes unknown.
 
     Raises:
+        NegativeSizeError: if a node that shape inference must not see then reads a value of a negative size.
         ModelError: if the graph is not consistent for these shapes, or for this number of rows.
     """
     proto = onnx.ModelProto()
@@ -55,10 +57,12 @@ def infer_whole(
     for value in proto.graph.output:
         value.type.tensor_type.ClearField("shape")
     shorten_domain(proto)
-    inferred, types = _inferred_values(proto)
+    guards = guard(proto)
+    graph, inferred, types = _inferred_values(proto)
     while settle_ceiled(proto, inferred) or (rows is not None and _assume_rows(proto, inferred, rows)):
-        inferred, types = _inferred_values(proto)
-    return inferred, types
+        graph, inferred, types = _inferred_values(proto)
+    guards.check(graph)
+    return guards.without_own(inferred), guards.without_own(types)
 
 
 def counted_values(proto: onnx.ModelProto) -> frozenset[str]:
@@ -90,7 +94,7 @@ def _assume_rows(proto: onnx.ModelProto, shapes: Mapping[str, Shape], rows: int)
     return len(proto.graph.value_info) > stated
 
 
-def _inferred_values(proto: onnx.ModelProto) -> tuple[dict[str, Shape], dict[str, int]]:
+def _inferred_values(proto: onnx.ModelProto) -> tuple[onnx.GraphProto, dict[str, Shape], dict[str, int]]:
     try:
         graph = shape_inference.infer_shapes(proto).graph
     except shape_inference.InferenceError as error:
@@ -99,7 +103,7 @@ def _inferred_values(proto: onnx.ModelProto) -> tuple[dict[str, Shape], dict[str
     types: dict[str, int] = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
         _note(value.name, value.type, inferred, types)
-    return inferred, types
+    return graph, inferred, types
 
 
 def claimed_values(model: Model, shapes: Mapping[str, Shape]) -> tuple[dict[str, Shape], dict[str, int]]:

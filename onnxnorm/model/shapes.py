@@ -9,6 +9,7 @@ no shape yet, inference is repeated for its node, with those constants known.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import onnx
 
@@ -18,6 +19,7 @@ from onnxnorm.model.constants import Constant, stored_constants
 from onnxnorm.model.evaluation import Evaluator
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph, Node, input_specs, ordered_nodes, readers_of
+from onnxnorm.model.guards import NegativeSizeError
 from onnxnorm.model.inference import claimed_values, counted_values, infer_node, infer_whole, inferred_outputs
 from onnxnorm.model.inputs import InputSpec
 from onnxnorm.model.sizes import Known, differences, is_allowed, other_sizes, resized
@@ -69,8 +71,9 @@ def assumed_shapes(model: Model, size: tuple[int, int] | None = None) -> dict[st
         return usual
     for doublings in range(_DOUBLINGS):
         shapes = sample_shapes(specs, size, DEFAULT_SIZE << doublings)
-        if has_room(model.proto, infer_whole(model, shapes)[0]):
-            return shapes
+        with suppress(NegativeSizeError):  # that of what has no room
+            if has_room(model.proto, infer_whole(model, shapes)[0]):
+                return shapes
     return usual
 
 
