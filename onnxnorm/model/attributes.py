@@ -1,8 +1,8 @@
 """Checks of the attributes of nodes, as a model is opened.
 
-ONNX's shape inference ends the process, or never comes back, where some attributes are out of range: it takes the axis
-of a LayerNormalization beyond 32 bits, or as many outputs of a Split as there are, unseen. What only shapes can bring
-about is held back in `guards`.
+ONNX's shape inference ends the process, or never comes back, where some attributes are out of range: the axis of a
+LayerNormalization beyond 32 bits, a negative `batch_dims` of a GatherND, fewer parts of a Split than it has outputs.
+What only shapes can bring about is held back in `guards`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ import onnx
 from onnxnorm.errors import ModelError
 from onnxnorm.model.containers import Container, containers
 
-__all__ = ["check_attributes", "check_limits", "check_no_references"]
+__all__ = ["check_attributes", "check_handed_on", "check_no_references"]
 
 _OWN = ("", "ai.onnx")
 _MOST = (1 << 31) - 1  # what a number of 32 bits holds; ONNX's C++ code keeps axes and the like in such
 _MOST_PARTS = 1 << 16  # of a Split; inference writes down the size of each
 
+_Callee: TypeAlias = tuple[str, str, str]
+"""Domain, name and overload of a function."""
 _Limits: TypeAlias = tuple[int, int]
+"""The smallest and the largest number."""
 _ANY: _Limits = (-(1 << 63), (1 << 63) - 1)
 
 
 def check_attributes(node: onnx.NodeProto, opset: int, where: str) -> None:
-    """Raise ModelError if an attribute that the operator of a node requires is missing, or one is of a wrong type."""
+    """Raise ModelError if an attribute that a node needs is missing, or one is of a wrong type or out of range."""
     if node.domain not in _OWN:
         return
     required, types = _signature(node.op_type, opset)
@@ -36,6 +39,9 @@ def check_attributes(node: onnx.NodeProto, opset: int, where: str) -> None:
     what = f"{where}: {_label(node)}"
     for name in required - given.keys():
         raise ModelError(f"{what} lacks the attribute {name!r}, which its operator requires; export the model again")
+    for attribute in node.attribute:  # of any type: inference does not look at it
+        if attribute.i and not attribute.ref_attr_name:
+            _check_limit(attribute, _own_limits(node, attribute.name), what)
     for name, kind in given.items():
         if kind and types.get(name, kind) != kind:
             raise ModelError(
@@ -70,40 +76,45 @@ def _number(kind: Any) -> int:
     return int(kind.value)
 
 
-def check_limits(proto: onnx.ModelProto, where: str) -> None:
-    """Raise ModelError if a whole number among the attributes is one that shape inference does not survive.
+def check_handed_on(proto: onnx.ModelProto, where: str) -> None:
+    """Raise ModelError if a call hands a number on that an attribute inside a function may not have.
 
-    Functions must not call themselves. What a call hands on to the attributes of a function is checked too.
+    Functions must not call themselves.
     """
-    functions = {_callee(f.domain, f.name): f for f in proto.functions}
-    handed_on: dict[tuple[str, str], dict[str, _Limits]] = {}
+    functions = {_callee(f.domain, f.name, f.overload): f for f in proto.functions}
+    handed_on: dict[_Callee, dict[str, _Limits]] = {}
 
     def limits(node: onnx.NodeProto, name: str) -> _Limits:
-        low, high = _own_limits(node, name) if node.domain in _OWN else _ANY
-        callee = _callee(node.domain, node.op_type)
-        others = limits_of(callee).get(name, _ANY) if callee in functions else _ANY
-        return max(low, others[0]), min(high, others[1])
+        own = _own_limits(node, name) if node.domain in _OWN else _ANY
+        callee = _callee(node.domain, node.op_type, node.overload)
+        return _narrower(own, of(callee).get(name, _ANY) if callee in functions else _ANY)
 
-    def limits_of(callee: tuple[str, str]) -> Mapping[str, _Limits]:
+    def of(callee: _Callee) -> Mapping[str, _Limits]:
         """What the attributes of a function may be, from the nodes in it that they are handed on to."""
         if callee not in handed_on:
             found: dict[str, _Limits] = {}
             for node in _nodes(functions[callee]):
                 for attribute in node.attribute:
-                    if attribute.ref_attr_name:
-                        low, high = limits(node, attribute.name)
-                        others = found.get(attribute.ref_attr_name, _ANY)
-                        found[attribute.ref_attr_name] = max(low, others[0]), min(high, others[1])
+                    name = attribute.ref_attr_name
+                    if name:
+                        found[name] = _narrower(found.get(name, _ANY), limits(node, attribute.name))
             handed_on[callee] = found
         return handed_on[callee]
 
+    if not functions:
+        return
     for callee, function in functions.items():
         for attribute in function.attribute_proto:
-            _check_limit(attribute, limits_of(callee).get(attribute.name, _ANY), f"{where}: function {callee[1]!r}")
+            _check_limit(attribute, of(callee).get(attribute.name, _ANY), f"{where}: function {callee[1]!r}")
     for node in _nodes(proto.graph, *proto.functions):
-        for attribute in node.attribute:
-            if attribute.i and not attribute.ref_attr_name:  # of any type: inference does not look at it
-                _check_limit(attribute, limits(node, attribute.name), f"{where}: {_label(node)}")
+        if _callee(node.domain, node.op_type, node.overload) in functions:
+            for attribute in node.attribute:
+                if not attribute.ref_attr_name:
+                    _check_limit(attribute, limits(node, attribute.name), f"{where}: {_label(node)}")
+
+
+def _narrower(first: _Limits, second: _Limits) -> _Limits:
+    return max(first[0], second[0]), min(first[1], second[1])
 
 
 def _check_limit(attribute: onnx.AttributeProto, limits: _Limits, what: str) -> None:
@@ -130,8 +141,8 @@ def _nodes(*roots: Container) -> Iterable[onnx.NodeProto]:
     return (node for container in containers(*roots) for node in container.node)
 
 
-def _callee(domain: str, name: str) -> tuple[str, str]:
-    return ("" if domain == "ai.onnx" else domain, name)
+def _callee(domain: str, name: str, overload: str) -> _Callee:
+    return ("" if domain == "ai.onnx" else domain, name, overload)
 
 
 def _label(node: onnx.NodeProto) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import onnx
 
 from onnxnorm.errors import ModelError
-from onnxnorm.model.attributes import check_attributes, check_limits, check_no_references
+from onnxnorm.model.attributes import check_attributes, check_handed_on, check_no_references
 from onnxnorm.model.boundary import first_line
 from onnxnorm.model.containers import Container, containers
 
@@ -57,7 +57,7 @@ def check_model(proto: onnx.ModelProto, where: str) -> None:
                 if not isinstance(root, onnx.FunctionProto):
                     check_no_references(node, where)
     _check_functions(proto, where)
-    check_limits(proto, where)
+    check_handed_on(proto, where)
 
 
 def _check_text(texts: Iterable[object], what: str) -> None:

@@ -25,7 +25,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -57,10 +57,12 @@ class Guards:
     Attributes:
         prefix: of the names of all values that the guards added; it differs each time, so no model can use it.
         reads: the values that must not have a negative size, each with how a message names the node that reads it.
+        nested: whether any of them is in a subgraph.
     """
 
     prefix: str
     reads: tuple[tuple[str, str], ...]
+    nested: bool
 
     def check(self, graph: onnx.GraphProto) -> None:
         """Raise NegativeSizeError if a guarded node reads a value of a negative size.
@@ -70,12 +72,13 @@ class Guards:
         """
         if not self.reads:
             return
+        read = {name for name, _ in self.reads}
         sizes = {
             value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-            for container in containers(graph)
+            for container in (containers(graph) if self.nested else [graph])
             if isinstance(container, onnx.GraphProto)
             for value in (*container.input, *container.value_info, *container.output)
-            if any(dim.dim_value < 0 for dim in value.type.tensor_type.shape.dim)
+            if value.name in read and any(dim.dim_value < 0 for dim in value.type.tensor_type.shape.dim)
         }
         for name, reader in self.reads:
             if name in sizes:
@@ -92,16 +95,22 @@ class Guards:
 
 def guard(proto: onnx.ModelProto) -> Guards:
     """Guard the nodes of a model and of its functions, in place."""
-    prefix = f"guard {uuid.uuid4().hex} "
+    prefix = f"guard {uuid.uuid4().hex}"
     reads: list[tuple[str, str]] = []
-    containers_guarded = 0
-    for root in (proto.graph, *proto.functions):
-        for container in containers(root):
-            if any(node.op_type in _GUARDED for node in container.node):
-                containers_guarded += 1
-                found = _Guarding(container, f"{prefix}{containers_guarded} ").guard()
-                reads += found if root is proto.graph else ()
-    return Guards(prefix, tuple(reads))
+    nested = False
+    roots: list[Container] = [proto.graph, *proto.functions]
+    guarded = [
+        (root, container)
+        for root in roots
+        for container in containers(root)
+        if any(node.op_type in _GUARDED for node in container.node)
+    ]
+    for number, (root, container) in enumerate(guarded):
+        found = _Guarding(container, f"{prefix} {number} ").guard()
+        if root is proto.graph:
+            reads += found
+            nested = nested or (container is not root and bool(found))
+    return Guards(prefix, tuple(reads), nested)
 
 
 class _Guarding:
@@ -121,7 +130,8 @@ class _Guarding:
         nodes = [node for node in self._container.node if node.op_type == "Slice" and node.domain in _STANDARD]
         constants = _constants(self._container, {name for node in nodes for name in node.input[1:]})
         reads = []
-        for self._at, node in enumerate(self._container.node):
+        for index, node in enumerate(self._container.node):
+            self._at = index
             if node.domain not in _STANDARD or node.op_type not in _GUARDED:
                 continue
             if node.op_type in _CASTS:
@@ -147,7 +157,7 @@ class _Guarding:
         node.input[3] = self._constant(axes, node.domain)
 
     def _checked(self, name: str, axes: tuple[int, ...], domain: str) -> str:
-        """A value of the same type and shape as this one, without a shape if its size on one of the axes is negative."""
+        """A value of the type and the shape of this one, without a shape if its size on one of the axes is negative."""
         if (name, axes) not in self._guarded:
             none, checks = self._constant((0,), domain), []
             for axis in axes:
@@ -163,7 +173,7 @@ class _Guarding:
             self._guarded[key] = self._node("Constant", [], domain, value=values)
         return self._guarded[key]
 
-    def _node(self, op: str, inputs: Sequence[str], domain: str, **attributes: int | TensorProto) -> str:
+    def _node(self, op: str, inputs: Sequence[str], domain: str, **attributes: Any) -> str:
         """The name of the output of a new node, which stands before the guarded node."""
         name = f"{self._prefix}{len(self._added)}"
         outputs = [name, f"{name} of it"] if op == "TopK" else [name]
@@ -192,7 +202,7 @@ def _cast(node: onnx.NodeProto) -> None:
 
 
 def _sliced(node: onnx.NodeProto, constants: Mapping[str, tuple[int, ...]]) -> tuple[int, ...] | None:
-    """The axes that a Slice reads; none if inference does not read the values of its inputs, None if that is not sure."""
+    """The axes that a Slice reads; none if inference does not read its numbers, None if that is not sure."""
     if len(node.input) < 3:  # that of the first opsets, or not legal: there, inference does not compare numbers
         return ()
     given = node.input[3] if len(node.input) > 3 else ""
