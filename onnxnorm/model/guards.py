@@ -15,7 +15,10 @@ every operator of ONNX; see `docs/reliability.md`):
       z = Slice(Sum(y, m), starts, ends, axes=[2])
 
   Where it is not sure which axes a Slice reads, its numbers are hidden, and inference finds the number of axes alone.
-* `EyeLike` and `RegexFullMatch` must not read a value without a type. They have the type and the shape of a Cast.
+* `EyeLike` and `RegexFullMatch` must not read a value without a type. They are written as a Cast, whose output has the
+  same type and shape.
+* `DictVectorizer`, `LabelEncoder` and `TreeEnsemble`, of ONNX's operators for classical learning, are hidden: inference
+  then tells nothing of what they compute. No layer whose filters are scaled stands behind them.
 
 What only attributes can bring about is refused as a model is opened; see `attributes`.
 """
@@ -42,8 +45,11 @@ _STANDARD = {"", "ai.onnx"}
 _READ = {"Slice": 0, "GatherND": 1}
 """Which input must not have a negative size."""
 _CASTS = {"EyeLike", "RegexFullMatch"}
+_LEARNING = "ai.onnx.ml"
+_HIDDEN = {"DictVectorizer", "LabelEncoder", "TreeEnsemble"}
+_GUARDED = _READ.keys() | _CASTS | _HIDDEN
+
 _Found = TypeVar("_Found")
-_GUARDED = _READ.keys() | _CASTS
 
 
 class NegativeSizeError(ModelError):
@@ -132,6 +138,8 @@ class _Guarding:
         reads = []
         for index, node in enumerate(self._container.node):
             self._at = index
+            if node.domain == _LEARNING and node.op_type in _HIDDEN:
+                node.op_type = f"{self._prefix}{node.op_type}"  # which nothing is known about
             if node.domain not in _STANDARD or node.op_type not in _GUARDED:
                 continue
             if node.op_type in _CASTS:

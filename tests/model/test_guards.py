@@ -186,6 +186,16 @@ def test_values_without_a_type(op: str, attributes: dict[str, Any]) -> None:
     assert graph.types["z"] == {"EyeLike": attributes.get("dtype", 1), "RegexFullMatch": TensorProto.BOOL}[op]
 
 
+@pytest.mark.parametrize("op", ["DictVectorizer", "LabelEncoder", "TreeEnsemble"])
+def test_operators_of_classical_learning_are_hidden(op: str) -> None:
+    node = helper.make_node(op, ["x"], ["y"], domain="ai.onnx.ml")  # that lacks its attributes, and reads no map
+    proto = network(node, helper.make_node("Relu", ["x"], ["z"]))
+    proto.opset_import.append(helper.make_opsetid("ai.onnx.ml", 5 if op == "TreeEnsemble" else 1))
+    shapes = shapes_of(proto)
+    assert "y" not in shapes
+    assert shapes["z"] == SHAPE
+
+
 def test_larger_inputs_are_tried_where_a_slice_has_none() -> None:
     weights = numpy_helper.from_array(np.ones((3, 3, 3, 3), np.float32), "w")
     nodes = [helper.make_node("Conv", ["x", "w"], ["v"]), pooled(300, "v", "y"), sliced()]
