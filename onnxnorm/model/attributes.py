@@ -1,13 +1,16 @@
 """Checks of the attributes of nodes, as a model is opened.
 
 ONNX's shape inference ends the process, or never comes back, where some attributes are out of range: the axis of a
-LayerNormalization beyond 32 bits, a negative `batch_dims` of a GatherND, fewer parts of a Split than it has outputs.
+LayerNormalization beyond 32 bits, a negative `batch_dims` of a GatherND, fewer parts of a Split than it has outputs, and
+the equation of an Einsum with other characters than it may have.
 What only shapes can bring about is held back in `guards`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -25,9 +28,22 @@ _MOST_PARTS = 1 << 16  # of a Split; inference writes down the size of each
 
 _Callee: TypeAlias = tuple[str, str, str]
 """Domain, name and overload of a function."""
-_Limits: TypeAlias = tuple[int, int]
-"""The smallest and the largest number."""
-_ANY: _Limits = (-(1 << 63), (1 << 63) - 1)
+# of an Einsum: indices with at most one ellipsis in each term
+_EQUATION = re.compile(
+    rb"[A-Za-z ]*(\.\.\.[A-Za-z ]*)?(,[A-Za-z ]*(\.\.\.[A-Za-z ]*)?)*(->[A-Za-z ]*(\.\.\.[A-Za-z ]*)?)?"
+)
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """What an attribute may be: the smallest and the largest number, and whether a text must be an equation."""
+
+    low: int = -(1 << 63)
+    high: int = (1 << 63) - 1
+    equation: bool = False
+
+
+_ANY = _Limits()
 
 
 def check_attributes(node: onnx.NodeProto, opset: int, where: str) -> None:
@@ -40,7 +56,7 @@ def check_attributes(node: onnx.NodeProto, opset: int, where: str) -> None:
     for name in required - given.keys():
         raise ModelError(f"{what} lacks the attribute {name!r}, which its operator requires; export the model again")
     for attribute in node.attribute:  # of any type: inference does not look at it
-        if attribute.i and not attribute.ref_attr_name:
+        if (attribute.i or attribute.name == "equation") and not attribute.ref_attr_name:
             _check_limit(attribute, _own_limits(node, attribute.name), what)
     for name, kind in given.items():
         if kind and types.get(name, kind) != kind:
@@ -77,7 +93,7 @@ def _number(kind: Any) -> int:
 
 
 def check_handed_on(proto: onnx.ModelProto, where: str) -> None:
-    """Raise ModelError if a call hands a number on that an attribute inside a function may not have.
+    """Raise ModelError if a call hands on what an attribute inside a function may not have.
 
     Functions must not call themselves.
     """
@@ -114,27 +130,31 @@ def check_handed_on(proto: onnx.ModelProto, where: str) -> None:
 
 
 def _narrower(first: _Limits, second: _Limits) -> _Limits:
-    return max(first[0], second[0]), min(first[1], second[1])
+    return _Limits(max(first.low, second.low), min(first.high, second.high), first.equation or second.equation)
 
 
 def _check_limit(attribute: onnx.AttributeProto, limits: _Limits, what: str) -> None:
-    low, high = limits
-    if not low <= attribute.i <= high:
+    if not limits.low <= attribute.i <= limits.high:
         raise ModelError(
-            f"{what} has an attribute {attribute.name!r} of {attribute.i}, where from {low} to {high} was expected; "
-            "correct the model, or export it again"
+            f"{what} has an attribute {attribute.name!r} of {attribute.i}, where from {limits.low} to {limits.high} was "
+            "expected; correct the model, or export it again"
+        )
+    if limits.equation and not _EQUATION.fullmatch(attribute.s):
+        raise ModelError(
+            f"{what} has an attribute {attribute.name!r} of {attribute.s[:80]!r}, where letters, '...', ',' and '->' "
+            "were expected; correct the model, or export it again"
         )
 
 
 def _own_limits(node: onnx.NodeProto, name: str) -> _Limits:
-    """What an attribute of one of ONNX's own operators may be, if it is a whole number."""
+    """What an attribute of one of ONNX's own operators may be."""
     if node.op_type == "Constant":
         return _ANY
     if (node.op_type, name) == ("GatherND", "batch_dims"):
-        return 0, _MOST
+        return _Limits(0, _MOST)
     if (node.op_type, name) == ("Split", "num_outputs"):
-        return len(node.output), max(len(node.output), _MOST_PARTS)
-    return -_MOST - 1, _MOST
+        return _Limits(len(node.output), max(len(node.output), _MOST_PARTS))
+    return _Limits(-_MOST - 1, _MOST, equation=(node.op_type, name) == ("Einsum", "equation"))
 
 
 def _nodes(*roots: Container) -> Iterable[onnx.NodeProto]:

@@ -138,12 +138,11 @@ class _Guarding:
         reads = []
         for index, node in enumerate(self._container.node):
             self._at = index
-            if node.domain == _LEARNING and node.op_type in _HIDDEN:
+            if node.op_type in _HIDDEN and node.domain == _LEARNING:
                 node.op_type = f"{self._prefix}{node.op_type}"  # which nothing is known about
-            if node.domain not in _STANDARD or node.op_type not in _GUARDED:
-                continue
-            if node.op_type in _CASTS:
+            if node.op_type in _CASTS and node.domain in _STANDARD:
                 _cast(node)
+            if node.op_type not in _READ or node.domain not in _STANDARD:
                 continue
             at = _READ[node.op_type]
             axes = _sliced(node, constants) if node.op_type == "Slice" else (-1,)

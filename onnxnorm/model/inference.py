@@ -219,6 +219,8 @@ def inferred_outputs(
         if name in constants and constants[name].size <= _SMALL and constants[name].dtype.kind in "iubf":
             data[name] = numpy_helper.from_array(constants[name].values(), name)
     schema = onnx.defs.get_schema(node.proto.op_type, node.opset)
+    if _lacks_inputs(node, schema):
+        return {}
     opsets = [onnx.helper.make_opsetid("", node.opset)]
     outputs = shape_inference.infer_node_outputs(schema, node.proto, kinds, data, opset_imports=opsets)
     found = {name: shape for name, kind in outputs.items() if (shape := _shape_of(kind)) is not None}
@@ -227,3 +229,9 @@ def inferred_outputs(
         outputs = shape_inference.infer_node_outputs(schema, settled, kinds, data, opset_imports=opsets)
     like = shapes.get(node.inputs[0]) if node.proto.op_type in _SAME_SHAPE else None
     return {name: (kind.tensor_type.elem_type, _shape_of(kind) or like) for name, kind in outputs.items()}
+
+
+def _lacks_inputs(node: Node, schema: onnx.defs.OpSchema) -> bool:
+    """Whether an input that its operator requires is left out, for which some operators look all the same."""
+    required = [given.option == onnx.defs.OpSchema.FormalParameterOption.Single for given in schema.inputs]
+    return any(needed and not name for needed, name in zip(required, node.inputs, strict=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import onnx
@@ -40,6 +41,26 @@ def test_numbers_out_of_range(op: str, name: str, refused: list[int], legal: lis
             Model.open(model(node(op, **{name: number})))
     for number in legal:
         Model.open(model(node(op, **{name: number})))
+
+
+@pytest.mark.parametrize(
+    "equation", ["ab&,bc->ac", "a.b,bc", "8ab,bc", b"\x83ab,bc", "ab,bc->a\nc", "ab,....c", "a\tb"]
+)
+def test_equations_with_other_characters(equation: str | bytes) -> None:
+    with pytest.raises(ModelError, match="Einsum node 'z' has an attribute 'equation' of .*, where letters"):
+        Model.open(model(node("Einsum", equation=equation)))
+    inner = node("Einsum", equation="")
+    inner.attribute[0].CopyFrom(onnx.AttributeProto(name="equation", ref_attr_name="inside", type="STRING"))
+    function = helper.make_function("own", "F", ["x"], ["z"], [inner], [helper.make_opsetid("", 18)], ["inside"])
+    for given, legal in ((equation, False), ("ab->a", True)):
+        proto = model(helper.make_node("F", ["x"], ["z"], domain="own", inside=given), functions=(function,))
+        with nullcontext() if legal else pytest.raises(ModelError, match="'inside' of .*, where letters"):
+            Model.open(proto)
+
+
+@pytest.mark.parametrize("equation", ["ab,bc->ac", " a B ... , ... bc -> ... ", "", "ij", "...", "ii->", "a...,->a"])
+def test_equations_that_are_legal(equation: str) -> None:
+    Model.open(model(node("Einsum", equation=equation)))
 
 
 def test_constants_and_operators_of_others_may_be_large() -> None:
