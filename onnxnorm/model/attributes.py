@@ -1,8 +1,8 @@
 """Checks of the attributes of nodes, as a model is opened.
 
 ONNX's shape inference ends the process, or never comes back, where some attributes are out of range: the axis of a
-LayerNormalization beyond 32 bits, a negative `batch_dims` of a GatherND, fewer parts of a Split than it has outputs, and
-the equation of an Einsum with other characters than it may have.
+LayerNormalization beyond 32 bits, a negative `batch_dims` of a GatherND, fewer parts of a Split than it has outputs,
+and the equation of an Einsum with other characters than it may have.
 What only shapes can bring about is held back in `guards`.
 """
 
@@ -136,8 +136,8 @@ def _narrower(first: _Limits, second: _Limits) -> _Limits:
 def _check_limit(attribute: onnx.AttributeProto, limits: _Limits, what: str) -> None:
     if not limits.low <= attribute.i <= limits.high:
         raise ModelError(
-            f"{what} has an attribute {attribute.name!r} of {attribute.i}, where from {limits.low} to {limits.high} was "
-            "expected; correct the model, or export it again"
+            f"{what} has an attribute {attribute.name!r} of {attribute.i}, where from {limits.low} to {limits.high} "
+            "was expected; correct the model, or export it again"
         )
     if limits.equation and not _EQUATION.fullmatch(attribute.s):
         raise ModelError(

@@ -47,14 +47,14 @@ def test_numbers_out_of_range(op: str, name: str, refused: list[int], legal: lis
     "equation", ["ab&,bc->ac", "a.b,bc", "8ab,bc", b"\x83ab,bc", "ab,bc->a\nc", "ab,....c", "a\tb"]
 )
 def test_equations_with_other_characters(equation: str | bytes) -> None:
-    with pytest.raises(ModelError, match="Einsum node 'z' has an attribute 'equation' of .*, where letters"):
+    with pytest.raises(ModelError, match=r"Einsum node 'z' has an attribute 'equation' of .*, where letters"):
         Model.open(model(node("Einsum", equation=equation)))
     inner = node("Einsum", equation="")
     inner.attribute[0].CopyFrom(onnx.AttributeProto(name="equation", ref_attr_name="inside", type="STRING"))
     function = helper.make_function("own", "F", ["x"], ["z"], [inner], [helper.make_opsetid("", 18)], ["inside"])
     for given, legal in ((equation, False), ("ab->a", True)):
         proto = model(helper.make_node("F", ["x"], ["z"], domain="own", inside=given), functions=(function,))
-        with nullcontext() if legal else pytest.raises(ModelError, match="'inside' of .*, where letters"):
+        with nullcontext() if legal else pytest.raises(ModelError, match=r"'inside' of .*, where letters"):
             Model.open(proto)
 
 
