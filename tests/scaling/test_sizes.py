@@ -195,4 +195,4 @@ def test_random_numbers_without_elements_have_no_scale() -> None:
     proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
     traced = trace(read_graph(Model.open(proto), {}))
     assert traced.graph.shapes["y"] == (4, 0, 3)
-    assert not find_layers(traced.graph)
+    assert not find_layers(traced)
