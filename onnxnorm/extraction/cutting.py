@@ -18,6 +18,7 @@ from onnxnorm.model.containers import containers
 from onnxnorm.model.external import forget_location
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Node, ordered_nodes
+from onnxnorm.model.guards import guard
 
 __all__ = ["cut"]
 
@@ -79,8 +80,12 @@ def _needed(nodes: Sequence[Node], values: Sequence[str]) -> list[Node]:
 
 def _outputs(proto: onnx.ModelProto, values: Sequence[str]) -> list[onnx.ValueInfoProto]:
     """Descriptions of these values, as the file has them or shape inference tells; the nodes are in order."""
+    guarded = onnx.ModelProto()
+    guarded.CopyFrom(proto)
+    guards = guard(guarded)
     with model_errors("the graph"):
-        graph = shape_inference.infer_shapes(proto).graph  # without data, which it would write out at any size
+        graph = shape_inference.infer_shapes(guarded).graph  # without data, which it would write out at any size
+    guards.check(graph)
     known = {value.name: value for value in (*graph.value_info, *graph.output)}
     missing = [name for name in values if name not in known or not known[name].type.WhichOneof("value")]
     if missing:

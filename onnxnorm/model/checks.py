@@ -2,20 +2,18 @@
 
 They cover what the libraries let pass and then fail at, or never come back from: names that are not UTF-8, nodes
 without an attribute that their operator requires, functions that call themselves, and functions that call each other so
-often that shape inference would not end. Tensors are checked in `tensors` and `external`.
+often that shape inference would not end. Attributes are checked in `attributes`, tensors in `tensors` and `external`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import onnx
 
 from onnxnorm.errors import ModelError
+from onnxnorm.model.attributes import check_attributes, check_handed_on, check_no_references
 from onnxnorm.model.boundary import first_line
 from onnxnorm.model.containers import Container, containers
 
@@ -30,15 +28,15 @@ _Call = tuple[str, str, str]
 
 
 def check_model(proto: onnx.ModelProto, where: str) -> None:
-    """Check names, required attributes and functions.
+    """Check names, attributes and functions.
 
     Args:
         proto: the model.
         where: how messages name it.
 
     Raises:
-        ModelError: if a name is not UTF-8, if a required attribute is missing or of a wrong type, if two
-            initializers or two values have one name, or if functions call themselves or expand to too many nodes.
+        ModelError: if a name is not UTF-8, if a required attribute is missing, of a wrong type or out of range, if
+            two initializers or two values have one name, or if functions call themselves or expand to too many nodes.
     """
     _check_text((entry.key + entry.value for entry in proto.metadata_props), f"{where}: an entry of the metadata")
     _check_text((opset.domain for opset in proto.opset_import), f"{where}: the domain of an opset")
@@ -55,10 +53,11 @@ def check_model(proto: onnx.ModelProto, where: str) -> None:
         for container in containers(root):
             _check_names(container, where)
             for node in container.node:
-                _check_attributes(node, version, where)
+                check_attributes(node, version, where)
                 if not isinstance(root, onnx.FunctionProto):
-                    _check_no_references(node, where)
+                    check_no_references(node, where)
     _check_functions(proto, where)
+    check_handed_on(proto, where)
 
 
 def _check_text(texts: Iterable[object], what: str) -> None:
@@ -94,48 +93,6 @@ def _check_unique(names: Sequence[str], what: str, where: str) -> None:
 
 def _opset(imports: Iterable[onnx.OperatorSetIdProto]) -> int:
     return next((entry.version for entry in imports if entry.domain in _OWN), 1)
-
-
-def _check_attributes(node: onnx.NodeProto, opset: int, where: str) -> None:
-    if node.domain not in _OWN:
-        return
-    required, types = _signature(node.op_type, opset)
-    given = {attribute.name: attribute.type for attribute in node.attribute}
-    what = f"{where}: {node.op_type} node {node.name or next(iter(node.output), '')!r}"
-    for name in required - given.keys():
-        raise ModelError(f"{what} lacks the attribute {name!r}, which its operator requires; export the model again")
-    for name, kind in given.items():
-        if kind and types.get(name, kind) != kind:
-            raise ModelError(
-                f"{what} has an attribute {name!r} of a type that its operator does not take; export again"
-            )
-
-
-def _check_no_references(node: onnx.NodeProto, where: str) -> None:
-    """Raise ModelError if an attribute stands for one of a function, though the node is in none."""
-    for attribute in node.attribute:
-        if attribute.ref_attr_name:
-            raise ModelError(
-                f"{where}: attribute {attribute.name!r} of {node.op_type} node {node.name!r} refers to an attribute "
-                "of a function, but is in none; export the model again"
-            )
-
-
-@lru_cache(maxsize=4096)
-def _signature(op: str, opset: int) -> tuple[frozenset[str], Mapping[str, int]]:
-    """The attributes that an operator requires, and the types of all its attributes; empty if it is not known."""
-    if not onnx.defs.has(op, opset):
-        return frozenset(), MappingProxyType({})
-    attributes = onnx.defs.get_schema(op, opset).attributes
-    return (
-        frozenset(name for name, attribute in attributes.items() if attribute.required),
-        MappingProxyType({name: _number(attribute.type) for name, attribute in attributes.items()}),
-    )
-
-
-def _number(kind: Any) -> int:
-    """The number of an attribute type; its class in onnx differs from the enumeration of protobuf."""
-    return int(kind.value)
 
 
 def _check_functions(proto: onnx.ModelProto, where: str) -> None:

@@ -11,6 +11,7 @@ The file's own claims about inner values are left out, since they may be wrong. 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import onnx
@@ -21,9 +22,10 @@ from onnxnorm.model.boundary import COMPLAINTS
 from onnxnorm.model.constants import Constant
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Node
+from onnxnorm.model.guards import Guards, guard
 from onnxnorm.model.windows import settle_ceiled, settled_node
 
-__all__ = ["claimed_values", "counted_values", "infer_node", "infer_whole", "inferred_outputs", "shorten_domain"]
+__all__ = ["Inference", "claimed_values", "counted_values", "infer_node", "inferred_outputs", "shorten_domain"]
 
 Shape = tuple[int, ...]
 
@@ -33,32 +35,52 @@ _SMALL = 1 << 16  # elements; larger constants are not handed to shape inference
 _COUNTING = {"Compress", "NonMaxSuppression", "NonZero", "Unique"}
 
 
-def infer_whole(
-    model: Model, shapes: Mapping[str, Shape], rows: int | None = None
-) -> tuple[dict[str, Shape], dict[str, int]]:
-    """Shapes and element types of all values for concrete inputs, without the file's own claims about inner values.
+@dataclass(frozen=True)
+class Inference:
+    """Shape inference of one model, for inputs of any sizes.
 
-    Args:
+    Attributes:
         model: the model.
-        shapes: the shape of each input, by name.
-        rows: the number of rows that is assumed where only a run can tell it; None to leave such shapes unknown.
-
-    Raises:
-        ModelError: if the graph is not consistent for these shapes, or for this number of rows.
+        proto: a copy without the file's own claims about inner values, with guards.
+        guards: those of the copy.
     """
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.proto)
-    for value in proto.graph.input:
-        if value.name in shapes:
-            _set_shape(value, shapes[value.name])
-    del proto.graph.value_info[:]
-    for value in proto.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    shorten_domain(proto)
-    inferred, types = _inferred_values(proto)
-    while settle_ceiled(proto, inferred) or (rows is not None and _assume_rows(proto, inferred, rows)):
-        inferred, types = _inferred_values(proto)
-    return inferred, types
+
+    model: Model
+    proto: onnx.ModelProto
+    guards: Guards
+
+    @classmethod
+    def of(cls, model: Model) -> Inference:
+        """Prepare a model for inference, once for all sizes of its inputs."""
+        proto = onnx.ModelProto()
+        proto.CopyFrom(model.proto)
+        del proto.graph.value_info[:]
+        for value in proto.graph.output:
+            value.type.tensor_type.ClearField("shape")
+        shorten_domain(proto)
+        return cls(model, proto, guard(proto))
+
+    def whole(self, shapes: Mapping[str, Shape], rows: int | None = None) -> tuple[dict[str, Shape], dict[str, int]]:
+        """Shapes and element types of all values for concrete inputs.
+
+        Args:
+            shapes: the shape of each input, by name.
+            rows: the number of rows that is assumed where only a run can tell it; None to leave such shapes unknown.
+
+        Raises:
+            NegativeSizeError: if a node that inference would not survive then reads a value of a negative size.
+            ModelError: if the graph is not consistent for these shapes, or for this number of rows.
+        """
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        for value in proto.graph.input:
+            if value.name in shapes:
+                _set_shape(value, shapes[value.name])
+        graph, inferred, types = _inferred_values(proto)
+        while settle_ceiled(proto, inferred) or (rows is not None and _assume_rows(proto, inferred, rows)):
+            graph, inferred, types = _inferred_values(proto)
+        self.guards.check(graph)
+        return self.guards.without_own(inferred), self.guards.without_own(types)
 
 
 def counted_values(proto: onnx.ModelProto) -> frozenset[str]:
@@ -90,7 +112,7 @@ def _assume_rows(proto: onnx.ModelProto, shapes: Mapping[str, Shape], rows: int)
     return len(proto.graph.value_info) > stated
 
 
-def _inferred_values(proto: onnx.ModelProto) -> tuple[dict[str, Shape], dict[str, int]]:
+def _inferred_values(proto: onnx.ModelProto) -> tuple[onnx.GraphProto, dict[str, Shape], dict[str, int]]:
     try:
         graph = shape_inference.infer_shapes(proto).graph
     except shape_inference.InferenceError as error:
@@ -99,7 +121,7 @@ def _inferred_values(proto: onnx.ModelProto) -> tuple[dict[str, Shape], dict[str
     types: dict[str, int] = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
         _note(value.name, value.type, inferred, types)
-    return inferred, types
+    return graph, inferred, types
 
 
 def claimed_values(model: Model, shapes: Mapping[str, Shape]) -> tuple[dict[str, Shape], dict[str, int]]:
@@ -197,6 +219,8 @@ def inferred_outputs(
         if name in constants and constants[name].size <= _SMALL and constants[name].dtype.kind in "iubf":
             data[name] = numpy_helper.from_array(constants[name].values(), name)
     schema = onnx.defs.get_schema(node.proto.op_type, node.opset)
+    if _lacks_inputs(node, schema):
+        return {}
     opsets = [onnx.helper.make_opsetid("", node.opset)]
     outputs = shape_inference.infer_node_outputs(schema, node.proto, kinds, data, opset_imports=opsets)
     found = {name: shape for name, kind in outputs.items() if (shape := _shape_of(kind)) is not None}
@@ -205,3 +229,9 @@ def inferred_outputs(
         outputs = shape_inference.infer_node_outputs(schema, settled, kinds, data, opset_imports=opsets)
     like = shapes.get(node.inputs[0]) if node.proto.op_type in _SAME_SHAPE else None
     return {name: (kind.tensor_type.elem_type, _shape_of(kind) or like) for name, kind in outputs.items()}
+
+
+def _lacks_inputs(node: Node, schema: onnx.defs.OpSchema) -> bool:
+    """Whether an input that its operator requires is left out, for which some operators look all the same."""
+    required = [given.option == onnx.defs.OpSchema.FormalParameterOption.Single for given in schema.inputs]
+    return any(needed and not name for needed, name in zip(required, node.inputs, strict=False))

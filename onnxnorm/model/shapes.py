@@ -9,6 +9,7 @@ no shape yet, inference is repeated for its node, with those constants known.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import onnx
 
@@ -18,7 +19,8 @@ from onnxnorm.model.constants import Constant, stored_constants
 from onnxnorm.model.evaluation import Evaluator
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Graph, Node, input_specs, ordered_nodes, readers_of
-from onnxnorm.model.inference import claimed_values, counted_values, infer_node, infer_whole, inferred_outputs
+from onnxnorm.model.guards import NegativeSizeError
+from onnxnorm.model.inference import Inference, claimed_values, counted_values, infer_node, inferred_outputs
 from onnxnorm.model.inputs import InputSpec
 from onnxnorm.model.sizes import Known, differences, is_allowed, other_sizes, resized
 from onnxnorm.model.tensors import MOST_AXES
@@ -67,10 +69,12 @@ def assumed_shapes(model: Model, size: tuple[int, int] | None = None) -> dict[st
     usual = sample_shapes(specs, size)
     if sample_shapes(specs, size, 2 * DEFAULT_SIZE) == usual:  # no size is open
         return usual
+    inference = Inference.of(model)
     for doublings in range(_DOUBLINGS):
         shapes = sample_shapes(specs, size, DEFAULT_SIZE << doublings)
-        if has_room(model.proto, infer_whole(model, shapes)[0]):
-            return shapes
+        with suppress(NegativeSizeError):  # that of what has no room
+            if has_room(model.proto, inference.whole(shapes)[0]):
+                return shapes
     return usual
 
 
@@ -83,8 +87,9 @@ def read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
 def _read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
     nodes, specs = ordered_nodes(model), input_specs(model)
     stored = stored_constants(model)
-    base, rows, more_rows = _with_rows(model, nodes, stored, shapes)
-    others = other_sizes(model, specs, nodes, base, lambda other: _known(model, nodes, stored, other, rows))
+    inference = Inference.of(model)
+    base, rows, more_rows = _with_rows(inference, nodes, stored, shapes)
+    others = other_sizes(model, specs, nodes, base, lambda other: _known(inference, nodes, stored, other, rows))
     others += [] if more_rows is None else [(more_rows, False)]
     claimed = base.claimed if more_rows is None else base.claimed | resized(base, more_rows)
     differ = differences(base, others)
@@ -106,17 +111,17 @@ def _read_graph(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
 
 
 def _with_rows(
-    model: Model, nodes: Sequence[Node], stored: Mapping[str, Constant], shapes: Mapping[str, tuple[int, ...]]
+    inference: Inference, nodes: Sequence[Node], stored: Mapping[str, Constant], shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[Known, int | None, Known | None]:
     """What is known for inputs of these shapes, the number of rows assumed for it, and the same for more rows.
 
     Rows that only a run can count are assumed where two numbers of them fit the graph; else shapes stay unknown.
     """
-    base = _known(model, nodes, stored, shapes)
-    if counted_values(model.proto) <= base.shapes.keys():
+    base = _known(inference, nodes, stored, shapes)
+    if counted_values(inference.model.proto) <= base.shapes.keys():
         return base, None, None
     try:
-        assumed, more = (_known(model, nodes, stored, shapes, rows) for rows in (ROWS, ROWS + 2))
+        assumed, more = (_known(inference, nodes, stored, shapes, rows) for rows in (ROWS, ROWS + 2))
     except ModelError:
         return base, None, None
     fits = is_allowed(nodes, base, assumed) and is_allowed(nodes, assumed, more)
@@ -124,15 +129,15 @@ def _with_rows(
 
 
 def _known(
-    model: Model,
+    inference: Inference,
     nodes: Sequence[Node],
     stored: Mapping[str, Constant],
     shapes: Mapping[str, tuple[int, ...]],
     rows: int | None = None,
 ) -> Known:
     """What is known for inputs of these shapes. Raises ModelError if the graph is not consistent for them."""
-    known_shapes, types = infer_whole(model, shapes, rows)
-    claimed_shapes, claimed_types = claimed_values(model, shapes)
+    known_shapes, types = inference.whole(shapes, rows)
+    claimed_shapes, claimed_types = claimed_values(inference.model, shapes)
     constants = dict(stored)
     evaluator = Evaluator(constants)
     for constant in stored.values():

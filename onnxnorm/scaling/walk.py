@@ -160,7 +160,7 @@ class Walk:
         read = [operand for operand in visit.present() if operand.constant is None and 0 in (operand.shape or ())]
         shapes = [self.graph.shapes.get(name, ()) for name in node.outputs]
         steady = all((operand.ids == ZERO).all() for operand in read)
-        if not steady or (not read and not all(self._cuts(visit.first(), shape) for shape in shapes if 0 in shape)):
+        if not steady or (not read and not all(self._cuts(visit.operand(0), shape) for shape in shapes if 0 in shape)):
             return Refusal("it reads or writes a tensor without elements, for this size of the input")
         if all(0 in shape for shape in shapes):
             return [np.full((1,) * len(shape), ZERO, np.int64) for shape in shapes]
@@ -168,8 +168,10 @@ class Walk:
             return LAWS[node.op].apply(visit)
         return Refusal("it reads a tensor without elements")
 
-    def _cuts(self, source: Operand, shape: tuple[int, ...]) -> bool:
+    def _cuts(self, source: Operand | None, shape: tuple[int, ...]) -> bool:
         """Whether a value of this shape, without elements, is cut from axes whose size is the same for all inputs."""
+        if source is None:
+            return False
         varying = self.graph.varying.get(source.name, ())
         known = source.shape is not None and len(source.shape) == len(shape)
         return known and all(axis not in varying for axis, size in enumerate(shape) if size == 0)

@@ -187,3 +187,12 @@ def test_an_axis_of_open_size_has_no_filters() -> None:
     assert [one.node for one in find_layers(found, "all")] == ["a"]
     found = walked(layer("z = MatMul(a, w)", {"w": rand(5, 2)}))
     assert [one.channels for one in find_layers(found, "all")] == [4, 2]
+
+
+def test_random_numbers_without_elements_have_no_scale() -> None:
+    node = onnx.helper.make_node("RandomNormal", [], ["y"], shape=[4, 0, 3])
+    graph = onnx.helper.make_graph([node], "g", [], [onnx.helper.make_tensor_value_info("y", 1, None)])
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    traced = trace(read_graph(Model.open(proto), {}))
+    assert traced.graph.shapes["y"] == (4, 0, 3)
+    assert not find_layers(traced)

@@ -15,7 +15,7 @@ __all__ = ["TARGETS", "Files", "Target", "generator", "load_target"]
 Files = Mapping[str, bytes]
 """The content of each file of a case, by name."""
 
-TARGETS = ("models", "features", "statistics", "images", "arrays", "records")
+TARGETS = ("models", "operators", "features", "statistics", "images", "arrays", "records")
 
 
 @dataclass(frozen=True)

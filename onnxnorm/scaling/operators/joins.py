@@ -12,6 +12,7 @@ from collections.abc import Collection
 
 import numpy as np
 
+from onnxnorm.errors import ModelError
 from onnxnorm.model.tensors import is_float
 from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
 from onnxnorm.scaling.operators.movement import moving_ids
@@ -72,6 +73,11 @@ def scatter(visit: Visit) -> Outcome:
         return Refusal(_UNALIGNED)
     if visit.node.attribute("reduction", "none") == "mul":
         return Refusal(_MULTIPLIES)
+    if not data.shape or data.rank != updates.rank:
+        raise ModelError(
+            f"{visit.node.op} node {visit.node.label!r} puts values of shape {updates.shape} into those of shape "
+            f"{data.shape}, which must have as many axes, and one at least; correct the model, and export it again"
+        )
     axis = visit.node.attribute("axis", -2 if visit.node.op == "TensorScatter" else 0) % data.rank
     sizes = zip(data.shape, updates.shape, strict=True)
     tied = {axis, *(at for at, (a, b) in enumerate(sizes) if a != b)}

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
+from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.scaling import trace
@@ -91,6 +92,18 @@ def test_scattered_constants_follow() -> None:
     holds(between(body, constants=PLACES | {"u": np.zeros((2, 4, 3, 6), np.float32)}), {"a": 4, "b": 4}, whole=True)
     into = "u = MaxPool<kernel_shape=[2,1], strides=[2,1]>(a) \n b = ScatterElements<axis=2>(d, i, u)"
     holds(between(into, constants=PLACES | {"d": rand(2, 4, 6, 6)}), {"a": 4, "b": 4}, whole=True)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 1), (1, 2, 4, 3, 6), ()])
+def test_scattered_values_with_another_number_of_axes_are_not_legal(shape: tuple[int, ...]) -> None:
+    body = "b = ScatterElements<axis=2>(a, i, u)"
+    for scalar in (False, True):
+        held = PLACES | {"u": rand(*shape)}
+        graph = between(
+            "s = ReduceMax<keepdims=0>(a) \n b = ScatterElements(s, i, u)" if scalar else body, constants=held
+        )
+        with pytest.raises(ModelError, match="which must have as many axes, and one at least"):
+            trace(read_graph(Model.open(graph), {"x": (2, 3, 8, 8)}))
 
 
 def test_scatter_of_opset_9() -> None:
