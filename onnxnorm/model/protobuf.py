@@ -95,9 +95,7 @@ def split_weights(buffer: memoryview) -> tuple[bytes, dict[int, Span]]:
     return b"".join(pieces), spans
 
 
-def join_weights(
-    skeleton: bytes, tensor_data: Mapping[int, TensorData]
-) -> Generator[bytes | memoryview, None, None]:
+def join_weights(skeleton: bytes, tensor_data: Mapping[int, TensorData]) -> Generator[bytes | memoryview, None, None]:
     """Yield, in chunks, the ModelProto of a serialized skeleton and the data of its initializers, given by index."""
     view = memoryview(skeleton)
     index = 0
