@@ -119,7 +119,7 @@ def choices_of(cls: type[Options], item: Field[Any]) -> tuple[str, ...]:
 
 
 @cache
-def _literals(cls: type, name: str) -> tuple[str, ...]:
+def _literals(cls: Any, name: str) -> tuple[str, ...]:
     hint = _hints(cls)[name]
     parts = get_args(hint) if get_origin(hint) in {Union, types.UnionType} else (hint,)
     return tuple(value for part in parts if get_origin(part) is Literal for value in get_args(part))
@@ -146,6 +146,6 @@ def documented(cls: type[Options]) -> Callable[[Function], Function]:
 
 
 @cache
-def _hints(cls: type) -> Mapping[str, Any]:
+def _hints(cls: Any) -> Mapping[str, Any]:
     """The types of the fields; kept, since evaluating them takes half a millisecond at each call of the API."""
     return get_type_hints(cls)
