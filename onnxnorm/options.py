@@ -115,12 +115,11 @@ def choices_of(cls: type[Options], item: Field[Any]) -> tuple[str, ...]:
     flag: Flag = item.metadata["flag"]
     if flag.choices is not None:
         return tuple(flag.choices())
-    return _literals(cls, item.name)
+    return _literals(_hints(cls)[item.name])
 
 
 @cache
-def _literals(cls: Any, name: str) -> tuple[str, ...]:
-    hint = _hints(cls)[name]
+def _literals(hint: Any) -> tuple[str, ...]:
     parts = get_args(hint) if get_origin(hint) in {Union, types.UnionType} else (hint,)
     return tuple(value for part in parts if get_origin(part) is Literal for value in get_args(part))
 
@@ -145,7 +144,10 @@ def documented(cls: type[Options]) -> Callable[[Function], Function]:
     return document
 
 
-@cache
-def _hints(cls: Any) -> Mapping[str, Any]:
+def _hints(cls: type[Options]) -> Mapping[str, Any]:
     """The types of the fields; kept, since evaluating them takes half a millisecond at each call of the API."""
-    return get_type_hints(cls)
+    key: Any = cls  # type checkers do not take a class of dataclasses for hashable
+    return _evaluated(key)
+
+
+_evaluated = cache(get_type_hints)
