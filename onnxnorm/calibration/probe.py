@@ -189,10 +189,10 @@ def make_probe(
         )
         add_tap(surgeon, value, graph, tap)
         taps.append(tap)
-    ranges = add_peaks(surgeon, graph, peaks, links, blocked, prefix)
+    ranges = add_peaks(surgeon, graph, peaks, links, blocked, [tap.site.value for tap in taps], prefix)
     surgeon.cleanup(recurse_subgraphs=False, remove_unused_graph_inputs=True).toposort()
     probe = export_graph(surgeon)
-    measure_early(probe.graph, prefix)
+    measure_early(probe.graph, f"{prefix}_")
     del probe.graph.value_info[:]  # the runtime would believe what the file claims, and fold shapes by it
     probe.ir_version = max(4, model.proto.ir_version)
     return Probe(probe, folder, tuple(taps), ranges)

@@ -12,7 +12,7 @@ Source: the standard error of a ratio of sums over independent images; Cochran, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -91,6 +91,22 @@ class Moments:
     def of_peaks(cls, peaks: NDArray[Any]) -> Moments:
         """Return the moments of the largest magnitude of each image, shape `(n, channels)`."""
         return replace(cls.of(peaks, peaks, np.ones(len(peaks))), smallest=_smallest(peaks.astype(np.float64)))
+
+    def cut(self, widths: Sequence[int]) -> Iterator[Moments]:
+        """Yield the moments of so many channels each, one after the other; there is no histogram."""
+        end = 0
+        for width in widths:
+            here = slice(end, end := end + width)
+            yield Moments(
+                self.images,
+                self.weight,
+                self.weight_squares,
+                self.total[here],
+                self.square_total[here],
+                self.squares[here],
+                None if self.largest is None else self.largest[here],
+                smallest=None if self.smallest is None else self.smallest[here],
+            )
 
     def __add__(self, other: Moments) -> Moments:
         """Return the moments of the images of both; they have a largest magnitude if both have.

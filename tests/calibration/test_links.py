@@ -36,7 +36,7 @@ def linked(body: str, ends: str = "z = Conv(b, v)", rtol: float = 1e-6) -> dict[
     proto = model(f"a = Conv(x, w) {body} {ends}", {"x": ("n", 3, 5, 5)}, CONSTANTS)
     traced = trace(read_graph(Model.open(proto), {"x": (1, 3, 5, 5)}))
     axes = channel_axes(traced)
-    links = {name: link.source for name, link in find_links(traced, axes).items()}
+    links = {name: ", ".join(link.sources) for name, link in find_links(traced, axes).items()}
     data = rand(6, 3, 5, 5, seed=3) * 4
     found = onnxnorm.calibrate(proto, data, measure=("range",), provider="cpu", batch_size=3).peaks
     raw = oracle.activations(proto, {"x": data}, [name for name in axes if name != "x"])
