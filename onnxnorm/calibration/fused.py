@@ -36,7 +36,12 @@ def by_channel(surgeon: gs.Graph, value: gs.Tensor, channels: int, factor: float
 
 
 def keep_fused(
-    surgeon: gs.Graph, graph: Graph, measured: Collection[str], means: Collection[str], blocked: frozenset[str], name: str
+    surgeon: gs.Graph,
+    graph: Graph,
+    measured: Collection[str],
+    means: Collection[str],
+    blocked: frozenset[str],
+    name: str,
 ) -> dict[str, str]:
     """Change the nodes around measured values in blocks.
 

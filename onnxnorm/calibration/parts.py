@@ -1,10 +1,10 @@
 """Values whose elements are those of other values, all of them or some channels, or these times one number a channel.
 
-    joined or cut along channels   Concat, Split
-    joined along positions         Concat
-    each element, repeated         Resize by whole numbers, to the nearest
-    the largest of neighbours      MaxPool whose windows miss no position, of what cannot be negative
-    one number for each channel    x * g and x + g, where g has one position: a gate, or a time step
+joined or cut along channels   Concat, Split
+joined along positions         Concat
+each element, repeated         Resize by whole numbers, to the nearest
+the largest of neighbours      MaxPool whose windows miss no position, of what cannot be negative
+one number for each channel    x * g and x + g, where g has one position: a gate, or a time step
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def _shift(node: Node, graph: Graph, axes: Sequence[int]) -> Function | None:
     return partial(np.subtract, constant) if node.inputs[0] in graph.constants else partial(np.add, -constant)
 
 
-def _clip(node: Node, graph: Graph, axes: Sequence[int]) -> Function | None:
+def _clip(node: Node, graph: Graph, *_: object) -> Function | None:
     bounds: list[Any] = [node.attribute("min"), node.attribute("max")]
     for place, name in enumerate(node.inputs[1:3]):
         if name and name not in graph.constants:
@@ -112,7 +112,7 @@ def _clip(node: Node, graph: Graph, axes: Sequence[int]) -> Function | None:
     return lambda numbers: np.clip(numbers, low, high)
 
 
-def _leaky(node: Node, graph: Graph, axes: Sequence[int]) -> Function | None:
+def _leaky(node: Node, *_: object) -> Function | None:
     slope = float(node.attribute("alpha", 0.01))
     return _bent(np.asarray(slope)) if slope >= 0 else None
 
@@ -126,7 +126,7 @@ def _bent(slopes: Floats) -> Function:
     return lambda numbers: np.where(numbers < 0, numbers * slopes, numbers)
 
 
-def _hard_sigmoid(node: Node, graph: Graph, axes: Sequence[int]) -> Function | None:
+def _hard_sigmoid(node: Node, *_: object) -> Function | None:
     slope, shift = float(node.attribute("alpha", 0.2)), float(node.attribute("beta", 0.5))
     return lambda numbers: np.clip(slope * numbers + shift, 0, 1)
 

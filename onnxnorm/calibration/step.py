@@ -264,7 +264,8 @@ def prepare(
 
     session = runtime.session(probe.proto, probe.folder)
     threads = runtime.threads or available_threads()
-    most = samples_a_run(graph, layers, probe.proto.graph, threads) if runtime.on_cpu else sys.maxsize
+    ranged = [tap.value for tap in probe.peaks if tap.link is None]
+    most = samples_a_run(graph, layers, probe.proto.graph, threads, ranged) if runtime.on_cpu else sys.maxsize
     _log.info("at most %d samples in a run", most)
     return ProbeSession(model, input_specs(model), probe, session, options.weighting, spreads, most, reopen)
 
