@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 
 from onnxnorm.calibration.parts import Extremes, Follow, Part, parts_of
-from onnxnorm.calibration.rising import COPIES, Function, factor_of, function_of, same
+from onnxnorm.calibration.rising import COPIES, UNIFORM, Function, factor_of, function_of, same
 from onnxnorm.calibration.signs import never_negative_values
 from onnxnorm.model.graph import Node
 from onnxnorm.scaling.walk import Trace
@@ -37,11 +37,6 @@ class Link:
     sources: tuple[str, ...]
     follow: Follow
     gate: bool = False
-
-    def extremes(self, known: Sequence[Extremes]) -> Extremes:
-        """The largest and the smallest numbers of the other value, from those of the sources."""
-        with np.errstate(over="ignore", invalid="ignore"):  # infinity counts as the largest number
-            return self.follow(known)
 
 
 def find_links(traced: Trace, axes: Mapping[str, Sequence[int]]) -> dict[str, Link]:
@@ -100,12 +95,13 @@ class _Search:
         factor = factor_of(node, graph, axes[source])
         only = len(graph.readers[source]) == 1 and source not in self.ends and source not in self.found
         if factor is not None and not whole and only and self._holds(name, partial(np.multiply, 1 / factor)):
-            link = Link((name,), partial(_elementwise, partial(np.multiply, 1 / factor), False))
+            link = Link((name,), partial(_elementwise, partial(np.multiply, 1 / factor)))
             self._add(source, link, loose=name in self.loose)
             return
         function = function_of(node, graph, axes[source], source)
         if function is not None and self._holds(source, function):
-            self._add(name, Link((source,), partial(_elementwise, function, whole)), loose=source in self.loose)
+            follow = _of_one if whole and node.op in UNIFORM else partial(_elementwise, whole=whole)
+            self._add(name, Link((source,), partial(follow, function)), loose=source in self.loose)
 
     def _holds(self, source: str, function: Function) -> bool:
         """Whether a function of a value has the right magnitude although the value's smallest numbers may be loose."""
@@ -120,7 +116,7 @@ class _Search:
         (self.loose.add if loose else self.loose.discard)(name)
 
 
-def _elementwise(function: Function, whole: bool, known: Sequence[Extremes]) -> Extremes:
+def _elementwise(function: Function, known: Sequence[Extremes], *, whole: bool = False) -> Extremes:
     """The extremes of a function; `whole` says that there is one number for all channels."""
     high, low = known[0]
     if function is same:
@@ -130,6 +126,12 @@ def _elementwise(function: Function, whole: bool, known: Sequence[Extremes]) -> 
     if whole:
         return highest.max(axis=1, keepdims=True), lowest.min(axis=1, keepdims=True)
     return highest, lowest
+
+
+def _of_one(function: Function, known: Sequence[Extremes]) -> Extremes:
+    """The extremes of a function that rises and is the same for all channels, which have one number."""
+    high, low = known[0]
+    return function(high.max(axis=1, keepdims=True)), function(low.min(axis=1, keepdims=True))
 
 
 def _same_shape(traced: Trace, axes: Mapping[str, Sequence[int]], one: str, other: str) -> bool:

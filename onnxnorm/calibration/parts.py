@@ -57,12 +57,14 @@ def parts_of(node: Node, graph: Graph, axes: Axes, positive: frozenset[str]) -> 
         positive: the values that cannot be negative.
     """
     names = [name for name in node.outputs if name in axes]
+    if node.op == "MaxPool" and node.inputs[0] not in positive:
+        return
     if names and all(name in axes and name in graph.shapes for name in (node.inputs[0], *names)):
         find = _KINDS.get(node.op)
-        yield from find(node, graph, axes, positive) if find is not None else ()
+        yield from find(node, graph, axes) if find is not None else ()
 
 
-def _joined(node: Node, graph: Graph, axes: Axes, positive: frozenset[str]) -> Iterator[Part]:
+def _joined(node: Node, graph: Graph, axes: Axes) -> Iterator[Part]:
     name = node.outputs[0]
     axis = _axis(node, graph, 0)
     if any(source not in axes or axes[source] != axes[name] for source in node.inputs) or not axis:
@@ -73,7 +75,7 @@ def _joined(node: Node, graph: Graph, axes: Axes, positive: frozenset[str]) -> I
         yield Part(name, node.inputs, _of_all)
 
 
-def _cut(node: Node, graph: Graph, axes: Axes, positive: frozenset[str]) -> Iterator[Part]:
+def _cut(node: Node, graph: Graph, axes: Axes) -> Iterator[Part]:
     source, axis = node.inputs[0], _axis(node, graph, 0)
     if tuple(axes[source]) != (axis,) or not all(name in graph.shapes for name in node.outputs):
         return
@@ -83,7 +85,7 @@ def _cut(node: Node, graph: Graph, axes: Axes, positive: frozenset[str]) -> Iter
             yield Part(name, (source,), partial(_columns, start, end))
 
 
-def _repeated(node: Node, graph: Graph, axes: Axes, positive: frozenset[str]) -> Iterator[Part]:
+def _repeated(node: Node, graph: Graph, axes: Axes) -> Iterator[Part]:
     source, name = node.inputs[0], node.outputs[0]
     mode, place = node.attribute("mode", "nearest"), node.attribute("coordinate_transformation_mode", "half_pixel")
     if mode != "nearest" or place == "tf_crop_and_resize" or axes[source] != axes[name]:
@@ -99,9 +101,9 @@ def _by_whole_numbers(shape: Sequence[int] | None, other: Sequence[int] | None) 
     return all(two >= one > 0 and not two % one for one, two in zip(shape, other, strict=True))
 
 
-def _pooled(node: Node, graph: Graph, axes: Axes, positive: frozenset[str]) -> Iterator[Part]:
+def _pooled(node: Node, graph: Graph, axes: Axes) -> Iterator[Part]:
     source, name = node.inputs[0], node.outputs[0]
-    if source not in positive or axes[source] != axes[name] or any(axis > 1 for axis in axes[name]):
+    if axes[source] != axes[name] or any(axis > 1 for axis in axes[name]):
         return
     every = [graph.shapes, *(other.shapes for other in graph.resized)]
     if all(_misses_nothing(node, shapes.get(source), shapes.get(name)) for shapes in every):
@@ -115,7 +117,8 @@ def _misses_nothing(node: Node, shape: Sequence[int] | None, other: Sequence[int
         return False
     count = len(kernel)
     strides, pads = node.attribute("strides", [1] * count), node.attribute("pads", [0] * (2 * count))
-    if any(step != 1 for step in node.attribute("dilations", [])) or any(s > k for s, k in zip(strides, kernel)):
+    spread = any(step != 1 for step in node.attribute("dilations", []))
+    if spread or any(step > size for step, size in zip(strides, kernel, strict=True)):
         return False
     if node.attribute("auto_pad", "NOTSET") not in {"NOTSET", "SAME_UPPER", "SAME_LOWER"}:
         return False
@@ -125,7 +128,7 @@ def _misses_nothing(node: Node, shape: Sequence[int] | None, other: Sequence[int
     return all(end >= size for end, size in zip(ends, shape[2:], strict=True))
 
 
-def _gated(node: Node, graph: Graph, axes: Axes, positive: frozenset[str]) -> Iterator[Part]:
+def _gated(node: Node, graph: Graph, axes: Axes) -> Iterator[Part]:
     name = node.outputs[0]
     if len(node.inputs) != 2 or any(source not in axes for source in node.inputs):
         return

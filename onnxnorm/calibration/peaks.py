@@ -14,116 +14,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from numpy.typing import NDArray
 
+from onnxnorm.calibration.extremes import PeakTap
 from onnxnorm.calibration.fused import by_channel, keep_fused
 from onnxnorm.calibration.layout import BLOCK
 from onnxnorm.calibration.links import Link
-from onnxnorm.calibration.parts import Extremes
 from onnxnorm.calibration.signs import never_negative_values
 from onnxnorm.calibration.taps import append, pooled, reduced
-from onnxnorm.errors import ModelError
 from onnxnorm.model.graph import Graph
 from onnxnorm.model.inputs import fixed_batch
-from onnxnorm.statistics import Moments, Value
-from onnxnorm.statistics.measures import PEAK
 
-__all__ = ["PeakTap", "add_peaks", "peak_moments"]
-
-Results: TypeAlias = Mapping[str, NDArray[Any]]
-
-_INFINITE = float(np.finfo(np.float32).max)
-
-
-@dataclass(frozen=True)
-class PeakTap:
-    """A value, and where the extremes of its channels come from.
-
-    Attributes:
-        value: name of the value.
-        channels: number of channels.
-        high: name of the output of the probe that holds the largest numbers; empty if the value is not measured.
-        low: name of the one with the smallest numbers; empty where they are not negative. The same as `high` where each
-            channel has one number.
-        by_sample: whether the first axis of the outputs holds samples, or several rows of each.
-        negated: whether the numbers of `low` are the largest of the value's negative.
-        link: how its extremes follow from those of other values; None if it is measured.
-    """
-
-    value: str
-    channels: int
-    high: str
-    low: str
-    by_sample: bool
-    negated: bool = False
-    link: Link | None = None
-
-    def extremes(self, results: Results, count: int, batch: int) -> Extremes:
-        """The largest and the smallest numbers of the first `count` samples of a batch, each `(count, channels)`.
-
-        Args:
-            results: the outputs of the probe by name.
-            count: number of samples that count; the others only pad the batch.
-            batch: number of samples in the batch.
-        """
-        high = self._rows(results[self.high], batch).max(axis=1, initial=-_INFINITE)
-        low = self._lowest(results, batch) if self.low else np.zeros_like(high)
-        if not self.by_sample:
-            high, low = (np.broadcast_to(part, (batch, self.channels)) for part in (high, low))
-        return high[:count], low[:count]
-
-    def _lowest(self, results: Results, batch: int) -> NDArray[np.float64]:
-        rows = self._rows(results[self.low], batch)
-        return np.asarray((-rows if self.negated else rows).min(axis=1, initial=_INFINITE))
-
-    def _rows(self, result: NDArray[Any], batch: int) -> NDArray[np.float64]:
-        """An output as `(samples, rows, channels)`, of one sample if it has none."""
-        rows = np.asarray(result, np.float64).reshape(-1, self.channels)
-        if self.by_sample and len(rows) % batch:
-            raise ModelError(
-                f"value {self.value!r} has {len(rows)} rows for {batch} samples: its first axis is not the batch"
-            )
-        return rows.reshape(batch if self.by_sample else 1, -1, self.channels)
-
-
-def peak_moments(taps: Sequence[PeakTap], results: Results, count: int, batch: int) -> dict[Value, Moments]:
-    """The moments of the peaks of the first `count` samples of a batch, each of which counts the same.
-
-    The channels of all values are put side by side, because there may be many small values.
-    """
-    if not taps:
-        return {}
-    known = {tap.value: tap.extremes(results, count, batch) for tap in taps if tap.link is None}
-    links = {tap.value: tap.link for tap in taps if tap.link is not None}
-    for value in links:
-        _follow(value, known, links)
-    highs, lows = zip(*(known[tap.value] for tap in taps), strict=True)
-    peaks = np.concatenate(highs, axis=1)
-    np.maximum(peaks, np.negative(np.concatenate(lows, axis=1)), out=peaks)
-    peaks = np.minimum(np.maximum(np.nan_to_num(peaks, copy=False, nan=_INFINITE), 0.0), _INFINITE)
-    widths = [high.shape[1] for high in highs]
-    every = Moments.of_peaks(peaks).cut(widths)
-    return {Value(tap.value, PEAK): moments for tap, moments in zip(taps, every, strict=True)}
-
-
-def _follow(value: str, known: dict[str, Extremes], links: Mapping[str, Link]) -> None:
-    """Make the extremes of a value known, which follow by links; all on the way become known."""
-    waiting = [value]
-    while waiting:
-        link = links[waiting[-1]] if waiting[-1] not in known else None
-        missing = [source for source in link.sources if source not in known] if link is not None else []
-        if missing:
-            waiting += missing
-            continue
-        name = waiting.pop()
-        if link is not None:
-            known[name] = link.extremes([known[source] for source in link.sources])
+__all__ = ["add_peaks"]
 
 
 def add_peaks(
@@ -167,8 +72,8 @@ def add_peaks(
             tap = PeakTap(name, channels, high, high, by_sample)
             outputs = [append(surgeon, "Identity", _float(surgeon, tensors[name], graph, tap), high, {})]
         elif in_blocks:
-            tap = PeakTap(name, channels, high, low, by_sample, negated=bool(low))
-            outputs = list(_pooled(surgeon, tensors[name], tap, tensors.get(negated.get(name, ""))))
+            tap = PeakTap(name, channels, high, high if low else "", by_sample, negated=bool(low))
+            outputs = [_pooled(surgeon, tensors[name], tap, tensors.get(negated.get(name, "")))]
         else:
             tap = PeakTap(name, channels, high, low, by_sample)
             outputs = list(_reduced(surgeon, tensors[name], graph, tap, kept))
@@ -193,18 +98,22 @@ def _is_small(graph: Graph, name: str, kept: Sequence[int], by_sample: bool) -> 
     return all(shape[axis] == 1 and axis not in graph.varying.get(name, ()) for axis in others)
 
 
-def _pooled(
-    surgeon: gs.Graph, value: gs.Tensor, tap: PeakTap, positive_part: gs.Tensor | None
-) -> Iterator[gs.Variable]:
+def _pooled(surgeon: gs.Graph, value: gs.Tensor, tap: PeakTap, positive_part: gs.Tensor | None) -> gs.Variable:
     """Append pools of a value in blocks and of its negative, which a convolution makes without leaving the blocks.
 
-    If there is a positive part, the value is its own negative already.
+    If there is a positive part, the value is its own negative already. The pools become one output, channels behind
+    channels, because every node and every output has a price, which a small network notices.
     """
-    yield pooled(surgeon, "GlobalMaxPool", value if positive_part is None else positive_part, tap.high)
-    if tap.low and positive_part is None:
-        value = by_channel(surgeon, value, tap.channels, -1, f"{tap.low}_negative")
-    if tap.low:
-        yield pooled(surgeon, "GlobalMaxPool", value, tap.low)
+    if not tap.low:
+        return pooled(surgeon, "GlobalMaxPool", value, tap.high)
+    largest = append(
+        surgeon, "GlobalMaxPool", value if positive_part is None else positive_part, f"{tap.high}_pool", {}
+    )
+    if positive_part is None:
+        value = by_channel(surgeon, value, tap.channels, -1, f"{tap.high}_negative")
+    smallest = append(surgeon, "GlobalMaxPool", value, f"{tap.high}_negative_pool", {})
+    both = append(surgeon, "Concat", largest, f"{tap.high}_both", {"axis": 1}, smallest)
+    return append(surgeon, "Flatten", both, tap.high, {"axis": 1})
 
 
 def _reduced(

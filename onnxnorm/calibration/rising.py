@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from onnxnorm.model.graph import Graph, Node
 
-__all__ = ["COPIES", "Floats", "Function", "factor_of", "function_of", "is_full", "same"]
+__all__ = ["COPIES", "UNIFORM", "Floats", "Function", "factor_of", "function_of", "is_full", "same"]
 
 Floats = NDArray[np.float64]
 Function = Callable[[Floats], Floats]
@@ -44,6 +44,8 @@ _MONOTONE: dict[str, Function] = {
     "Softplus": partial(np.logaddexp, 0.0),
     "Tanh": np.tanh,
 }
+UNIFORM = frozenset(_MONOTONE)
+"""Operators that rise, and do the same to every element."""
 
 
 def same(numbers: Floats) -> Floats:

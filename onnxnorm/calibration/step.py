@@ -37,7 +37,8 @@ from onnxnorm.scaling.channels import channel_axes
 from onnxnorm.scaling.filters import has_rows_of_samples
 from onnxnorm.statistics import Weighting
 from onnxnorm.statistics.measures import RANGE, needs
-from onnxnorm.statistics.moments import Totals, merge_totals
+from onnxnorm.statistics.moments import Totals
+from onnxnorm.statistics.together import merge_totals
 from onnxnorm.threads import available_threads
 
 __all__ = [
