@@ -105,27 +105,32 @@ def _pooled(node: Node, graph: Graph, axes: Axes) -> Iterator[Part]:
     source, name = node.inputs[0], node.outputs[0]
     if axes[source] != axes[name] or any(axis > 1 for axis in axes[name]):
         return
-    every = [graph.shapes, *(other.shapes for other in graph.resized)]
-    if all(_misses_nothing(node, shapes.get(source), shapes.get(name)) for shapes in every):
+    if _misses_nothing(node, graph.shapes[source], graph.shapes[name], graph.varying.get(source, ())):
         yield Part(name, (source,), _the_same, loose=True)
 
 
-def _misses_nothing(node: Node, shape: Sequence[int] | None, other: Sequence[int] | None) -> bool:
-    """Whether windows of positions side by side lie one behind the other, up to the end, for any size."""
+def _misses_nothing(node: Node, shape: Sequence[int], other: Sequence[int], varying: Sequence[int]) -> bool:
+    """Whether the windows of a pool leave out no position, along axes whose size varies for any size.
+
+    Between windows that touch, none is left out; behind the last one fewer than a stride are, less the pad there.
+    """
     kernel = node.attribute("kernel_shape")
-    if shape is None or other is None or kernel is None or len(shape) != len(kernel) + 2:
+    if kernel is None or len(shape) != len(kernel) + 2:
         return False
-    count = len(kernel)
+    count, auto_pad = len(kernel), node.attribute("auto_pad", "NOTSET")
     strides, pads = node.attribute("strides", [1] * count), node.attribute("pads", [0] * (2 * count))
     spread = any(step != 1 for step in node.attribute("dilations", []))
     if spread or any(step > size for step, size in zip(strides, kernel, strict=True)):
         return False
-    if node.attribute("auto_pad", "NOTSET") not in {"NOTSET", "SAME_UPPER", "SAME_LOWER"}:
-        return False
-    if node.attribute("auto_pad", "NOTSET") != "NOTSET":
-        return True  # as many positions as the strides leave, all within some window
+    if auto_pad in {"SAME_UPPER", "SAME_LOWER"} or (auto_pad == "NOTSET" and node.attribute("ceil_mode", 0)):
+        return True
     ends = [(out - 1) * s + k - pad for out, s, k, pad in zip(other[2:], strides, kernel, pads, strict=False)]
-    return all(end >= size for end, size in zip(ends, shape[2:], strict=True))
+    fits = [end >= size for end, size in zip(ends, shape[2:], strict=True)]
+    always = [pad >= step - 1 for pad, step in zip(pads[count:], strides, strict=True)]
+    return auto_pad == "NOTSET" and all(
+        any_size or (fit and axis not in varying)
+        for axis, (fit, any_size) in enumerate(zip(fits, always, strict=True), start=2)
+    )
 
 
 def _gated(node: Node, graph: Graph, axes: Axes) -> Iterator[Part]:
