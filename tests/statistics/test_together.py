@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 
 import numpy as np
@@ -41,6 +42,11 @@ def test_they_add_up() -> None:
     same(merge_totals(dict(one), other), apart)
     same(merge_totals(one, dict(other)), apart)
     assert image_count(joint) == image_count(apart) == 7
+
+
+def test_they_travel_between_processes() -> None:
+    one = batch(3, 1)
+    same(merge_totals(pickle.loads(pickle.dumps(one)), one), merge_totals(one, one))
 
 
 def test_another_layout_is_added_one_by_one() -> None:
