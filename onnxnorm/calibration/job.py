@@ -19,8 +19,9 @@ from onnxnorm.model.input_records import settings_record
 from onnxnorm.model.inputs import fixed_batch
 from onnxnorm.statistics import FORECAST_ERRORS, GIVEN, Statistics
 from onnxnorm.statistics.measures import recorded_names
-from onnxnorm.statistics.moments import Totals, merge_totals
+from onnxnorm.statistics.moments import Totals
 from onnxnorm.statistics.provenance import KEPT
+from onnxnorm.statistics.together import merge_totals
 from onnxnorm.version import VERSION
 
 __all__ = ["Job", "State"]

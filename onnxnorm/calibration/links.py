@@ -1,171 +1,137 @@
-"""Values whose extremes follow from those of another value, so that they need not be measured.
+"""Values whose extremes follow from those of other values, so that they need not be measured.
 
-Each element of such a value is a monotone function of one element of the other: a copy, an activation, the product with
-a constant. A value that is not measured stays inside the operators that ONNX Runtime makes of several, such as a GELU,
-and is not written at all. A value that is multiplied by a number by its only reader follows from the product, because
-the product is what such operators write.
+Each element of such a value is a monotone function of one element of another (`rising`), or is an element of one of
+several others (`parts`). A value that is not measured stays inside the operators that ONNX Runtime makes of several,
+such as a GELU, and is not written at all. A value that is multiplied by a number by its only reader follows from the
+product, because the product is what such operators write.
 
-Only float32 and float64 are followed through arithmetic: what a half-precision value overflows to is measured.
+Of a value that cannot be negative only the largest numbers are measured; its smallest are *loose*: they count as 0,
+which says enough about its own magnitude, and about that of another value if 0 and all above it do not become negative
+there. Whatever else follows from a loose value is measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
 
-from onnxnorm.model.graph import Graph, Node
+from onnxnorm.calibration.parts import Extremes, Follow, Part, parts_of
+from onnxnorm.calibration.rising import COPIES, UNIFORM, Function, factor_of, function_of, same
+from onnxnorm.calibration.signs import never_negative_values
+from onnxnorm.model.graph import Node
 from onnxnorm.scaling.walk import Trace
 
 __all__ = ["Link", "find_links"]
 
-Floats = NDArray[np.float64]
-Function = Callable[[Floats], Floats]
-
-
-def _erf(numbers: Floats) -> Floats:
-    from scipy.special import erf  # loaded only where ranges are measured
-
-    return np.asarray(erf(numbers))
-
-
-def _sigmoid(numbers: Floats) -> Floats:
-    from scipy.special import expit
-
-    return np.asarray(expit(numbers))
-
-
-_COPIES = frozenset({"Identity", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
-_MONOTONE: dict[str, Function] = {
-    "Erf": _erf,
-    "Exp": np.exp,
-    "Relu": partial(np.maximum, 0.0),
-    "Sigmoid": _sigmoid,
-    "Softplus": partial(np.logaddexp, 0.0),
-    "Tanh": np.tanh,
-}
-_FULL = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE}
-
 
 @dataclass(frozen=True)
 class Link:
-    """The value `source`, and the function that makes numbers `(samples, channels)` of another value of its own.
+    """The values `sources`, and how the extremes `(samples, channels)` of another value follow from theirs.
 
-    `whole` says that the other value has one number for all channels.
+    `gate` says that the last source has one number for each channel of a sample.
     """
 
-    source: str
-    function: Function
-    whole: bool = False
-
-    def extremes(self, high: Floats, low: Floats) -> tuple[Floats, Floats]:
-        """The largest and the smallest numbers of the other value, from those of the source."""
-        with np.errstate(over="ignore", invalid="ignore"):  # infinity counts as the largest number
-            one, two = self.function(high), self.function(low)
-        highest, lowest = np.maximum(one, two), np.minimum(one, two)
-        if self.whole:
-            return highest.max(axis=1, keepdims=True), lowest.min(axis=1, keepdims=True)
-        return highest, lowest
+    sources: tuple[str, ...]
+    follow: Follow
+    gate: bool = False
 
 
 def find_links(traced: Trace, axes: Mapping[str, Sequence[int]]) -> dict[str, Link]:
-    """The links of a graph, by the name of the value that follows from another; there are no circles.
+    """The links of a graph, by the name of the value that follows from others; there are no circles.
 
     Args:
         traced: the walk that the axes come from.
         axes: the channel axes of every value.
     """
-    graph, found = traced.graph, dict[str, Link]()
-    ends = {*graph.outputs, *(spec.name for spec in graph.inputs)}
-    for node in graph.nodes:
-        read = [name for name in node.inputs if name in axes]
-        if len(read) != 1 or not node.outputs or node.outputs[0] not in axes:
-            continue
-        source, name = read[0], node.outputs[0]
-        if not (_same_order if node.op in _COPIES else _same_shape)(traced, axes, source, name):
-            continue
-        same = axes[source] == axes[name] or node.op in _COPIES
-        factor = _factor(node, graph, axes[source])
-        if factor is not None and same and len(graph.readers[source]) == 1 and source not in ends:
-            found[source] = Link(name, partial(np.multiply, 1 / factor))
-            continue
-        function = _function(node, graph, axes[source], source)
-        if function is not None:
-            found[name] = Link(source, function, whole=not same)
-    return found
+    search = _Search(traced, axes, never_negative_values(traced.graph))
+    for node in traced.graph.nodes:
+        search.visit(node)
+    return search.found
 
 
-def _function(node: Node, graph: Graph, axes: Sequence[int], source: str) -> Function | None:
-    """The function that a node applies to every element, if it is monotone."""
-    if node.op in _COPIES:
-        return _same
-    if node.op == "Relu":
-        return _MONOTONE["Relu"]
-    if not {graph.types.get(source), graph.types.get(node.outputs[0])} <= _FULL:
-        return None
-    if node.op in _MONOTONE:
-        return _MONOTONE[node.op]
-    if node.op == "Clip":
-        return _clip(node, graph)
-    factor = _factor(node, graph, axes)
-    if factor is not None:
-        return partial(np.multiply, factor)
-    return _shift(node, graph, axes)
+@dataclass
+class _Search:
+    """What was found so far, and of which values the smallest numbers are loose."""
+
+    traced: Trace
+    axes: Mapping[str, Sequence[int]]
+    positive: frozenset[str]
+    found: dict[str, Link] = field(default_factory=dict)
+    loose: set[str] = field(init=False)
+    ends: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        graph = self.traced.graph
+        self.loose = set(self.positive)
+        self.ends = frozenset({*graph.outputs, *(spec.name for spec in graph.inputs)})
+
+    def visit(self, node: Node) -> None:
+        for part in self._parts(node):
+            loose = part.loose or not self.loose.isdisjoint(part.sources[:1] if part.gate else part.sources)
+            self._add(part.name, Link(part.sources, part.follow, part.gate), loose=loose)
+        read = [name for name in node.inputs if name in self.axes]
+        if len(read) == 1 and node.outputs and node.outputs[0] in self.axes and node.outputs[0] not in self.found:
+            self._elementwise(node, read[0], node.outputs[0])
+
+    def _parts(self, node: Node) -> Iterator[Part]:
+        """What follows from several values, or is a part of one; loose values are added to no gate below 0."""
+        if not node.inputs:
+            return
+        for part in parts_of(node, self.traced.graph, self.axes, self.positive):
+            if part.gate and part.sources[0] in self.loose and part.sources[1] not in self.positive:
+                continue
+            if part.name not in self.found:
+                yield part
+
+    def _elementwise(self, node: Node, source: str, name: str) -> None:
+        """Link the value that a node writes to the one that it reads, or the other way round."""
+        graph, axes = self.traced.graph, self.axes
+        if not (_same_order if node.op in COPIES else _same_shape)(self.traced, axes, source, name):
+            return
+        whole = axes[source] != axes[name] and node.op not in COPIES
+        factor = factor_of(node, graph, axes[source])
+        only = len(graph.readers[source]) == 1 and source not in self.ends and source not in self.found
+        if factor is not None and not whole and only and self._holds(name, partial(np.multiply, 1 / factor)):
+            link = Link((name,), partial(_elementwise, partial(np.multiply, 1 / factor)))
+            self._add(source, link, loose=name in self.loose)
+            return
+        function = function_of(node, graph, axes[source], source)
+        if function is not None and self._holds(source, function):
+            follow = _of_one if whole and node.op in UNIFORM else partial(_elementwise, whole=whole)
+            self._add(name, Link((source,), partial(follow, function)), loose=source in self.loose)
+
+    def _holds(self, source: str, function: Function) -> bool:
+        """Whether a function of a value has the right magnitude although the value's smallest numbers may be loose."""
+        if source not in self.loose or function is same:
+            return True
+        with np.errstate(all="ignore"):
+            zero, one = function(np.zeros((1, 1))), function(np.ones((1, 1)))
+        return bool((zero >= 0).all() and (one >= zero).all())
+
+    def _add(self, name: str, link: Link, *, loose: bool) -> None:
+        self.found[name] = link
+        (self.loose.add if loose else self.loose.discard)(name)
 
 
-def _same(numbers: Floats) -> Floats:
-    return numbers
+def _elementwise(function: Function, known: Sequence[Extremes], *, whole: bool = False) -> Extremes:
+    """The extremes of a function; `whole` says that there is one number for all channels."""
+    high, low = known[0]
+    if function is same:
+        return high, low
+    one, two = function(high), function(low)
+    highest, lowest = np.maximum(one, two), np.minimum(one, two)
+    if whole:
+        return highest.max(axis=1, keepdims=True), lowest.min(axis=1, keepdims=True)
+    return highest, lowest
 
 
-def _factor(node: Node, graph: Graph, axes: Sequence[int]) -> Floats | None:
-    """What a node multiplies channels by: numbers `(channels,)` or one number, none of them 0."""
-    if node.op not in {"Mul", "Div"} or graph.types.get(node.outputs[0]) not in _FULL:
-        return None
-    constant = _constant(node, graph, axes)
-    if constant is None or (node.op == "Div" and node.inputs[0] in graph.constants):
-        return None
-    if not np.isfinite(constant).all() or not constant.all():
-        return None
-    return 1 / constant if node.op == "Div" else constant
-
-
-def _shift(node: Node, graph: Graph, axes: Sequence[int]) -> Function | None:
-    constant = _constant(node, graph, axes) if node.op in {"Add", "Sub"} else None
-    if constant is None or not np.isfinite(constant).all():
-        return None
-    if node.op == "Add":
-        return partial(np.add, constant)
-    return partial(np.subtract, constant) if node.inputs[0] in graph.constants else partial(np.add, -constant)
-
-
-def _clip(node: Node, graph: Graph) -> Function | None:
-    bounds: list[Any] = [node.attribute("min"), node.attribute("max")]
-    for place, name in enumerate(node.inputs[1:3]):
-        if name and name not in graph.constants:
-            return None
-        bounds[place] = graph.constants[name].values() if name else None
-    low, high = (default if b is None else float(b) for b, default in zip(bounds, (-np.inf, np.inf), strict=True))
-    return lambda numbers: np.clip(numbers, low, high)
-
-
-def _constant(node: Node, graph: Graph, axes: Sequence[int]) -> Floats | None:
-    """The constant that a node of two inputs reads, as numbers `(channels,)` or one number; None if it varies else."""
-    constants = [graph.constants[name] for name in node.inputs if name in graph.constants]
-    shape = graph.shapes.get(node.outputs[0])
-    if len(node.inputs) != 2 or len(constants) != 1 or shape is None or len(constants[0].shape) > len(shape):
-        return None
-    own = (1,) * (len(shape) - len(constants[0].shape)) + tuple(constants[0].shape)
-    if any(size > 1 and axis not in axes for axis, size in enumerate(own)):
-        return None
-    values = np.asarray(constants[0].values(), np.float64).reshape([own[axis] for axis in axes])
-    return (
-        np.broadcast_to(values, [shape[axis] for axis in axes]).reshape(-1) if values.size > 1 else values.reshape(())
-    )
+def _of_one(function: Function, known: Sequence[Extremes]) -> Extremes:
+    """The extremes of a function that rises and is the same for all channels, which have one number."""
+    high, low = known[0]
+    return function(high.max(axis=1, keepdims=True)), function(low.min(axis=1, keepdims=True))
 
 
 def _same_shape(traced: Trace, axes: Mapping[str, Sequence[int]], one: str, other: str) -> bool:

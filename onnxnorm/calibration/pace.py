@@ -29,7 +29,9 @@ _MOST = 256
 _LEAST_BATCHES = 32  # so that threads end together, and the standard error of a forecast has blocks to compare
 
 
-def samples_a_run(graph: Graph, layers: Iterable[Layer], probe: onnx.GraphProto, threads: int) -> int:
+def samples_a_run(
+    graph: Graph, layers: Iterable[Layer], probe: onnx.GraphProto, threads: int, ranged: Iterable[str] = ()
+) -> int:
     """Return how many samples to run at once on a CPU; at least one for each of the `threads` of a run.
 
     Args:
@@ -37,11 +39,12 @@ def samples_a_run(graph: Graph, layers: Iterable[Layer], probe: onnx.GraphProto,
         layers: the layers that are measured.
         probe: the graph that is run.
         threads: number of threads that share a run.
+        ranged: the values whose range is measured, each of which is read as well.
     """
     samples = fixed_batch(graph.inputs) or 1
     sizes = {name: math.prod(shape) * _FLOAT / samples for name, shape in graph.shapes.items()}
     largest = max((sizes[name] for name in graph.float_values() if name in sizes), default=0)
-    activations = sum(sizes.get(layer.output, 0) for layer in layers)
+    activations = sum(sizes.get(name, 0) for name in (*(layer.output for layer in layers), *ranged))
     weights = sum(math.prod(tensor.dims) for tensor in probe.initializer) * _FLOAT
     fits = max(_SMALL_CACHE / max(largest, 1), min(_CACHE / max(largest, 1), _FEW))
     outweighs = weights / max(activations, 1)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,9 +27,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnxnorm.calibration.extremes import PeakTap, layout_of, peak_moments
 from onnxnorm.calibration.layout import measure_early
 from onnxnorm.calibration.links import Link
-from onnxnorm.calibration.peaks import PeakTap, add_peaks, peak_moments
+from onnxnorm.calibration.peaks import add_peaks
 from onnxnorm.calibration.surgeon import export_graph, import_graph
 from onnxnorm.calibration.taps import Positions, Tap, add_raw, add_tap, batch_first, splits, way_of
 from onnxnorm.errors import DataError, ModelError
@@ -40,6 +42,8 @@ from onnxnorm.scaling.filters import FilterKind, Layer, Site, why_no_layers
 from onnxnorm.statistics import Moments, Value, Weighting
 from onnxnorm.statistics.histograms import Histogram
 from onnxnorm.statistics.measures import MEANS, PEAK, measured
+from onnxnorm.statistics.moments import Totals
+from onnxnorm.statistics.together import Layout, Together
 
 __all__ = ["Probe", "make_probe", "sites_of"]
 
@@ -52,6 +56,10 @@ class Probe:
     folder: Path | None
     taps: tuple[Tap, ...]
     peaks: tuple[PeakTap, ...] = ()
+
+    @cached_property
+    def _layout(self) -> Layout:
+        return layout_of(self.peaks)
 
     @property
     def joins(self) -> bool:
@@ -69,7 +77,7 @@ class Probe:
         batch: int,
         spreads: Sequence[Positions | None],
         weighting: Weighting = "position",
-    ) -> dict[Value, Moments]:
+    ) -> Totals:
         """Return the moments of the samples of a batch. Raises DataError if an activation is not finite.
 
         Values are concatenated along their channels and summed together, because there may be many small values. A
@@ -83,7 +91,9 @@ class Probe:
             weighting: the weight of a sample: its number of positions, or 1.
         """
         count = len(names)
-        peaks = peak_moments(self.peaks, results, count, batch)
+        peaks: Totals = {}
+        if self.peaks:
+            peaks = Together({}, peak_moments(self.peaks, results, count, batch), self._layout)
         if not self.taps:
             return peaks
         rows = [_rows(_averages(tap, results), batch, tap.site.value)[:count] for tap in self.taps]
@@ -97,7 +107,7 @@ class Probe:
         sums, squares = means.sum(axis=0), np.einsum("nc,nc->c", means, means)
         if not np.isfinite(sums).all():
             raise self._not_finite(means, widths, names)
-        moments, end = {}, 0
+        moments, end = dict[Value, Moments](), 0
         for tap, spread, array, width in zip(self.taps, known, rows, widths, strict=True):
             here = slice(end, end := end + width)
             images = count if array.shape[1] else 0
@@ -112,7 +122,7 @@ class Probe:
                 largest=_largest(tap, results, count, batch, width, peaks.get(Value(tap.site.value, PEAK))),
                 histogram=_histogram(results[tap.raw], tap.site, count, batch) if tap.raw else None,
             )
-        return moments | peaks
+        return replace(peaks, each=moments) if isinstance(peaks, Together) else moments
 
     def _not_finite(self, means: NDArray[np.float64], widths: Sequence[int], names: Sequence[str]) -> DataError:
         """Return the error that names the first sample with an activation that is not finite, and its first value."""
@@ -189,10 +199,10 @@ def make_probe(
         )
         add_tap(surgeon, value, graph, tap)
         taps.append(tap)
-    ranges = add_peaks(surgeon, graph, peaks, links, blocked, prefix)
+    ranges = add_peaks(surgeon, graph, peaks, links, blocked, [tap.site.value for tap in taps], prefix)
     surgeon.cleanup(recurse_subgraphs=False, remove_unused_graph_inputs=True).toposort()
     probe = export_graph(surgeon)
-    measure_early(probe.graph, prefix)
+    measure_early(probe.graph, f"{prefix}_")
     del probe.graph.value_info[:]  # the runtime would believe what the file claims, and fold shapes by it
     probe.ir_version = max(4, model.proto.ir_version)
     return Probe(probe, folder, tuple(taps), ranges)

@@ -37,7 +37,8 @@ from onnxnorm.scaling.channels import channel_axes
 from onnxnorm.scaling.filters import has_rows_of_samples
 from onnxnorm.statistics import Weighting
 from onnxnorm.statistics.measures import RANGE, needs
-from onnxnorm.statistics.moments import Totals, merge_totals
+from onnxnorm.statistics.moments import Totals
+from onnxnorm.statistics.together import merge_totals
 from onnxnorm.threads import available_threads
 
 __all__ = [
@@ -264,7 +265,8 @@ def prepare(
 
     session = runtime.session(probe.proto, probe.folder)
     threads = runtime.threads or available_threads()
-    most = samples_a_run(graph, layers, probe.proto.graph, threads) if runtime.on_cpu else sys.maxsize
+    ranged = [tap.value for tap in probe.peaks if tap.link is None]
+    most = samples_a_run(graph, layers, probe.proto.graph, threads, ranged) if runtime.on_cpu else sys.maxsize
     _log.info("at most %d samples in a run", most)
     return ProbeSession(model, input_specs(model), probe, session, options.weighting, spreads, most, reopen)
 

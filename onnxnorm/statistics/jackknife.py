@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from onnxnorm.statistics.measures import MEANS
 from onnxnorm.statistics.moments import Totals
-from onnxnorm.statistics.precision import SHARES, RelativeErrors, image_count
+from onnxnorm.statistics.precision import SHARES, RelativeErrors
+from onnxnorm.statistics.together import image_count
 
 __all__ = ["BLOCKS", "Jackknife"]
 
@@ -66,7 +67,7 @@ class Jackknife:
 
 def _sums(totals: Totals) -> Totals:
     """Return the moments that errors depend on, without histograms, which would take most of the memory."""
-    return {value: replace(moments, histogram=None) for value, moments in totals.items() if value.measure in MEANS}
+    return {value: replace(totals[value], histogram=None) for value in totals if value.measure in MEANS}
 
 
 def _without(totals: Totals, before: Totals, after: Totals) -> Totals:

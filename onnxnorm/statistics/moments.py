@@ -12,8 +12,8 @@ Source: the standard error of a ratio of sums over independent images; Cochran, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from onnxnorm.errors import StatisticsError
 from onnxnorm.statistics.histograms import Histogram
 
-__all__ = ["Moments", "Totals", "Value", "merge_totals", "stand_out"]
+__all__ = ["Moments", "Totals", "Value", "stand_out"]
 
 Floats = NDArray[np.float64]
 
@@ -88,9 +88,34 @@ class Moments:
         )
 
     @classmethod
-    def of_peaks(cls, peaks: NDArray[Any]) -> Moments:
-        """Return the moments of the largest magnitude of each image, shape `(n, channels)`."""
-        return replace(cls.of(peaks, peaks, np.ones(len(peaks))), smallest=_smallest(peaks.astype(np.float64)))
+    def of_peaks(cls, peaks: Floats) -> Moments:
+        """Return the moments of the largest magnitude of each image, float64 of shape `(n, channels)`."""
+        images, total = len(peaks), peaks.sum(axis=0)
+        squares, largest = np.einsum("nc,nc->c", peaks, peaks), peaks.max(axis=0)
+        return cls(images, float(images), float(images), total, total, squares, largest, smallest=_smallest(peaks))
+
+    @classmethod
+    def beside(cls, parts: Sequence[Moments]) -> Moments:
+        """Return the moments of the channels of all parts: largest magnitudes of the same images (`of_peaks`)."""
+        first = parts[0]
+        total, squares, largest, smallest = (
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("total", "squares", "largest", "smallest")
+        )
+        return cls(first.images, first.weight, first.weight_squares, total, total, squares, largest, smallest=smallest)
+
+    def part(self, channels: slice) -> Moments:
+        """Return the moments of some channels; there is no histogram."""
+        return Moments(
+            self.images,
+            self.weight,
+            self.weight_squares,
+            self.total[channels],
+            self.square_total[channels],
+            self.squares[channels],
+            None if self.largest is None else self.largest[channels],
+            smallest=None if self.smallest is None else self.smallest[channels],
+        )
 
     def __add__(self, other: Moments) -> Moments:
         """Return the moments of the images of both; they have a largest magnitude if both have.
@@ -106,7 +131,7 @@ class Moments:
             squares=self.squares + other.squares,
             largest=_of_both(np.maximum, self.largest, other.largest),
             histogram=self._joined(other),
-            smallest=_of_both(lambda *pair: _smallest(np.stack(pair)), self.smallest, other.smallest),
+            smallest=_of_both(_smaller, self.smallest, other.smallest),
         )
 
     def pooled(self) -> Moments:
@@ -199,8 +224,18 @@ def _of_both(join: Callable[[Floats, Floats], Floats], mine: Floats | None, thei
 
 def _smallest(magnitudes: Floats) -> Floats:
     """Return the smallest number of each column that is not 0; 0 if there is none."""
-    least = np.min(magnitudes, axis=0, where=magnitudes > 0, initial=np.inf)
-    return np.where(np.isfinite(least), least, 0.0)
+    least = np.asarray(magnitudes.min(axis=0))
+    zeros = np.flatnonzero(least <= 0)
+    if zeros.size:
+        some = magnitudes[:, zeros]
+        least[zeros] = np.where(some > 0, some, np.inf).min(axis=0)
+        least[np.isinf(least)] = 0.0
+    return least
+
+
+def _smaller(mine: Floats, theirs: Floats) -> Floats:
+    """Return the smaller of two numbers, unless it is 0."""
+    return np.where((theirs > 0) & ((mine <= 0) | (theirs < mine)), theirs, mine)
 
 
 @dataclass(frozen=True)
@@ -213,10 +248,3 @@ class Value:
 
 Totals = Mapping[Value, Moments]
 """The moments of every measured value."""
-
-
-def merge_totals(totals: Totals, other: Totals) -> Totals:
-    """Return the moments of the images of both; either may be empty."""
-    if not totals or not other:
-        return totals or other
-    return {value: totals[value] + moments for value, moments in other.items()}

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from onnxnorm.statistics.measures import MEANS
 from onnxnorm.statistics.moments import Moments, Value
+from onnxnorm.statistics.together import image_count
 
-__all__ = ["SHARES", "Forecast", "RelativeErrors", "forecast", "image_count"]
+__all__ = ["SHARES", "Forecast", "RelativeErrors", "forecast"]
 
 Floats = NDArray[np.float64]
 
@@ -53,9 +54,10 @@ class RelativeErrors:
     def of(cls, values: Mapping[Value, Moments]) -> RelativeErrors:
         """Return the errors of these moments; none for a single image."""
         errors, places = [np.empty(0)], []
-        for value, moments in values.items():
+        for value in values:
             if value.measure not in MEANS:
                 continue
+            moments = values[value]
             live = np.flatnonzero(moments.live) if moments.images > 1 else np.empty(0, np.intp)
             errors.append(moments.relative_error[live])
             places.append((value, live))
@@ -138,8 +140,3 @@ def _forecast(images: int, error: float, tolerance: float, share: float, spread:
 
 def _whole(images: float) -> int:
     return max(1, int(np.ceil(images)))
-
-
-def image_count(values: Mapping[Value, Moments]) -> int:
-    """Return the number of images that every value was measured on."""
-    return min((moments.images for moments in values.values()), default=0)

@@ -18,7 +18,8 @@ import numpy as np
 from onnxnorm.errors import OptionError
 from onnxnorm.options import RUNNING, Options, option
 from onnxnorm.statistics.moments import Moments, Value
-from onnxnorm.statistics.precision import RelativeErrors, image_count
+from onnxnorm.statistics.precision import RelativeErrors
+from onnxnorm.statistics.together import image_count
 
 __all__ = ["StoppingMonitor", "StoppingOptions", "StoppingRule"]
 

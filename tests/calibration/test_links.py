@@ -7,14 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import onnxnorm
-from onnxnorm.calibration.links import find_links
-from onnxnorm.model.files import Model
-from onnxnorm.model.shapes import read_graph
-from onnxnorm.scaling import trace
-from onnxnorm.scaling.channels import channel_axes
-from tests.helpers import oracle
 from tests.helpers.graphs import model, rand
+from tests.helpers.ranges import checked_links
 
 EACH = rand(1, 4, 1, 1, seed=7)
 CONSTANTS: dict[str, Any] = {
@@ -28,23 +22,19 @@ CONSTANTS: dict[str, Any] = {
     "place": rand(1, 1, 5, 5),
     "low": np.float32(-0.4),
     "high": np.float32(0.3),
+    "slopes": np.array([0, 0.1, 2, 1], np.float32).reshape(4, 1, 1),
+    "falling": np.array([0.1, 0.1, -2, 1], np.float32).reshape(4, 1, 1),
+    "gamma": np.array([1, -2, 0.5, 0], np.float32),
+    "mean": rand(4, seed=8),
+    "variance": np.array([1, 0.1, 3, 0.5], np.float32),
+    "five": np.float32(5),
 }
 
 
 def linked(body: str, ends: str = "z = Conv(b, v)", rtol: float = 1e-6) -> dict[str, str]:
     """The values that follow from another, with its name; `a` is a convolution, and `b` the result of the body."""
     proto = model(f"a = Conv(x, w) {body} {ends}", {"x": ("n", 3, 5, 5)}, CONSTANTS)
-    traced = trace(read_graph(Model.open(proto), {"x": (1, 3, 5, 5)}))
-    axes = channel_axes(traced)
-    links = {name: link.source for name, link in find_links(traced, axes).items()}
-    data = rand(6, 3, 5, 5, seed=3) * 4
-    found = onnxnorm.calibrate(proto, data, measure=("range",), provider="cpu", batch_size=3).peaks
-    raw = oracle.activations(proto, {"x": data}, [name for name in axes if name != "x"])
-    for name, values in raw.items():
-        others = tuple(axis for axis in range(4) if axis not in axes[name])
-        want = np.abs(values.astype(np.float64)).max(axis=others).reshape(-1)
-        np.testing.assert_allclose(np.asarray(found[name].largest), want, rtol=rtol, atol=1e-6, err_msg=name)
-    return links
+    return checked_links(proto, {"x": rand(6, 3, 5, 5, seed=3) * 4}, rtol)
 
 
 @pytest.mark.parametrize("op", ["Relu", "Sigmoid", "Tanh", "Softplus", "Exp", "Erf", "Identity"])
@@ -55,6 +45,45 @@ def test_functions_that_rise(op: str) -> None:
 @pytest.mark.parametrize("op", ["Abs", "Neg", "Sin", "LeakyRelu<alpha=-1.0>"])
 def test_other_functions_are_measured(op: str) -> None:
     assert linked(f"b = {op}(a)") == {}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "b = LeakyRelu<alpha=0.2>(a)",
+        "b = PRelu(a, slopes)",
+        "b = HardSigmoid<alpha=0.3>(a)",
+        "b = HardSigmoid<alpha=-0.3>(a)",
+        "b = BatchNormalization(a, gamma, mean, mean, variance)",
+    ],
+)
+def test_functions_with_numbers_of_their_own(body: str) -> None:
+    assert linked(body, rtol=1e-5) == {"b": "a"}
+
+
+@pytest.mark.parametrize("body", ["b = PRelu(a, falling)", "b = HardSwish(a)", "b = Elu(a)"])
+def test_functions_that_bend_down_are_measured(body: str) -> None:
+    assert linked(body) == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "links"),
+    [
+        ("n = Abs(a) b = Sub(n, five)", {}),  # the smallest magnitude counts
+        ("n = Abs(a) b = Mul(n, minus)", {"n": "b"}),
+        ("n = Abs(a) b = Add(n, two)", {"b": "n"}),
+        ("n = Abs(a) b = Tanh(n)", {"b": "n"}),
+        ("n = Abs(a) m = Mul(n, two) b = Sub(m, five)", {"n": "m"}),
+        ("n = Relu(a) b = Sub(n, five)", {"n": "a", "b": "n"}),
+        ("n = Mul(a, a) c = Sqrt(n) b = Sub(c, five)", {}),
+    ],
+)
+def test_the_smallest_of_what_cannot_be_negative_is_not_measured(body: str, links: dict[str, str]) -> None:
+    assert linked(body) == links
+
+
+def test_what_follows_already_does_not_follow_from_the_product() -> None:
+    assert linked("r = Relu(a) b = Mul(r, two)") == {"r": "a", "b": "r"}
 
 
 @pytest.mark.parametrize("body", ["b = Clip(a, low, high)", "b = Clip(a, low)", "b = Clip(a, , high)"])

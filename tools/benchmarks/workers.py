@@ -43,6 +43,7 @@ def _calibrated(given: Given, data: str, **words: Any) -> Report:
         limit=given["images"],
         threads=given["threads"],
         provider="cpu",
+        measure=tuple(given.get("measure", ())),
         progress=clock.batch,
         **words,
     )

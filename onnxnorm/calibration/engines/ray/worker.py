@@ -19,7 +19,8 @@ from onnxnorm.model.functions import inlined
 from onnxnorm.model.graph import input_specs
 from onnxnorm.model.inputs import InputSettings
 from onnxnorm.runtime import Runtime
-from onnxnorm.statistics.moments import Totals, merge_totals
+from onnxnorm.statistics.moments import Totals
+from onnxnorm.statistics.together import merge_totals
 from onnxnorm.version import VERSION
 
 __all__ = ["Chunk", "Setup", "Worker"]

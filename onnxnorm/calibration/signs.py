@@ -1,0 +1,128 @@
+"""Values that cannot be negative, whatever the inputs: of those only the largest numbers need to be measured."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxnorm.model.graph import Graph, Node
+
+__all__ = ["never_negative_values"]
+
+_MOST = 1 << 16  # elements of a constant that is looked through
+
+_NEVER = frozenset(
+    {
+        "Abs",
+        "Exp",
+        "GlobalLpPool",
+        "HardSigmoid",
+        "LpPool",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceSumSquare",
+        "Relu",
+        "Sigmoid",
+        "Softmax",
+        "Softplus",
+        "Sqrt",
+    }
+)
+# What follows from what they read: numbers that are moved, picked, averaged or added.
+_PASSED = frozenset(
+    {
+        "Add",
+        "AveragePool",
+        "Concat",
+        "DepthToSpace",
+        "Dropout",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "HardSwish",
+        "Identity",
+        "Max",
+        "MaxPool",
+        "Min",
+        "Mul",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
+        "ReduceSum",
+        "Reshape",
+        "Slice",
+        "SpaceToDepth",
+        "Split",
+        "Squeeze",
+        "Sum",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+    }
+)
+_DATA_FIRST = frozenset(
+    {
+        "Expand",
+        "Gather",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
+        "ReduceSum",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Unsqueeze",
+    }
+)  # whose other inputs are sizes and places
+
+
+def never_negative_values(graph: Graph) -> frozenset[str]:
+    """The values that no operator on the way can have made negative; NaN is not a question of sign."""
+    found: set[str] = set()
+    for node in graph.nodes:
+        if node.outputs and _is_never_negative(node, graph, found):
+            found.update(name for name in node.outputs if name)
+    return frozenset(found)
+
+
+def _is_never_negative(node: Node, graph: Graph, found: set[str]) -> bool:
+    if node.op in _NEVER:
+        return True
+    if node.op == "Clip":
+        return _lowest(node, graph) >= 0 or node.inputs[0] in found
+    if node.op == "Mul" and node.inputs[0] == node.inputs[1]:
+        return True
+    if node.op == "Pow":
+        return _is_even(node.inputs[1], graph)
+    if node.op == "Cast":
+        return node.inputs[0] in found
+    if node.op not in _PASSED:
+        return False
+    read = node.inputs[:1] if node.op in _DATA_FIRST else [name for name in node.inputs if name]
+    return all(name in found or _constant_is(name, graph) for name in read)
+
+
+def _lowest(node: Node, graph: Graph) -> float:
+    """The lower bound of a Clip; minus infinity if it has none that is known."""
+    if len(node.inputs) > 1 and node.inputs[1]:
+        bound = graph.constants.get(node.inputs[1])
+        return -np.inf if bound is None else float(np.asarray(bound.values(), np.float64).min(initial=np.inf))
+    return float(node.attribute("min", -np.inf))
+
+
+def _constant_is(name: str, graph: Graph) -> bool:
+    """Whether a value is a constant without negative numbers, for inputs of any size."""
+    constant = graph.constants.get(name)
+    if constant is None or constant.by_shape or constant.size > _MOST:
+        return False
+    values = np.asarray(constant.values())
+    return bool(np.issubdtype(values.dtype, np.number) and (values.astype(np.float64) >= 0).all())
+
+
+def _is_even(name: str, graph: Graph) -> bool:
+    """Whether a value is one constant exponent that makes squares."""
+    constant = graph.constants.get(name)
+    return constant is not None and constant.size == 1 and float(np.asarray(constant.values()).item()) % 2 == 0
