@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import Constant
 from onnxnorm.scaling.slots import Ids
 
@@ -44,3 +45,16 @@ class Operand(NamedTuple):
     def uniform(self) -> bool:
         """Whether all elements have the same slot."""
         return self.ids.size == 1
+
+    def axis(self, number: int) -> int:
+        """The axis of this number, which counts from the end if it is negative.
+
+        Raises:
+            ModelError: if the value is a single number.
+        """
+        if not self.rank:
+            raise ModelError(
+                f"value {self.name!r} is a single number, and a node that reads it works along its axis {number}; "
+                "correct the model, and export it again"
+            )
+        return number % self.rank

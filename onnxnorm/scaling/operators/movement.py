@@ -97,7 +97,7 @@ def reverse_sequence(visit: Visit) -> Outcome:
     source = visit.first()
     if source.shape is None:
         return source.ids if source.uniform else Refusal("the shape of what it moves is not known")
-    return visit.merge(source.ids, visit.node.attribute("time_axis", 0) % source.rank)
+    return visit.merge(source.ids, source.axis(visit.node.attribute("time_axis", 0)))
 
 
 @law("Concat")

@@ -85,7 +85,7 @@ def lp_normalization(visit: Visit) -> Outcome:
     source = visit.first()
     if source.shape is None:
         return Refusal("the shape of its input is not known")
-    visit.merge(source.ids, visit.node.attribute("axis", -1) % source.rank)
+    visit.merge(source.ids, source.axis(visit.node.attribute("axis", -1)))
     return visit.unscaled("it does not depend on the scale of its input")
 
 

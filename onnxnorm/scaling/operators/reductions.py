@@ -72,7 +72,7 @@ def _axes(visit: Visit) -> list[int] | None:
             return None
     if not axes and visit.node.attribute("noop_with_empty_axes", 0):
         return []
-    return [axis % source.rank for axis in axes] if axes else list(range(source.rank))
+    return [source.axis(axis) for axis in axes] if axes else list(range(source.rank))
 
 
 def _reduced(visit: Visit) -> Ids | Refusal:
@@ -100,7 +100,7 @@ def cumsum(visit: Visit) -> Outcome:
         return source.ids
     if source.shape is None or axis is None:
         return Refusal("its axis or the shape of its input is not known")
-    return visit.merge(source.ids, int(axis[0]) % source.rank)
+    return visit.merge(source.ids, source.axis(int(axis[0])))
 
 
 @law("ArgMax", "ArgMin")
@@ -123,7 +123,7 @@ def top(visit: Visit) -> Outcome:
     source, axis = visit.first(), visit.node.attribute("axis", -1)
     if source.shape is None:
         return Refusal("the shape of its input is not known")
-    return visit.merge(source.ids, axis % source.rank)
+    return visit.merge(source.ids, source.axis(axis))
 
 
 @law("Unique")
@@ -156,7 +156,7 @@ def transform(visit: Visit) -> Outcome:
         axis = [-2] if visit.operand(2) is None else visit.numbers(2) or []
     if source.shape is None or not axis:
         return Refusal("its axis or the shape of its input is not known")
-    return visit.merge(visit.merge(source.ids, axis[0] % source.rank), source.rank - 1)
+    return visit.merge(visit.merge(source.ids, source.axis(axis[0])), source.rank - 1)
 
 
 @law("STFT")

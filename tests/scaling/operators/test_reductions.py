@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import onnxnorm
+from onnxnorm.errors import ModelError
 from tests.helpers.graphs import between, model, rand
 from tests.helpers.law_checks import RUNTIME, holds, refused
 
@@ -146,3 +148,11 @@ def test_boxes_and_scores_have_a_scale_each() -> None:
     assert len(checked.expected["z"]) > 1
     missing = model(body, {"x": (1, 9, 3), "least": ()}, constants)
     refused(missing, "its threshold is not", "s", feed={"x": rand(1, 9, 3), "least": np.array(0.5, np.float32)})
+
+
+def test_a_single_number_has_no_axis_to_work_along() -> None:
+    """Found by the fuzzer: the shape inference of ONNX takes this one for legal."""
+    with pytest.raises(
+        ModelError, match="value 'x' is a single number, and a node that reads it works along its axis -1"
+    ):
+        onnxnorm.plan(model("z = LpNormalization(x)", {"x": ()}))
