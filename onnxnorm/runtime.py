@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -195,12 +195,12 @@ class Session:
         """Name of the execution provider in use."""
         return str(self.ort.get_providers()[0])
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[str, ...]:
         """Names of the inputs."""
         return tuple(item.name for item in self.ort.get_inputs())
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[str, ...]:
         """Names of the outputs."""
         return tuple(item.name for item in self.ort.get_outputs())

@@ -15,7 +15,6 @@ are counted into histograms here, one value after the other.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,6 +26,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnxnorm.calibration.averages import Averages, averages_of, rows_of
 from onnxnorm.calibration.extremes import PeakTap, layout_of, peak_moments
 from onnxnorm.calibration.layout import measure_early
 from onnxnorm.calibration.links import Link
@@ -43,7 +43,7 @@ from onnxnorm.statistics import Moments, Value, Weighting
 from onnxnorm.statistics.histograms import Histogram
 from onnxnorm.statistics.measures import MEANS, PEAK, measured
 from onnxnorm.statistics.moments import Totals
-from onnxnorm.statistics.together import Layout, Together
+from onnxnorm.statistics.together import Block, Layout, Together
 
 __all__ = ["Probe", "make_probe", "sites_of"]
 
@@ -80,8 +80,8 @@ class Probe:
     ) -> Totals:
         """Return the moments of the samples of a batch. Raises DataError if an activation is not finite.
 
-        Values are concatenated along their channels and summed together, because there may be many small values. A
-        value without rows (no detections, say) is measured on no images here.
+        Values are summed together, because there may be many small ones. A value without rows (no detections, say) is
+        measured on no images here.
 
         Args:
             results: the outputs of the probe by name.
@@ -93,44 +93,56 @@ class Probe:
         count = len(names)
         peaks: Totals = {}
         if self.peaks:
-            peaks = Together({}, peak_moments(self.peaks, results, count, batch), self._layout)
+            block = Block(self._layout, peak_moments(self.peaks, results, count, batch))
+            peaks = Together({}, (block,), tuple(value for value, _ in self._layout))
         if not self.taps:
             return peaks
-        rows = [_rows(_averages(tap, results), batch, tap.site.value)[:count] for tap in self.taps]
-        known = [
-            spread or tap.spread(tuple(results[tap.shape].tolist()), batch)
-            for tap, spread in zip(self.taps, spreads, strict=True)
-        ]
-        widths = [array.shape[2] for array in rows]
-        means = np.concatenate([_means(array) for array in rows], axis=1)
-        means *= np.repeat([spread.factor for spread in known], widths)
+        groups = averages_of(self.taps, results, spreads, count, batch)
+        means = np.concatenate([group.means for group in groups], axis=1)
         sums, squares = means.sum(axis=0), np.einsum("nc,nc->c", means, means)
         if not np.isfinite(sums).all():
-            raise self._not_finite(means, widths, names)
-        moments, end = dict[Value, Moments](), 0
-        for tap, spread, array, width in zip(self.taps, known, rows, widths, strict=True):
-            here = slice(end, end := end + width)
-            images = count if array.shape[1] else 0
-            weight = float(spread.positions if weighting == "position" else 1) if images else 0.0
-            moments[Value(tap.site.value, tap.site.measure)] = Moments(
-                images=images,
-                weight=images * weight,
-                weight_squares=images * weight**2,
-                total=weight * sums[here],
-                square_total=weight**2 * sums[here],
-                squares=weight**2 * squares[here],
-                largest=_largest(tap, results, count, batch, width, peaks.get(Value(tap.site.value, PEAK))),
+            raise self._not_finite(groups, names)
+        blocks, end = [], 0
+        for group in groups:
+            here = slice(end, end := end + group.means.shape[1])
+            images = count if group.rows else 0
+            weight = float(group.spread.positions if weighting == "position" else 1) if images else 0.0
+            totals = (weight * sums[here], weight**2 * sums[here], weight**2 * squares[here])
+            moments = Moments(images, images * weight, images * weight**2, *totals)
+            values = (self._values[place] for place in group.places)
+            blocks.append(Block(tuple(zip(values, group.widths, strict=True)), moments))
+        together = Together({}, tuple(blocks), self._values)
+        if not self._extremes:
+            return together
+        own = {
+            value: replace(
+                moments := together[value],
+                largest=_largest(tap, results, count, batch, moments.channels, peaks.get(Value(tap.site.value, PEAK))),
                 histogram=_histogram(results[tap.raw], tap.site, count, batch) if tap.raw else None,
             )
-        return replace(peaks, each=moments) if isinstance(peaks, Together) else moments
+            for tap, value in zip(self.taps, self._values, strict=True)
+        }
+        return Together(own, peaks.blocks, (*own, *peaks.order)) if isinstance(peaks, Together) else own
 
-    def _not_finite(self, means: NDArray[np.float64], widths: Sequence[int], names: Sequence[str]) -> DataError:
+    @cached_property
+    def _values(self) -> tuple[Value, ...]:
+        return tuple(Value(tap.site.value, tap.site.measure) for tap in self.taps)
+
+    @cached_property
+    def _extremes(self) -> bool:
+        """Whether there is more to say of a value than its averages."""
+        return bool(self.peaks) or any(tap.largest or tap.raw for tap in self.taps)
+
+    def _not_finite(self, groups: Sequence[Averages], names: Sequence[str]) -> DataError:
         """Return the error that names the first sample with an activation that is not finite, and its first value."""
-        sample, column = (int(indices[0]) for indices in np.nonzero(~np.isfinite(means)))
-        value = self.taps[int(np.searchsorted(np.cumsum(widths), column, side="right"))].site.value
+        wrong = np.empty((len(self.taps), len(names)), np.bool_)
+        for group in groups:
+            for place, means in group.each():
+                wrong[place] = ~np.isfinite(means).all(axis=1)
+        sample, place = (int(indices[0]) for indices in np.nonzero(wrong.T))
         return DataError(
-            f"{names[sample]} makes activation {value!r} infinite or not a number; check this input and its "
-            "preprocessing, or leave it out"
+            f"{names[sample]} makes activation {self.taps[place].site.value!r} infinite or not a number; check this "
+            "input and its preprocessing, or leave it out"
         )
 
 
@@ -223,33 +235,12 @@ def _measured_shape(tap: Tap, shapes: Mapping[str, tuple[int, ...]]) -> tuple[in
     return tuple(shape[axis] for axis in tap.order) if tap.order else shape
 
 
-def _averages(tap: Tap, results: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    """The mean of a tap: an output, or computed of two."""
-    mean = results[tap.mean]
-    return 2 * mean.astype(np.float64) - results[tap.signed] if tap.signed else mean
-
-
-def _rows(result: NDArray[Any], batch: int, value: str) -> NDArray[Any]:
-    """Return an output as `(batch, k, channels)`: k rows for each sample. Raises ModelError if that does not fit."""
-    channels = math.prod(result.shape[1:])
-    if result.shape[0] % batch:
-        raise ModelError(
-            f"value {value!r} has {result.shape[0]} rows for {batch} samples: its first axis is not the batch"
-        )
-    return result.reshape(batch, result.shape[0] // batch, channels)
-
-
-def _means(rows: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the means over the rows of each sample, `(batch, channels)`; 0 without rows."""
-    return np.asarray(rows.mean(axis=1, dtype=np.float64) if rows.shape[1] else np.zeros((len(rows), rows.shape[2])))
-
-
 def _largest(
     tap: Tap, results: Mapping[str, NDArray[Any]], count: int, batch: int, width: int, peak: Moments | None
 ) -> NDArray[np.float64] | None:
     """The largest magnitude of each channel; also if the range of the value was measured, channel by channel."""
     if tap.largest:
-        rows = _rows(results[tap.largest], batch, tap.site.value)[:count]
+        rows = rows_of(results[tap.largest], batch, tap.site.value)[:count]
         return np.asarray(rows.reshape(-1, width).max(axis=0, initial=0.0), np.float64)
     if peak is None or tap.site.measure not in MEANS or peak.channels != width:
         return None

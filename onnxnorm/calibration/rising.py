@@ -107,9 +107,9 @@ def _shift(node: Node, graph: Graph, axes: Sequence[int]) -> Function | None:
 def _clip(node: Node, graph: Graph, *_: object) -> Function | None:
     bounds: list[Any] = [node.attribute("min"), node.attribute("max")]
     for place, name in enumerate(node.inputs[1:3]):
-        if name and name not in graph.constants:
+        if name and (name not in graph.constants or graph.constants[name].size != 1):
             return None
-        bounds[place] = graph.constants[name].values() if name else None
+        bounds[place] = graph.constants[name].values().item() if name else None
     low, high = (default if b is None else float(b) for b, default in zip(bounds, (-np.inf, np.inf), strict=True))
     return lambda numbers: np.clip(numbers, low, high)
 

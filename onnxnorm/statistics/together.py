@@ -1,7 +1,6 @@
 """Moments of many values whose channels lie side by side, so that those of two batches are added at once.
 
-The range of a network has hundreds of values, most of them small. Added one by one they would take longer than some
-networks run.
+A network has hundreds of values, most of them small. Added one by one they would take longer than some networks run.
 """
 
 from __future__ import annotations
@@ -12,10 +11,18 @@ from functools import cached_property
 
 from onnxnorm.statistics.moments import Moments, Totals, Value
 
-__all__ = ["Layout", "Together", "image_count", "merge_totals"]
+__all__ = ["Block", "Layout", "Together", "image_count", "merge_totals"]
 
 Layout = tuple[tuple[Value, int], ...]
 """Values, and how many channels each has."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """The moments of values that were measured on the same images and with the same weights, one behind the other."""
+
+    layout: Layout = field(repr=False)
+    moments: Moments
 
 
 @dataclass(frozen=True)
@@ -24,42 +31,50 @@ class Together(Mapping[Value, Moments]):
 
     Attributes:
         each: those that have moments of their own.
-        every: the moments of all others, one behind the other.
-        layout: which values those are.
+        blocks: those of all others.
+        order: all values, in the order in which they are listed.
     """
 
     each: Totals
-    every: Moments
-    layout: Layout = field(repr=False)
+    blocks: tuple[Block, ...]
+    order: tuple[Value, ...] = field(repr=False)
 
     def __getitem__(self, value: Value) -> Moments:
         place = self._places.get(value)
-        return self.each[value] if place is None else self.every.part(place)
+        return self.each[value] if place is None else place[0].part(place[1])
 
     def __iter__(self) -> Iterator[Value]:
-        yield from self.each
-        yield from (value for value, _ in self.layout)
+        yield from self.order
 
     def __len__(self) -> int:
-        return len(self.each) + len(self.layout)
+        return len(self.order)
 
     @cached_property
-    def _places(self) -> dict[Value, slice]:
-        places, end = {}, 0
-        for value, width in self.layout:
-            places[value] = slice(end, end := end + width)
+    def _places(self) -> dict[Value, tuple[Moments, slice]]:
+        places = {}
+        for block in self.blocks:
+            end = 0
+            for value, width in block.layout:
+                places[value] = block.moments, slice(end, end := end + width)
         return places
 
+    def alike(self, other: Together) -> bool:
+        """Whether both have the same values in the same blocks."""
+        mine, theirs = ([block.layout for block in one.blocks] for one in (self, other))
+        return mine == theirs and self.order == other.order
+
     def plus(self, other: Together) -> Together:
-        """The moments of the images of both, which have the same layout."""
-        return Together(merge_totals(self.each, other.each), self.every + other.every, self.layout)
+        """The moments of the images of both, which have the same layouts."""
+        pairs = zip(self.blocks, other.blocks, strict=True)
+        blocks = tuple(Block(mine.layout, mine.moments + theirs.moments) for mine, theirs in pairs)
+        return Together(merge_totals(self.each, other.each), blocks, self.order)
 
 
 def merge_totals(totals: Totals, other: Totals) -> Totals:
     """Return the moments of the images of both; either may be empty."""
     if not totals or not other:
         return totals or other
-    if isinstance(totals, Together) and isinstance(other, Together) and totals.layout == other.layout:
+    if isinstance(totals, Together) and isinstance(other, Together) and totals.alike(other):
         return totals.plus(other)
     return {value: totals[value] + moments for value, moments in other.items()}
 
@@ -67,5 +82,6 @@ def merge_totals(totals: Totals, other: Totals) -> Totals:
 def image_count(totals: Totals) -> int:
     """Return the number of images that every value was measured on."""
     if isinstance(totals, Together):
-        return min(totals.every.images, image_count(totals.each) if totals.each else totals.every.images)
+        counts = [block.moments.images for block in totals.blocks]
+        return min([*counts, image_count(totals.each)] if totals.each else counts, default=0)
     return min((moments.images for moments in totals.values()), default=0)

@@ -21,6 +21,7 @@ CONSTANTS: dict[str, Any] = {
     "each": EACH,
     "place": rand(1, 1, 5, 5),
     "low": np.float32(-0.4),
+    "lows": np.array([-0.4], np.float32),
     "high": np.float32(0.3),
     "slopes": np.array([0, 0.1, 2, 1], np.float32).reshape(4, 1, 1),
     "falling": np.array([0.1, 0.1, -2, 1], np.float32).reshape(4, 1, 1),
@@ -86,7 +87,7 @@ def test_what_follows_already_does_not_follow_from_the_product() -> None:
     assert linked("r = Relu(a) b = Mul(r, two)") == {"r": "a", "b": "r"}
 
 
-@pytest.mark.parametrize("body", ["b = Clip(a, low, high)", "b = Clip(a, low)", "b = Clip(a, , high)"])
+@pytest.mark.parametrize("body", ["b = Clip(a, low, high)", "b = Clip(a, lows)", "b = Clip(a, , high)"])
 def test_bounds(body: str) -> None:
     assert linked(body) == {"b": "a"}
 

@@ -8,18 +8,19 @@ from collections.abc import Mapping
 import numpy as np
 
 from onnxnorm.statistics.moments import Moments, Totals, Value
-from onnxnorm.statistics.together import Together, image_count, merge_totals
+from onnxnorm.statistics.together import Block, Together, image_count, merge_totals
 from tests.helpers.graphs import rand
 
 LAYOUT = ((Value("a", "peak"), 2), (Value("b", "peak"), 3))
 OWN = Value("a", "mean")
+VALUES = (OWN, LAYOUT[0][0], LAYOUT[1][0])
 
 
 def batch(count: int, seed: int) -> Together:
     peaks = np.abs(rand(count, 5, seed=seed)).astype(np.float64)
     peaks[0, 1] = peaks[:, 2] = 0
     own = Moments.of(rand(count, 4, seed=seed), None, np.ones(count))
-    return Together({OWN: own}, Moments.of_peaks(peaks), LAYOUT)
+    return Together({OWN: own}, (Block(LAYOUT, Moments.of_peaks(peaks)),), VALUES)
 
 
 def same(one: Mapping[Value, Moments], other: Mapping[Value, Moments]) -> None:
@@ -51,7 +52,7 @@ def test_they_travel_between_processes() -> None:
 
 def test_another_layout_is_added_one_by_one() -> None:
     one = batch(3, 1)
-    turned = Together(one.each, Moments.of_peaks(np.ones((2, 5))), (LAYOUT[1], LAYOUT[0]))
+    turned = Together(one.each, (Block((LAYOUT[1], LAYOUT[0]), Moments.of_peaks(np.ones((2, 5)))),), VALUES)
     joint = merge_totals(one, turned)
     assert not isinstance(joint, Together)
     np.testing.assert_array_equal(joint[LAYOUT[0][0]].total, one[LAYOUT[0][0]].total + 2)
@@ -60,7 +61,8 @@ def test_another_layout_is_added_one_by_one() -> None:
 def test_nothing_changes_nothing() -> None:
     one = batch(3, 1)
     assert merge_totals({}, one) is merge_totals(one, {}) is one
-    assert len(one) == len(list(one)) == 3
+    assert tuple(one) == VALUES
+    assert len(one) == 3
     assert Value("c", "peak") not in one
 
 

@@ -1,0 +1,48 @@
+"""The averages of many values at once are those of each alone, bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from onnxnorm.calibration.averages import averages_of
+from onnxnorm.calibration.taps import Positions, Tap
+from onnxnorm.errors import ModelError
+from onnxnorm.scaling.filters import Site
+from tests.helpers.graphs import rand
+
+
+def tap(name: str, signed: str = "") -> Tap:
+    return Tap(site=Site(name, 1, "mean"), mean=name, largest="", way="windows", signed=signed)
+
+
+def test_as_each_alone() -> None:
+    rows = {"a": (1, 5), "b": (1, 3), "c": (9, 4), "d": (9, 1), "e": (9, 6), "f": (0, 2), "g": (1, 2)}
+    spreads = {name: Positions(64, 1.25) for name in rows} | {"e": Positions(16, 1.25), "b": Positions(64, 1.0)}
+    results: dict[str, NDArray[np.float32]] = {}
+    for seed, (name, (each, width)) in enumerate(rows.items()):
+        results[name] = rand(4 * each, width, 1, 1, seed=seed)
+    found = averages_of([tap(name) for name in rows], results, list(spreads.values()), 3, 4)
+    assert [group.places for group in found] == [(0, 6), (1,), (2,), (3,), (4,), (5,)]
+    seen = 0
+    for group in found:
+        for place, means in group.each():
+            name, (each, width) = list(rows.items())[place]
+            alone = results[name].reshape(4, each, width)[:3]
+            expected = alone.mean(axis=1, dtype=np.float64) if each else np.zeros((3, width))
+            np.testing.assert_array_equal(means, expected * spreads[name].factor)
+            assert (group.rows, group.spread) == (each, spreads[name])
+            seen += 1
+    assert seen == len(rows)
+
+
+def test_a_mean_of_two_outputs() -> None:
+    results = {"a": np.full((2, 3), 0.75, np.float32), "s": np.full((2, 3), 0.5, np.float32)}
+    (found,) = averages_of([tap("a", "s")], results, [Positions(1, 1.0)], 2, 2)
+    np.testing.assert_array_equal(found.means, np.full((2, 3), 1.0))
+
+
+def test_rows_that_are_no_samples() -> None:
+    with pytest.raises(ModelError, match="value 'a' has 5 rows for 2 samples: its first axis is not the batch"):
+        averages_of([tap("a")], {"a": rand(5, 3)}, [Positions(1, 1.0)], 2, 2)
