@@ -164,7 +164,7 @@ class State:
                 ),
             },
             skipped=self.skipped,
-            values=self.totals,
+            values=dict(self.totals),  # each in an object of its own
             weighting=job.options.weighting,
             complete=complete,
             files={digest: job.dataset.fingerprints(done, skipped, KEPT)} if digest else {},
