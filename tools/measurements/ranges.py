@@ -63,6 +63,7 @@ def _measured(machine: Machine, path: Path, images: int | None) -> Results:
     wanted = images or int(SECONDS * 1000 / trial.report["ms"])
     given["images"] = min(max(wanted, FEWEST), MOST) // BATCH * BATCH
     perform(Case("the arrays", "random_rows", given))
+    given["batch"] = None  # as `calibrate` chooses it
     results = compare(
         [Case(WITHOUT, "arrays", given), Case(WITH, "arrays", given | {"measure": ["range"]})], machine.rounds
     )
