@@ -27,40 +27,7 @@ _NEVER = frozenset(
         "Sqrt",
     }
 )
-# What follows from what they read: numbers that are moved, picked, averaged or added.
-_PASSED = frozenset(
-    {
-        "Add",
-        "AveragePool",
-        "Concat",
-        "DepthToSpace",
-        "Dropout",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "HardSwish",
-        "Identity",
-        "Max",
-        "MaxPool",
-        "Min",
-        "Mul",
-        "ReduceMax",
-        "ReduceMean",
-        "ReduceMin",
-        "ReduceSum",
-        "Reshape",
-        "Slice",
-        "SpaceToDepth",
-        "Split",
-        "Squeeze",
-        "Sum",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-    }
-)
+# What moves, picks, averages or adds numbers follows from what it reads. Of these, other inputs are sizes and places,
 _DATA_FIRST = frozenset(
     {
         "Expand",
@@ -76,7 +43,29 @@ _DATA_FIRST = frozenset(
         "Tile",
         "Unsqueeze",
     }
-)  # whose other inputs are sizes and places
+)
+# and of these, all inputs are numbers.
+_PASSED = _DATA_FIRST | frozenset(
+    {
+        "Add",
+        "AveragePool",
+        "Concat",
+        "DepthToSpace",
+        "Dropout",
+        "Flatten",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "HardSwish",
+        "Identity",
+        "Max",
+        "MaxPool",
+        "Min",
+        "Mul",
+        "SpaceToDepth",
+        "Sum",
+        "Transpose",
+    }
+)
 
 
 def never_negative_values(graph: Graph) -> frozenset[str]:
