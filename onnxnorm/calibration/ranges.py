@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,18 +29,28 @@ class Range:
     high: float
 
 
-def ranges_of(batch: Batch) -> dict[str, Range]:
-    """Return the range of the numbers of each input in a batch.
+def ranges_of(batch: Batch, known: Mapping[str, Range] = MappingProxyType({})) -> dict[str, Range]:
+    """Return the range of the numbers of each input in a batch and in those before it.
 
-    If memory is short, mean and deviation are those of some of its samples.
+    Only minimum and maximum are looked for if the range of an input is `known` from batches before: its mean and its
+    deviation stay. If memory is short, they are those of some samples.
     """
     try:
-        return {name: _range(array) for name, array in batch.feeds.items()}
+        return _ranges(batch, known, _range)
     except MemoryError:
         if batch.count < 2:
-            return {name: _range_in_parts(array) for name, array in batch.feeds.items()}
+            return _ranges(batch, known, _range_in_parts)
         first, second = batch.split(batch.count // 2)
-        return merge_ranges(ranges_of(first), ranges_of(second))
+        return ranges_of(second, ranges_of(first, known))
+
+
+def _ranges(batch: Batch, known: Mapping[str, Range], measure: Callable[[NDArray[Any]], Range]) -> dict[str, Range]:
+    feeds = batch.feeds.items()
+    return {name: _widened(known[name], array) if name in known else measure(array) for name, array in feeds}
+
+
+def _widened(known: Range, array: NDArray[Any]) -> Range:
+    return replace(known, low=min(known.low, float(array.min())), high=max(known.high, float(array.max())))
 
 
 def _range(array: NDArray[Any]) -> Range:

@@ -151,13 +151,13 @@ class ProbeSession:
             if self.reopen is not None:
                 self.session = None  # closed once the runs that have begun end
 
-    def ranges(self, batch: Batch) -> dict[str, Range]:
-        """Return the range of the numbers of each input in a batch; if memory is short, once no run is going on."""
+    def ranges(self, batch: Batch, known: Mapping[str, Range]) -> dict[str, Range]:
+        """Return the `known` ranges of inputs with a batch added; if memory is short, once no run is going on."""
         try:
-            return ranges_of(batch)
+            return ranges_of(batch, known)
         except MemoryError:
             with self.room.alone():
-                return ranges_of(batch)
+                return ranges_of(batch, known)
 
     def current(self) -> Session:
         """Return the session, opened anew if it was closed because memory was short."""

@@ -96,6 +96,18 @@ def test_ranges_of_inputs_need_less_memory_in_halves(monkeypatch: pytest.MonkeyP
     assert (halved.low, halved.high) == (whole.low, whole.high)
 
 
+def test_only_the_limits_of_a_known_range_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def batch(array: Any) -> Batch:
+        return Batch({"x": array}, len(array), tuple("abcd"[: len(array)]), tuple(range(len(array))))
+
+    first, more = rand(4, 3, 4, 4), rand(2, 3, 4, 4) * np.float32(9)
+    known = ranges_of(batch(first))
+    monkeypatch.setattr(np, "asarray", no_memory)  # nothing is converted
+    widened = ranges_of(batch(more), known)["x"]
+    assert (widened.mean, widened.std) == (known["x"].mean, known["x"].std)
+    assert (widened.low, widened.high) == (min(first.min(), more.min()), max(first.max(), more.max()))
+
+
 def test_the_range_of_one_sample_is_found_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = Batch({"x": rand(1, 3, 200, 300)}, 1, ("a",), (0,))
     whole = ranges_of(batch)["x"]
@@ -129,16 +141,16 @@ def test_the_range_is_found_once_no_run_is_going_on(monkeypatch: pytest.MonkeyPa
             time.sleep(0.2)
             ended.append(True)
 
-    def found(given: Batch) -> Any:
+    def found(given: Batch, known: Any) -> Any:
         if not ended:
             raise MemoryError
-        return usual(given)
+        return usual(given, known)
 
     monkeypatch.setattr(step, "ranges_of", found)
     thread = Thread(target=run)
     thread.start()
     begun.wait(30)
-    assert probe.ranges(batch) == usual(batch)
+    assert probe.ranges(batch, {}) == usual(batch)
     thread.join()
 
 

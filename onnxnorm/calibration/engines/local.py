@@ -77,8 +77,10 @@ def _steps(
         return batch.batch, probe.measure_within_memory(batch)
 
     steps = map_ahead(measure, placed, threads=concurrency.runs, ahead=2 * concurrency.runs)
-    images = 0
+    images, ranges = 0, dict[str, Range]()
     with closing(placed), closing(steps):
         for batch, totals in steps:
-            yield batch, totals, probe.ranges(batch) if images < _SAMPLED else {}
+            if images < _SAMPLED:
+                ranges = probe.ranges(batch, ranges)
+            yield batch, totals, ranges
             images += batch.count
