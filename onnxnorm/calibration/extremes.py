@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxnorm.calibration.joint import Outputs
 from onnxnorm.calibration.links import Link
 from onnxnorm.calibration.parts import Extremes
 from onnxnorm.calibration.rising import Floats
@@ -18,8 +19,6 @@ from onnxnorm.statistics.moments import Moments, Value
 from onnxnorm.statistics.together import Layout
 
 __all__ = ["PeakTap", "layout_of", "peak_moments"]
-
-Results: TypeAlias = Mapping[str, NDArray[Any]]
 
 _AT_ONCE = 1 << 16  # numbers
 _INFINITE = float(np.finfo(np.float32).max)
@@ -48,11 +47,13 @@ class PeakTap:
     negated: bool = False
     link: Link | None = None
 
-    def has_one_row(self, results: Results, batch: int) -> bool:
-        """Whether the outputs hold one row for each sample, as most do."""
-        return self.by_sample and results[self.high].size == batch * self.channels * (1 + self.negated)
+    @property
+    def outputs(self) -> tuple[tuple[str, int], ...]:
+        """The outputs of the probe, and how many numbers each has in a row."""
+        both = ((self.high, self.channels * (1 + self.negated)), (self.low, self.channels))
+        return both[: 1 + (self.low not in {"", self.high})]
 
-    def extremes(self, results: Results, batch: int) -> Extremes:
+    def extremes(self, results: Outputs, batch: int) -> Extremes:
         """The largest and the smallest numbers of each sample of a batch, both `(samples, channels)`.
 
         Args:
@@ -85,7 +86,7 @@ def layout_of(taps: Sequence[PeakTap]) -> Layout:
     return tuple((Value(tap.value, PEAK), tap.channels) for tap in taps)
 
 
-def peak_moments(taps: Sequence[PeakTap], results: Results, count: int, batch: int) -> Moments:
+def peak_moments(taps: Sequence[PeakTap], results: Outputs, count: int, batch: int) -> Moments:
     """The moments of the peaks of the first `count` samples of a batch, the channels of all taps one behind the other.
 
     Each sample counts the same.
@@ -123,32 +124,29 @@ def _pieces(taps: Sequence[PeakTap], batch: int) -> Iterator[list[PeakTap]]:
         yield piece
 
 
-def _measured(taps: Sequence[PeakTap], results: Results, batch: int) -> dict[str, Extremes]:
-    """The extremes of what is measured; those with one row a sample are put side by side, as there may be many."""
-    simple = [tap for tap in taps if tap.has_one_row(results, batch)]
-    known = {tap.value: tap.extremes(results, batch) for tap in taps if not tap.has_one_row(results, batch)}
-    both = [tap for tap in simple if tap.negated]
-    apart = [tap for tap in simple if tap.low not in {"", tap.high}]
-    single = [tap for tap in simple if not tap.negated and tap.low in {"", tap.high}]
-    for group in (*_pieces(both, batch), *_pieces(apart, batch), *_pieces(single, batch)):
-        rows = [results[tap.high].reshape(batch, -1) for tap in group]
-        if group[0].negated:
-            high = _beside([row[:, : tap.channels] for tap, row in zip(group, rows, strict=True)])
-            low = _beside([row[:, tap.channels :] for tap, row in zip(group, rows, strict=True)])
-            np.negative(low, out=low)
-        else:
-            high = low = _beside(rows)
-        if group[0].low not in {"", group[0].high}:
-            low = _beside([results[tap.low].reshape(batch, -1) for tap in group])
-        end = 0
-        for tap in group:
-            here = slice(end, end := end + tap.channels)
-            known[tap.value] = high[:, here], low[:, here] if tap.low else np.zeros((batch, tap.channels))
-    return known
+def _measured(taps: Sequence[PeakTap], results: Outputs, batch: int) -> dict[str, Extremes]:
+    """The extremes of what is measured, by the names of the values."""
+    joined = [tap for tap in taps if tap.high in results.joint.places]
+    known = {name: found for some in _pieces(joined, batch) for name, found in _joined(some, results)}
+    return known | {tap.value: tap.extremes(results, batch) for tap in taps if tap.value not in known}
 
 
-def _beside(parts: Sequence[NDArray[Any]]) -> Floats:
-    return np.concatenate(parts, axis=1, dtype=np.float64)
+def _joined(taps: Sequence[PeakTap], results: Outputs) -> Iterator[tuple[str, Extremes]]:
+    """The extremes of joined outputs that are neighbours, by the names of their values."""
+    places = results.joint.places
+    start, stop = places[taps[0].high].start, max(places[name].stop for name in (taps[-1].high, taps[-1].low) if name)
+    numbers = results.joined[:, start:stop].astype(np.float64)
+    negative = -numbers if any(tap.negated for tap in taps) else numbers
+    nothing = np.zeros((len(numbers), max(tap.channels for tap in taps)))
+    for tap in taps:
+        first = places[tap.high].start - start
+        middle = first + tap.channels
+        low = nothing[:, : tap.channels]
+        if tap.negated:
+            low = negative[:, middle : middle + tap.channels]
+        elif tap.low:
+            low = numbers[:, (own := places[tap.low].start - start) : own + tap.channels]
+        yield tap.value, (numbers[:, first:middle], low)
 
 
 def _follow(value: str, known: dict[str, Extremes], links: Mapping[str, Link]) -> None:

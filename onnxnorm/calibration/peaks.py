@@ -70,7 +70,8 @@ def add_peaks(
         )
         if name in small:
             tap = PeakTap(name, channels, high, high, by_sample)
-            outputs = [append(surgeon, "Identity", _float(surgeon, tensors[name], graph, tap), high, {})]
+            value = _float(surgeon, tensors[name], graph, tap)
+            outputs = [_flat(surgeon, value, high) if by_sample else append(surgeon, "Identity", value, high, {})]
         elif in_blocks:
             tap = PeakTap(name, channels, high, high if low else "", by_sample, negated=bool(low))
             outputs = [_pooled(surgeon, tensors[name], tap, tensors.get(negated.get(name, "")))]
@@ -112,24 +113,30 @@ def _pooled(surgeon: gs.Graph, value: gs.Tensor, tap: PeakTap, positive_part: gs
     if positive_part is None:
         value = by_channel(surgeon, value, tap.channels, -1, f"{tap.high}_negative")
     smallest = append(surgeon, "GlobalMaxPool", value, f"{tap.high}_negative_pool", {})
-    both = append(surgeon, "Concat", largest, f"{tap.high}_both", {"axis": 1}, smallest)
-    return append(surgeon, "Flatten", both, tap.high, {"axis": 1})
+    return _flat(surgeon, append(surgeon, "Concat", largest, f"{tap.high}_both", {"axis": 1}, smallest), tap.high)
 
 
 def _reduced(
     surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: PeakTap, kept: Sequence[int]
 ) -> Iterator[gs.Variable]:
-    """Append reductions of a value over all axes but those of samples and channels."""
+    """Append reductions of a value over all axes but those of samples and channels; samples have one row."""
     shape = graph.shapes.get(tap.value)
     others = [axis for axis in range(len(shape or ())) if axis not in kept and (axis or not tap.by_sample)]
     value = _float(surgeon, value, graph, tap)
     last = len(others) > 1 and others[-1] < max(kept, default=0)  # channels stand behind all positions
     for op, name in (("ReduceMax", tap.high), ("ReduceMin", tap.low)):
-        if name and last:
-            rows = reduced(surgeon, op, value, f"{name}_rows", others[-1:])
-            yield reduced(surgeon, op, rows, name, others[:-1])
-        elif name:
-            yield reduced(surgeon, op, value, name, others, whole=shape is None)
+        if not name:
+            continue
+        flat = not tap.by_sample or len(kept) == 1
+        rows = reduced(surgeon, op, value, f"{name}_rows", others[-1:]) if last else value
+        remaining = others[:-1] if last else others
+        least = reduced(surgeon, op, rows, name if flat else f"{name}_channels", remaining, whole=shape is None)
+        yield least if flat else _flat(surgeon, least, name)
+
+
+def _flat(surgeon: gs.Graph, value: gs.Tensor, name: str) -> gs.Variable:
+    """Append a node that makes one row of all that a sample has."""
+    return append(surgeon, "Flatten", value, name, {"axis": 1})
 
 
 def _float(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: PeakTap) -> gs.Tensor:

@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxnorm.calibration.averages import Spreads
+from onnxnorm.calibration.build import make_probe, sites_of
 from onnxnorm.calibration.layout import blocked_values
 from onnxnorm.calibration.links import find_links
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.pace import samples_a_run
-from onnxnorm.calibration.probe import Probe, make_probe, sites_of
+from onnxnorm.calibration.probe import Probe
 from onnxnorm.calibration.ranges import Range, ranges_of
 from onnxnorm.calibration.room import Room
-from onnxnorm.calibration.taps import Positions
 from onnxnorm.data.batches import Batch, Skipped, model_feeds
 from onnxnorm.errors import MemoryShortageError, ModelError
 from onnxnorm.model.files import Model
@@ -106,7 +107,7 @@ class ProbeSession:
     probe: Probe
     session: Session | None
     weighting: Weighting
-    spreads: Callable[[Shapes, int], tuple[Positions | None, ...]] = field(repr=False)
+    spreads: Callable[[Shapes, int], Spreads] = field(repr=False)
     most: int
     reopen: Callable[[], Session] | None = field(default=None, repr=False)
     room: Room = field(default_factory=Room, repr=False, compare=False)
@@ -257,7 +258,7 @@ def prepare(
     _log.info("probe: %d values measured for inputs of %s", len(sites), dict(shapes))
 
     @lru_cache(maxsize=64)
-    def spreads(inputs: Shapes, batch: int) -> tuple[Positions | None, ...]:
+    def spreads(inputs: Shapes, batch: int) -> Spreads:
         return probe.spreads(read_graph(model, dict(inputs)).shapes, batch)
 
     def reopen() -> Session:

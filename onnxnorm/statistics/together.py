@@ -6,7 +6,7 @@ A network has hundreds of values, most of them small. Added one by one they woul
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from onnxnorm.statistics.moments import Moments, Totals, Value
@@ -33,13 +33,22 @@ class Together(Mapping[Value, Moments]):
         each: those that have moments of their own.
         blocks: those of all others.
         order: all values, in the order in which they are listed.
+        largest: where the largest magnitudes of some values are found: in the moments of others with as many channels.
     """
 
     each: Totals
     blocks: tuple[Block, ...]
     order: tuple[Value, ...] = field(repr=False)
+    largest: Mapping[Value, Value] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, value: Value) -> Moments:
+        moments, other = self._own(value), self.largest.get(value)
+        if other is None or moments.largest is not None:
+            return moments
+        found = self._own(other)
+        return replace(moments, largest=found.largest) if found.channels == moments.channels else moments
+
+    def _own(self, value: Value) -> Moments:
         place = self._places.get(value)
         return self.each[value] if place is None else place[0].part(place[1])
 
@@ -61,13 +70,13 @@ class Together(Mapping[Value, Moments]):
     def alike(self, other: Together) -> bool:
         """Whether both have the same values in the same blocks."""
         mine, theirs = ([block.layout for block in one.blocks] for one in (self, other))
-        return mine == theirs and self.order == other.order
+        return mine == theirs and self.order == other.order and self.largest == other.largest
 
     def plus(self, other: Together) -> Together:
         """The moments of the images of both, which have the same layouts."""
         pairs = zip(self.blocks, other.blocks, strict=True)
         blocks = tuple(Block(mine.layout, mine.moments + theirs.moments) for mine, theirs in pairs)
-        return Together(merge_totals(self.each, other.each), blocks, self.order)
+        return Together(merge_totals(self.each, other.each), blocks, self.order, self.largest)
 
 
 def merge_totals(totals: Totals, other: Totals) -> Totals:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from onnxnorm.calibration.averages import averages_of
+from onnxnorm.calibration.averages import Spreads, averages_of
+from onnxnorm.calibration.joint import Joint, Outputs
 from onnxnorm.calibration.taps import Positions, Tap
 from onnxnorm.errors import ModelError
 from onnxnorm.scaling.filters import Site
@@ -23,7 +24,7 @@ def test_as_each_alone() -> None:
     results: dict[str, NDArray[np.float32]] = {}
     for seed, (name, (each, width)) in enumerate(rows.items()):
         results[name] = rand(4 * each, width, 1, 1, seed=seed)
-    found = averages_of([tap(name) for name in rows], results, list(spreads.values()), 3, 4)
+    found = averages_of([tap(name) for name in rows], Outputs(results, Joint()), Spreads(tuple(spreads.values())), 3, 4)
     assert [group.places for group in found] == [(0, 6), (1,), (2,), (3,), (4,), (5,)]
     seen = 0
     for group in found:
@@ -39,10 +40,10 @@ def test_as_each_alone() -> None:
 
 def test_a_mean_of_two_outputs() -> None:
     results = {"a": np.full((2, 3), 0.75, np.float32), "s": np.full((2, 3), 0.5, np.float32)}
-    (found,) = averages_of([tap("a", "s")], results, [Positions(1, 1.0)], 2, 2)
+    (found,) = averages_of([tap("a", "s")], Outputs(results, Joint()), Spreads((Positions(1, 1.0),)), 2, 2)
     np.testing.assert_array_equal(found.means, np.full((2, 3), 1.0))
 
 
 def test_rows_that_are_no_samples() -> None:
     with pytest.raises(ModelError, match="value 'a' has 5 rows for 2 samples: its first axis is not the batch"):
-        averages_of([tap("a")], {"a": rand(5, 3)}, [Positions(1, 1.0)], 2, 2)
+        averages_of([tap("a")], Outputs({"a": rand(5, 3)}, Joint()), Spreads((Positions(1, 1.0),)), 2, 2)

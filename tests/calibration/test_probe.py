@@ -10,7 +10,9 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 import onnxnorm
-from onnxnorm.calibration.probe import Probe, make_probe, sites_of
+from onnxnorm.calibration.build import make_probe, sites_of
+from onnxnorm.calibration.joint import Outputs
+from onnxnorm.calibration.probe import Probe
 from onnxnorm.calibration.taps import SMALL, WINDOW
 from onnxnorm.errors import DataError, ModelError
 from onnxnorm.model.files import Model
@@ -53,9 +55,8 @@ def test_it_keeps_what_is_measured_and_drops_the_head() -> None:
     assert not {node.op_type for node in nodes} & {"MaxPool", "Gemm", "Softmax"}
     assert {tensor.name for tensor in probe.proto.graph.initializer} == {"w", "b", "u"}
     assert [tap.site.value for tap in probe.taps] == ["r", "s"]
-    assert [value.name for value in probe.proto.graph.output] == [
-        name for tap in probe.taps for name in (tap.mean, tap.largest)
-    ]
+    assert [value.name for value in probe.proto.graph.output] == [probe.joint.name]
+    assert set(probe.joint.places) == {name for tap in probe.taps for name in (tap.mean, tap.largest)}
 
 
 def test_a_head_that_cannot_run_is_not_run() -> None:
@@ -64,19 +65,19 @@ def test_a_head_that_cannot_run_is_not_run() -> None:
     fed = feeds(poisoned, n=2)
     with pytest.raises(ModelError):
         CPU.session(Model.open(poisoned)).run(fed)
-    assert len(CPU.session(probe_of(poisoned).proto).run(fed)) == 2
+    probe = probe_of(poisoned)
+    assert len(Outputs(CPU.session(probe.proto).run(fed), probe.joint)) == 2
 
 
 def test_maxima_are_measured_on_request() -> None:
     assert not {tap.largest for tap in probe_of(vgg()).taps} - {""}
-    found = CPU.session(probe_of(vgg(), ("max",)).proto).run(feeds(vgg(), n=2))
-    assert len(found) == 4
+    assert len(probe_of(vgg(), ("max",)).joint.places) == 4
     assert not any("Max" in node.op_type for node in probe_of(vgg()).proto.graph.node if node.name.startswith("onnx"))
 
 
 def test_only_numbers_per_image_and_channel_leave_the_runtime() -> None:
     results = CPU.session(probe_of(vgg()).proto).run(feeds(vgg(), n=3))
-    assert {array.size for array in results.values()} == {3 * 4}
+    assert [array.shape for array in results.values()] == [(3, 2 * 4)]
 
 
 def test_for_percentiles_the_values_themselves_leave_it_once() -> None:
@@ -121,7 +122,7 @@ def test_reductions_in_the_form_of_the_opset(opset: int, form: str) -> None:
     assert reductions
     assert all((len(node.input) == 2) == (form == "input") for node in reductions)
     fed = feeds(proto, n=2)
-    results = CPU.session(probe.proto).run(fed)
+    results = Outputs(CPU.session(probe.proto).run(fed), probe.joint)
     raw = CPU.session(Model.open(proto)).run(fed)["z"]
     np.testing.assert_allclose(results[probe.taps[0].mean], raw.mean(axis=(1, 2)), rtol=1e-5)
     np.testing.assert_allclose(results[probe.taps[0].largest], raw.max(axis=(1, 2)))

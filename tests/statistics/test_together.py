@@ -58,6 +58,20 @@ def test_another_layout_is_added_one_by_one() -> None:
     np.testing.assert_array_equal(joint[LAYOUT[0][0]].total, one[LAYOUT[0][0]].total + 2)
 
 
+def test_the_largest_of_one_value_are_found_with_another() -> None:
+    peaks, means = np.abs(rand(3, 5)).astype(np.float64), rand(3, 2)
+    beside = Block(((OWN, 2),), Moments.of(means, None, np.ones(3)))
+    other = Block(LAYOUT, Moments.of_peaks(peaks))
+    one = Together({}, (beside, other), VALUES, {OWN: LAYOUT[0][0]})
+    assert one.blocks[0].moments.largest is None
+    np.testing.assert_array_equal(one[OWN].largest, peaks[:, :2].max(axis=0))
+    twice = merge_totals(one, one)
+    assert isinstance(twice, Together)
+    np.testing.assert_array_equal(twice[OWN].largest, peaks[:, :2].max(axis=0))
+    assert Together({}, (beside, other), VALUES, {OWN: LAYOUT[1][0]})[OWN].largest is None  # it has other channels
+    assert not one.alike(Together({}, (beside, other), VALUES))
+
+
 def test_nothing_changes_nothing() -> None:
     one = batch(3, 1)
     assert merge_totals({}, one) is merge_totals(one, {}) is one

@@ -79,7 +79,7 @@ def synthetic(given: Given) -> Report:
     import numpy as np
     import onnx
 
-    from onnxnorm.calibration.probe import sites_of
+    from onnxnorm.calibration.build import sites_of
     from onnxnorm.model.files import Model
     from onnxnorm.model.graph import input_specs
     from onnxnorm.model.shapes import read_graph, sample_shapes
