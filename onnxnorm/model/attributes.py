@@ -1,4 +1,4 @@
-"""Checks of the attributes of nodes, as a model is opened.
+"""Checks of the attributes and the number of inputs of nodes, as a model is opened.
 
 ONNX's shape inference ends the process, or never comes back, where some attributes are out of range: the axis of a
 LayerNormalization beyond 32 bits, a negative `batch_dims` of a GatherND, fewer parts of a Split than it has outputs,
@@ -47,12 +47,20 @@ _ANY = _Limits()
 
 
 def check_attributes(node: onnx.NodeProto, opset: int, where: str) -> None:
-    """Raise ModelError if an attribute that a node needs is missing, or one is of a wrong type or out of range."""
+    """Raise ModelError if an attribute that a node needs is missing, or one is of a wrong type or out of range.
+
+    Also if it has more or fewer inputs than its operator takes.
+    """
     if node.domain not in _OWN:
         return
-    required, types = _signature(node.op_type, opset)
-    given = {attribute.name: attribute.type for attribute in node.attribute}
+    required, types, least, most = _signature(node.op_type, opset)
     what = f"{where}: {_label(node)}"
+    if not least <= len(node.input) <= most:
+        takes = f"at least {least}" if len(node.input) < least else f"at most {most}"
+        raise ModelError(
+            f"{what} has {len(node.input)} inputs, and its operator takes {takes}; export the model again"
+        )
+    given = {attribute.name: attribute.type for attribute in node.attribute}
     for name in required - given.keys():
         raise ModelError(f"{what} lacks the attribute {name!r}, which its operator requires; export the model again")
     for attribute in node.attribute:  # of any type: inference does not look at it
@@ -76,14 +84,19 @@ def check_no_references(node: onnx.NodeProto, where: str) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _signature(op: str, opset: int) -> tuple[frozenset[str], Mapping[str, int]]:
-    """The attributes that an operator requires, and the types of all its attributes; empty if it is not known."""
+def _signature(op: str, opset: int) -> tuple[frozenset[str], Mapping[str, int], int, int]:
+    """The attributes that an operator requires, the types of all its attributes, and how many inputs it takes.
+
+    Nothing is required of an operator that is not known.
+    """
     if not onnx.defs.has(op, opset):
-        return frozenset(), MappingProxyType({})
-    attributes = onnx.defs.get_schema(op, opset).attributes
+        return frozenset(), MappingProxyType({}), 0, _MOST
+    schema = onnx.defs.get_schema(op, opset)
     return (
-        frozenset(name for name, attribute in attributes.items() if attribute.required),
-        MappingProxyType({name: _number(attribute.type) for name, attribute in attributes.items()}),
+        frozenset(name for name, attribute in schema.attributes.items() if attribute.required),
+        MappingProxyType({name: _number(attribute.type) for name, attribute in schema.attributes.items()}),
+        schema.min_input,
+        schema.max_input,
     )
 
 

@@ -44,6 +44,27 @@ def test_numbers_out_of_range(op: str, name: str, refused: list[int], legal: lis
 
 
 @pytest.mark.parametrize(
+    ("op", "inputs", "takes"),
+    [
+        ("Gemm", 1, "at least 2"),
+        ("Gemm", 2, None),
+        ("Gemm", 4, "at most 3"),
+        ("Relu", 2, "at most 1"),
+        ("Concat", 0, "at least 1"),
+        ("Concat", 9, None),
+        ("NoSuchOperator", 0, None),
+    ],
+)
+@pytest.mark.parametrize("opset", [18, 255])  # 255: none that is known; the newest counts
+def test_the_number_of_inputs(op: str, inputs: int, takes: str | None, opset: int) -> None:
+    attributes = {"axis": 0} if op == "Concat" else {}
+    proto = model(helper.make_node(op, ["x"] * inputs, ["z"], **attributes))
+    proto.opset_import[0].version = opset
+    with pytest.raises(ModelError, match=rf"has {inputs} inputs.*takes {takes}") if takes else nullcontext():
+        Model.open(proto)
+
+
+@pytest.mark.parametrize(
     "equation", ["ab&,bc->ac", "a.b,bc", "8ab,bc", b"\x83ab,bc", "ab,bc->a\nc", "ab,....c", "a\tb"]
 )
 def test_equations_with_other_characters(equation: str | bytes) -> None:

@@ -32,6 +32,8 @@ def einsum(visit: Visit) -> Outcome:
     equation = visit.node.attribute("equation", "")
     if any(operand.shape is None and ("." in equation or not operand.uniform) for operand in operands):
         return Refusal("the shape of its input is not known")
+    if equation.partition("->")[0].count(",") + 1 != len(operands):
+        return Refusal("its equation is for another number of inputs")
     terms, output = _read(equation, [operand.rank for operand in operands])
     weights = [operand for operand in operands if visit.editable(operand)]
     if len(operands) == 2 and len(weights) == 1 and _is_layer(operands, terms):

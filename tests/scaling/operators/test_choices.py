@@ -276,6 +276,16 @@ def test_a_diagonal_of_channels_has_their_scales() -> None:
     np.testing.assert_array_equal(product.ravel(), checked.of_slot[checked.trace.ids["b"]].ravel())
 
 
+def test_an_equation_for_another_number_of_inputs() -> None:
+    """Inference overlooks it where a shape is not known."""
+    proto = between('u = Identity(a) \n b = Einsum<equation="nchw">(u, w)', constants={"w": rand(4, 4)}, tail="none")
+    proto.graph.node[-1].input[0] = proto.graph.node[-2].output[0] = "unknown"
+    next(node for node in proto.graph.node if "unknown" in node.output).domain = "own"
+    proto.opset_import.add(domain="own", version=1)
+    found = trace(read_graph(Model.open(proto), {"x": (2, 3, 8, 8)}))
+    assert "its equation is for another number of inputs" in {barrier.reason for barrier in found.groups.barriers}
+
+
 def test_einsum_of_three() -> None:
     proto = between(
         'b = Einsum<equation="nchw,nchw,c->nc">(a, a2, w)', constants={"w": rand(4)}, branches=2, tail="none"
