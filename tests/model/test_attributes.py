@@ -57,7 +57,7 @@ def test_numbers_out_of_range(op: str, name: str, refused: list[int], legal: lis
 )
 @pytest.mark.parametrize("opset", [18, 255])  # 255: none that is known; the newest counts
 def test_the_number_of_inputs(op: str, inputs: int, takes: str | None, opset: int) -> None:
-    attributes = {"axis": 0} if op == "Concat" else {}
+    attributes: dict[str, Any] = {"axis": 0} if op == "Concat" else {}
     proto = model(helper.make_node(op, ["x"] * inputs, ["z"], **attributes))
     proto.opset_import[0].version = opset
     with pytest.raises(ModelError, match=rf"has {inputs} inputs.*takes {takes}") if takes else nullcontext():
