@@ -57,9 +57,7 @@ def check_attributes(node: onnx.NodeProto, opset: int, where: str) -> None:
     what = f"{where}: {_label(node)}"
     if not least <= len(node.input) <= most:
         takes = f"at least {least}" if len(node.input) < least else f"at most {most}"
-        raise ModelError(
-            f"{what} has {len(node.input)} inputs, and its operator takes {takes}; export the model again"
-        )
+        raise ModelError(f"{what} has {len(node.input)} inputs, and its operator takes {takes}; export the model again")
     given = {attribute.name: attribute.type for attribute in node.attribute}
     for name in required - given.keys():
         raise ModelError(f"{what} lacks the attribute {name!r}, which its operator requires; export the model again")
