@@ -29,8 +29,9 @@ import numpy as np
 from onnxnorm.model.graph import Graph, Node
 from onnxnorm.model.tensors import FLOATS
 from onnxnorm.scaling.filters import Layer
-from onnxnorm.scaling.laws import Operand, Visit
+from onnxnorm.scaling.operand import Operand
 from onnxnorm.scaling.slots import ZERO, Barrier, Edit, Ids, at_rank, is_ascending
+from onnxnorm.scaling.visit import Visit
 from onnxnorm.scaling.walk import Outputs, Walk
 
 __all__ = ["OpenWalk", "Opening", "Place"]

@@ -18,11 +18,13 @@ from onnxnorm.model.constants import Constant
 from onnxnorm.model.graph import Graph, Node, Reader
 from onnxnorm.model.shapes import check_fitting, check_legal
 from onnxnorm.scaling.groups import Groups, solve
-from onnxnorm.scaling.laws import LAWS, Operand, Outcome, Refusal, Visit, barrier_at
+from onnxnorm.scaling.laws import LAWS
 from onnxnorm.scaling.levels import Level
+from onnxnorm.scaling.operand import Operand, Refusal
 from onnxnorm.scaling.operators import load_all
 from onnxnorm.scaling.slots import ZERO, Barrier, Edit, Ids, Slots, at_rank, squeezed
 from onnxnorm.scaling.stored import Origins
+from onnxnorm.scaling.visit import Outcome, Visit, barrier_at
 
 __all__ = ["Outputs", "Trace", "trace"]
 

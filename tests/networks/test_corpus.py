@@ -17,6 +17,7 @@ from onnxnorm.rewriting import Rewriting, rewrite_model
 from onnxnorm.rewriting.options import ScaleOptions
 from onnxnorm.runtime import Runtime
 from onnxnorm.scaling import Trace, find_layers, laws, make_plan, trace
+from onnxnorm.scaling.visit import Outcome, Visit
 from onnxnorm.scaling.walk import Outputs
 from onnxnorm.statistics import Statistics, Value
 from onnxnorm.verification import verify_models
@@ -209,7 +210,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, operator: str, law: laws.Law) -> Non
     monkeypatch.setitem(laws.LAWS, operator, law)
 
 
-def hand_on(visit: laws.Visit) -> laws.Outcome:
+def hand_on(visit: Visit) -> Outcome:
     return visit.first().ids
 
 
@@ -217,7 +218,7 @@ def forget_edits(operator: str) -> laws.Law:
     """The law without the changes of its constants."""
     entry = laws.LAWS[operator]
 
-    def apply(visit: laws.Visit) -> laws.Outcome:
+    def apply(visit: Visit) -> Outcome:
         outcome = entry.apply(visit)
         visit.edits.clear()
         return outcome
@@ -265,7 +266,7 @@ def test_ignored_groups_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Conv that divides by the first channels, whatever its group."""
     entry = laws.LAWS["Conv"]
 
-    def apply(visit: laws.Visit) -> laws.Outcome:
+    def apply(visit: Visit) -> Outcome:
         outcome = entry.apply(visit)
         for index, edit in enumerate(visit.edits):
             if edit.over is not None:

@@ -5,7 +5,8 @@ Source: the specification of ONNX's operators, https://onnx.ai/onnx/operators/.
 
 from __future__ import annotations
 
-from onnxnorm.scaling.laws import Outcome, Visit, law, refuses
+from onnxnorm.scaling.laws import law, refuses
+from onnxnorm.scaling.visit import Outcome, Visit
 
 refuses(
     "it is not positively homogeneous",

@@ -20,9 +20,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
+from onnxnorm.scaling.laws import law
+from onnxnorm.scaling.operand import Operand, Refusal
 from onnxnorm.scaling.operators.products import MOST_PRODUCTS, kept_reason
 from onnxnorm.scaling.slots import Ids, at_rank
+from onnxnorm.scaling.visit import Outcome, Visit
 
 
 @law("Einsum", role="mixing")

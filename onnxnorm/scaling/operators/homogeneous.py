@@ -16,8 +16,10 @@ import ml_dtypes
 import numpy as np
 
 from onnxnorm.model.tensors import FLOATS
-from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
+from onnxnorm.scaling.laws import law
+from onnxnorm.scaling.operand import Operand, Refusal
 from onnxnorm.scaling.slots import Ids
+from onnxnorm.scaling.visit import Outcome, Visit
 
 __all__ = ["holds_for_any_scale"]
 

@@ -14,9 +14,11 @@ import numpy as np
 
 from onnxnorm.errors import ModelError
 from onnxnorm.model.tensors import is_float
-from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
+from onnxnorm.scaling.laws import law
+from onnxnorm.scaling.operand import Operand, Refusal
 from onnxnorm.scaling.operators.movement import moving_ids
 from onnxnorm.scaling.slots import Ids, at_rank
+from onnxnorm.scaling.visit import Outcome, Visit
 
 _UNALIGNED = "the shapes of what it joins are not known"
 _MULTIPLIES = "it multiplies values into others, at places that indices say"

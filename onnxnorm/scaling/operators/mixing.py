@@ -19,9 +19,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
+from onnxnorm.scaling.laws import law
+from onnxnorm.scaling.operand import Operand, Refusal
 from onnxnorm.scaling.operators.products import contracted, kept_reason
 from onnxnorm.scaling.slots import Ids, at_rank
+from onnxnorm.scaling.visit import Outcome, Visit
 
 _MOST_PAIRS = 1 << 18  # of channels that a computed weight connects
 

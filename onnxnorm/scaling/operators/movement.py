@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 
 from onnxnorm.model.evaluation import evaluate
 from onnxnorm.model.graph import Node, Resized
-from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
+from onnxnorm.scaling.laws import law
+from onnxnorm.scaling.operand import Operand, Refusal
 from onnxnorm.scaling.operators.runs import lengthened, reshaped, shortened_axes
 from onnxnorm.scaling.slots import ZERO, Ids, at_rank, squeezed
+from onnxnorm.scaling.visit import Outcome, Visit
 
 __all__ = ["moved", "moving_ids"]
 

@@ -24,8 +24,10 @@ Source: the specification of ONNX's operators of these names, https://onnx.ai/on
 
 from __future__ import annotations
 
-from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
+from onnxnorm.scaling.laws import law
+from onnxnorm.scaling.operand import Operand, Refusal
 from onnxnorm.scaling.slots import Ids, at_rank
+from onnxnorm.scaling.visit import Outcome, Visit
 
 _OWN_INPUT = "it divides by a statistic of its input with an epsilon, an attribute, so the input keeps its scale"
 _BATCH = "it normalizes by the batch, with an epsilon that is an attribute, so the input keeps its scale"

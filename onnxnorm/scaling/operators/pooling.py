@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
+from onnxnorm.scaling.laws import law
+from onnxnorm.scaling.operand import Operand, Refusal
 from onnxnorm.scaling.operators.movement import moved
 from onnxnorm.scaling.slots import at_rank
+from onnxnorm.scaling.visit import Outcome, Visit
 
 _POINTS = "it says where the operator reads"
 

@@ -19,8 +19,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
+from onnxnorm.scaling.laws import law
+from onnxnorm.scaling.operand import Operand, Refusal
 from onnxnorm.scaling.slots import ZERO, Ids, at_rank
+from onnxnorm.scaling.visit import Outcome, Visit
 
 __all__ = ["MOST_PRODUCTS", "contracted", "kept_reason"]
 

@@ -20,8 +20,10 @@ Source: the specification of ONNX's operators of these names, https://onnx.ai/on
 
 from __future__ import annotations
 
-from onnxnorm.scaling.laws import Operand, Outcome, Refusal, Visit, law
+from onnxnorm.scaling.laws import law
+from onnxnorm.scaling.operand import Operand, Refusal
 from onnxnorm.scaling.slots import Ids, at_rank
+from onnxnorm.scaling.visit import Outcome, Visit
 
 _COUNTS = "it is a number of steps"
 _UNKNOWN = "the shape of its input, or that of its step, is not known"

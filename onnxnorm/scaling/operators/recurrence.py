@@ -11,7 +11,9 @@ Source: the specification of ONNX's operators GRU, LSTM and RNN, https://onnx.ai
 
 from __future__ import annotations
 
-from onnxnorm.scaling.laws import Outcome, Refusal, Visit, law
+from onnxnorm.scaling.laws import law
+from onnxnorm.scaling.operand import Refusal
+from onnxnorm.scaling.visit import Outcome, Visit
 
 
 @law("GRU", "LSTM", "RNN")

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import prod
 
-from onnxnorm.scaling.laws import Outcome, Refusal, Visit, law
+from onnxnorm.scaling.laws import law
+from onnxnorm.scaling.operand import Refusal
 from onnxnorm.scaling.slots import Ids, at_rank
+from onnxnorm.scaling.visit import Outcome, Visit
 
 _MOST_FACTORS = 4  # of a product; with more, its scale is soon beyond the range of a type
 
