@@ -18,8 +18,8 @@ from onnxnorm import runtime
 from onnxnorm.calibration.calibrate import calibrate_model
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.cli import main
-from onnxnorm.data.dataset import open_data
 from onnxnorm.data.images.options import ImageOptions
+from onnxnorm.data.opening import open_data
 from onnxnorm.errors import ModelError, OptionError, ProviderError, ProviderWarning
 from onnxnorm.model.files import Model
 from onnxnorm.model.inputs import InputSpec

@@ -7,7 +7,7 @@ from typing import Any
 from onnxnorm.api.progress import OnProgress, reporting
 from onnxnorm.calibration.calibrate import calibrate_model
 from onnxnorm.calibration.options import CalibrationOptions
-from onnxnorm.data.dataset import Data
+from onnxnorm.data.opening import Data
 from onnxnorm.model.files import Model, ModelLike
 from onnxnorm.model.functions import inlined
 from onnxnorm.options import documented

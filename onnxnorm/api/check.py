@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnxnorm.api.calibrate import calibrate
 from onnxnorm.api.options import CalibrationOptions, CheckOptions
 from onnxnorm.api.progress import OnProgress
-from onnxnorm.data.dataset import Data
+from onnxnorm.data.opening import Data
 from onnxnorm.errors import ModelError
 from onnxnorm.exporting import read_arrays, recognize, vgg_model
 from onnxnorm.options import documented

@@ -15,8 +15,8 @@ from onnxnorm.api.rewrite import Rewritten, verify_and_write
 from onnxnorm.calibration.calibrate import calibrate_model
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.data.batches import usual_batch
-from onnxnorm.data.dataset import Data, open_inputs
 from onnxnorm.data.memory import length
+from onnxnorm.data.opening import Data, open_inputs
 from onnxnorm.model.files import ModelLike
 from onnxnorm.options import documented
 from onnxnorm.rewriting import rewrite_model

@@ -10,10 +10,10 @@ from typing import Any
 
 from onnxnorm.api.common import SAMPLES, Comparison, StatisticsLike, check_output, load_statistics
 from onnxnorm.api.options import ReportOptions
-from onnxnorm.data.dataset import Data, open_inputs
 from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.data.images.preprocessing import Preprocessing
 from onnxnorm.data.images.transform import TransformLike
+from onnxnorm.data.opening import Data, open_inputs
 from onnxnorm.errors import DataError, OptionError
 from onnxnorm.model.files import Model, ModelLike
 from onnxnorm.model.functions import inlined

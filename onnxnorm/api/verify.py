@@ -6,7 +6,7 @@ from typing import Any
 
 from onnxnorm.api.common import SAMPLES, Comparison, StatisticsLike, load_statistics, sample_shapes_of
 from onnxnorm.api.options import VerifyOptions
-from onnxnorm.data.dataset import Data, open_inputs
+from onnxnorm.data.opening import Data, open_inputs
 from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model, ModelLike
 from onnxnorm.model.functions import inlined

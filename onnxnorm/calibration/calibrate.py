@@ -21,8 +21,9 @@ from onnxnorm.calibration.job import Job, State
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.step import Increment
 from onnxnorm.data.batches import usual_batch
-from onnxnorm.data.dataset import Data, Dataset, open_inputs
+from onnxnorm.data.dataset import Dataset
 from onnxnorm.data.files.listing import Executor
+from onnxnorm.data.opening import Data, open_inputs
 from onnxnorm.data.selection import Selection, Shard
 from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model

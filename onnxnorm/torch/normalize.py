@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnxnorm.api import CalibrationOptions, NormalizeOptions, RewriteOptions, Rewritten, calibrate, rewrite
 from onnxnorm.api.common import SAMPLES, Feeds, batches_of
 from onnxnorm.calibration.calibrate import Progress
-from onnxnorm.data.dataset import open_data
+from onnxnorm.data.opening import open_data
 from onnxnorm.display import Raw, Shown, html_block
 from onnxnorm.errors import DataError, ModelError, OptionError, StatisticsError, VerificationError
 from onnxnorm.model.constants import REPLACEABLE

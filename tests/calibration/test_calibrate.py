@@ -15,8 +15,8 @@ from PIL import Image
 
 from onnxnorm.calibration.calibrate import Progress, calibrate_model
 from onnxnorm.calibration.options import CalibrationOptions
-from onnxnorm.data.dataset import open_data
 from onnxnorm.data.images.options import ImageOptions
+from onnxnorm.data.opening import open_data
 from onnxnorm.errors import DataError, ModelError, OptionError, ProviderError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs

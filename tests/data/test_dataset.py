@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from onnxnorm.data.batches import Batch
-from onnxnorm.data.dataset import Dataset, open_data
+from onnxnorm.data.dataset import Dataset
 from onnxnorm.data.images.decoding import read_decoded, read_image
 from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.data.images.preprocessing import Preprocessing
+from onnxnorm.data.opening import open_data
 from onnxnorm.errors import DataError, OptionError
 from onnxnorm.model.inputs import InputSpec
 

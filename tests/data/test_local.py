@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from onnxnorm.data.arrays.npy import open_npy, open_npz
-from onnxnorm.data.dataset import open_data
 from onnxnorm.data.files.fingerprints import fingerprints
 from onnxnorm.data.files.table import DataFile
 from onnxnorm.data.images.decoding import ImageError, read_image
 from onnxnorm.data.local import open_regular
+from onnxnorm.data.opening import open_data
 from onnxnorm.data.remote import RemoteFile
 from onnxnorm.errors import DataError
 from onnxnorm.model.inputs import InputSpec

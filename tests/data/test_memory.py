@@ -11,9 +11,10 @@ from PIL import Image
 
 import onnxnorm
 from onnxnorm.data.batches import Batch, Skipped
-from onnxnorm.data.dataset import Dataset, open_data
+from onnxnorm.data.dataset import Dataset
 from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.data.memory import length
+from onnxnorm.data.opening import open_data
 from onnxnorm.errors import DataError
 from onnxnorm.model.inputs import InputSpec
 from tests.helpers.calibrations import close, net

@@ -9,9 +9,9 @@ import pytest
 
 import onnxnorm
 from onnxnorm.data.batches import Batch
-from onnxnorm.data.dataset import open_data
 from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.data.memory import length
+from onnxnorm.data.opening import open_data
 from onnxnorm.errors import DataError
 from onnxnorm.model.inputs import InputSpec
 from tests.helpers.calibrations import close, net

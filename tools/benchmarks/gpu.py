@@ -22,8 +22,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 import onnxnorm
-from onnxnorm.data.dataset import open_data
 from onnxnorm.data.images.options import ImageOptions
+from onnxnorm.data.opening import open_data
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.runtime import Runtime

@@ -15,8 +15,8 @@ def preprocess(given: Given) -> Report:
     """
     import numpy as np
 
-    from onnxnorm.data.dataset import open_data
     from onnxnorm.data.images.options import ImageOptions
+    from onnxnorm.data.opening import open_data
     from onnxnorm.model.files import Model
     from onnxnorm.model.graph import input_specs
     from tools.benchmarks.recipe import listed, stacked

@@ -69,8 +69,8 @@ def bare(given: Given) -> Report:
 @task
 def decoding(given: Given) -> Report:
     """Reading and preprocessing photographs, and nothing else."""
-    from onnxnorm.data.dataset import open_data
     from onnxnorm.data.images.options import ImageOptions
+    from onnxnorm.data.opening import open_data
     from onnxnorm.model.files import Model
     from onnxnorm.model.graph import input_specs
 

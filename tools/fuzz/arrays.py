@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxnorm.data.dataset import open_data
+from onnxnorm.data.opening import open_data
 from onnxnorm.model.inputs import InputSpec
 from tools.fuzz.mutations import ODD_INTEGERS, damage_bytes, pick
 from tools.fuzz.target import Files, Target

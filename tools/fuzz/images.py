@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from onnxnorm.data.dataset import open_data
 from onnxnorm.data.images.options import ImageOptions
+from onnxnorm.data.opening import open_data
 from onnxnorm.model.inputs import InputSpec
 from tools.fuzz.mutations import ODD_INTEGERS, damage_bytes, pick
 from tools.fuzz.target import Files, Target

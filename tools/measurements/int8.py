@@ -30,8 +30,8 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 import onnxnorm
-from onnxnorm.data.dataset import open_data
 from onnxnorm.data.images.options import ImageOptions
+from onnxnorm.data.opening import open_data
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from tools.measurements.zoo import image_options

@@ -23,7 +23,7 @@ import onnx
 
 import onnxnorm
 from onnxnorm.api.common import batches_of
-from onnxnorm.data.dataset import open_data
+from onnxnorm.data.opening import open_data
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.rewriting import Rewriting, rewrite_model

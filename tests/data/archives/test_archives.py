@@ -19,8 +19,9 @@ from PIL import Image
 import onnxnorm
 from onnxnorm.data.archives import members
 from onnxnorm.data.archives.index import archive_index
-from onnxnorm.data.dataset import Dataset, open_data
+from onnxnorm.data.dataset import Dataset
 from onnxnorm.data.images.options import ImageOptions
+from onnxnorm.data.opening import open_data
 from onnxnorm.errors import DataError, DataWarning, StatisticsError
 from onnxnorm.model.inputs import InputSpec
 from tests.helpers.calibrations import close, net

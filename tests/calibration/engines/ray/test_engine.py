@@ -270,7 +270,7 @@ def test_a_worker_waits_for_nobody(work: Path) -> None:
     """What runs in an actor, here: it is plain Python, and thread names tell that nothing is left behind."""
     from onnxnorm.calibration.engines.ray.worker import Chunk, Setup, Worker
     from onnxnorm.calibration.options import CalibrationOptions
-    from onnxnorm.data.dataset import open_data
+    from onnxnorm.data.opening import open_data
     from onnxnorm.model.graph import input_specs
     from onnxnorm.runtime import Runtime
 

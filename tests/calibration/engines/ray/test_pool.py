@@ -20,7 +20,7 @@ from onnxnorm.calibration.job import Job
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.step import Increment
 from onnxnorm.data.batches import Skipped
-from onnxnorm.data.dataset import open_data
+from onnxnorm.data.opening import open_data
 from onnxnorm.data.selection import Ranges, Selection, Shard
 from onnxnorm.errors import DataError, ProviderError, ProviderWarning
 from onnxnorm.model.files import Model
