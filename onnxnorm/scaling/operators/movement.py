@@ -31,13 +31,18 @@ __all__ = ["moved", "moving_ids"]
 
 _MOST_ELEMENTS = 1 << 24  # moved as slots of 8 bytes each, at several sizes of the inputs: half a gigabyte
 _RESHAPES = {"Reshape", "Flatten"}
+_BLOCKS = {"DepthToSpace", "SpaceToDepth"}
 
 
 class _Moved(NamedTuple):
-    """Slots of an output, along each axis of size 1, or a divisor of the real one: then every slot is repeated."""
+    """Slots of an output, along each axis of size 1, or a divisor of the real one: then every slot is repeated.
+
+    Along axes `in_turn` they come in turn, and are tied.
+    """
 
     ids: Ids
     shape: Sequence[int]
+    in_turn: Sequence[int] = ()
 
 
 @law("Reshape", "Flatten", "DepthToSpace", "SpaceToDepth", "Tile", "GatherND", "GatherElements")
@@ -175,8 +180,11 @@ def _moved_at(node: Node, size: Resized, ids: dict[str, Ids], axes: Sequence[int
     if short is not None:
         return [short]
     real: dict[str, NDArray[Any]] = {**_broadcast({name: size.shapes[name] for name in ids}, ids, axes)}
-    if _elements(node, size, real) > _MOST_ELEMENTS:
-        return Refusal(f"it moves more than {_MOST_ELEMENTS:,} elements")
+    one_block = _elements(node, size, real) > _MOST_ELEMENTS
+    if one_block:
+        real |= _one_block(node, size, ids)
+        if _elements(node, size, real) > _MOST_ELEMENTS:
+            return Refusal(f"it moves more than {_MOST_ELEMENTS:,} elements")
     try:
         real |= {name: size.constants[name].values() for name in node.inputs if name and name not in real}
         results = iter(evaluate(node, real))
@@ -190,7 +198,24 @@ def _moved_at(node: Node, size: Resized, ids: dict[str, Ids], axes: Sequence[int
         if name
     ):
         return Refusal("ONNX's reference implementation finds no elements there, but shape inference does")
+    if one_block:
+        (name,), (array,) = node.outputs, arrays
+        return [_Moved(squeezed(array), size.shapes[name], (2, 3) if node.op == "DepthToSpace" else ())]
     return [_Moved(array, array.shape) for array in arrays]
+
+
+def _one_block(node: Node, size: Resized, ids: Mapping[str, Ids]) -> dict[str, Ids]:
+    """Slots of a single block of positions, for operators that do the same to each block where slots do not vary.
+
+    Nothing if they vary there, or for other operators.
+    """
+    shape, array = size.shapes[node.inputs[0]], at_rank(ids[node.inputs[0]], len(size.shapes[node.inputs[0]]))
+    if node.op == "Tile":  # which repeats along each axis by itself
+        return {node.inputs[0]: array}
+    if node.op not in _BLOCKS or len(shape) != 4 or array.shape[2:] != (1, 1):
+        return {}
+    side = node.attribute("blocksize", 1) if node.op == "SpaceToDepth" else 1
+    return {node.inputs[0]: np.broadcast_to(array, (array.shape[0], shape[1], side, side))}
 
 
 def _elements(node: Node, size: Resized, real: Mapping[str, NDArray[Any]]) -> int:
@@ -215,9 +240,10 @@ def _reshaped_at(node: Node, size: Resized, ids: dict[str, Ids]) -> _Moved | Non
 
 def _agreed(visit: Visit, name: str, moves: Sequence[_Moved]) -> Ids:
     """Slots of a value for every size, from those for some sizes: along axes of open size there is one."""
+    moves = [_in_turn(visit, move) for move in moves]
     held = [move for move in moves if move.ids.size] or [moves[0]]
     if len(held) == 1 and len(moves) == 1:
-        return squeezed(_lengthened(visit, *held[0]))
+        return squeezed(_lengthened(visit, held[0].ids, held[0].shape))
     rank = held[0].ids.ndim
     varying = {axis for axis in range(rank) if len({move.shape[axis] for move in moves}) > 1}
     varying.update(visit.graph.varying.get(name, ()))
@@ -227,6 +253,12 @@ def _agreed(visit: Visit, name: str, moves: Sequence[_Moved]) -> Ids:
     for ids in steady:
         visit.tie(agreed, ids)
     return agreed
+
+
+def _in_turn(visit: Visit, move: _Moved) -> _Moved:
+    """The move with slots that come in turn tied."""
+    kept = [axis for axis in range(move.ids.ndim) if axis not in move.in_turn]
+    return _Moved(visit.merge_but(move.ids, kept), move.shape) if move.in_turn else move
 
 
 def _lengthened(visit: Visit, ids: Ids, shape: Sequence[int]) -> Ids:

@@ -219,10 +219,33 @@ def test_types() -> None:
 
 def test_what_moves_too_many_elements_pins(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small file can declare a tensor whose slots would fill the memory."""
-    proto = between("b = DepthToSpace<blocksize=2>(a)")
-    holds(proto, {"a": 1})
-    monkeypatch.setattr("onnxnorm.scaling.operators.movement._MOST_ELEMENTS", 8)
-    refused(proto, "moves more than 8 elements")
+    proto = between("t = Transpose<perm=[0,2,1,3]>(a) \n b = DepthToSpace<blocksize=2>(t)", (2, 4, 4, 6), tail="none")
+    assert holds(proto).free("a")
+    monkeypatch.setattr("onnxnorm.scaling.operators.movement._MOST_ELEMENTS", 20)
+    refused(proto, "moves more than 20 elements")
+
+
+LARGE = [
+    ("b = DepthToSpace<blocksize=2>(a)", (2, 8, 3, 3), 8, 2),  # whose channels are in turn along H and W
+    ('b = DepthToSpace<blocksize=2, mode="CRD">(a)', (2, 8, 3, 3), 8, 2),
+    ("b = SpaceToDepth<blocksize=2>(a)", (2, 4, 6, 6), 4, 4),
+    ("s = SpaceToDepth<blocksize=3>(a) \n b = DepthToSpace<blocksize=3>(s)", (2, 4, 6, 6), 4, 4),
+    ("b = Tile(a, r)", (2, 4, 6, 6), 4, 4),
+]
+
+
+@pytest.mark.parametrize(("body", "shape", "free", "large"), LARGE, ids=[case[0].split("(")[0] for case in LARGE])
+def test_blocks_of_a_large_image(
+    body: str, shape: tuple[int, ...], free: int, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slots of one block are moved if those of all would be too many."""
+    constants = {"r": [1, 3, 2, 1]} if "Tile" in body else {}
+    proto = between(body, shape, constants, tail="none")
+    holds(proto, {"a": free})
+    monkeypatch.setattr("onnxnorm.scaling.operators.movement._MOST_ELEMENTS", 60)
+    holds(proto, {"a": large})
+    monkeypatch.setattr("onnxnorm.scaling.operators.movement._MOST_ELEMENTS", 3)
+    refused(proto, "moves more than 3 elements")
 
 
 @pytest.mark.parametrize(("most", "free"), [(1 << 24, 4), (8, 2)])
