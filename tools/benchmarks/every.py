@@ -33,7 +33,7 @@ FEWEST, MOST = 4 * BATCH, 4096  # images
 OPEN_SIDE = 224
 EXPORTED = ("resnet50", "mobilenet_v2", "mobilenet_v3", "efficientnet_b0", "yolov8n", "inception_v3")
 HEADER = (
-    *("", "images", "bare, ms per image", "ours", "to bare", "CPU to bare", "memory, MiB", "bare, MiB"),
+    *("", "images", "bare, ms per image", "ours", "to bare", "best to best", "CPU to bare", "memory, MiB", "bare, MiB"),
     *("floor from photographs, ms per image", "ours", "to floor"),
 )
 FIGURE = "images/benchmarks-every.svg"
@@ -41,14 +41,14 @@ FIGURE = "images/benchmarks-every.svg"
 INTRODUCTION = f"""\
 {(__doc__ or "").partition(chr(10) * 2)[2].strip()} Open sizes are {OPEN_SIDE}. *ms per image* is from the end of the
 first batch to the end of the last one, *CPU* the same in all threads of the process, *memory* the peak of the whole
-process.
+process. *Best* is the smallest number of all rounds, which other work of the machine disturbs least.
 
 ![Times bare inference and times the floor, one dot a network]({FIGURE})"""
 
 
 def measure(machine: Machine, models: Path, zoo: Path, exported: Path, embedded: Path, docs: Path) -> str:
     """The section's text; the figure is drawn into the folder of the page."""
-    rows, notes, claims = list[tuple[str, ...]](), list[str](), list[Claim]()
+    rows, notes, claims, best = list[tuple[str, ...]](), list[str](), list[Claim](), list[float]()
     pictures = photographs(zoo / "images") or photographs(embedded / "images")
     shown = dict[str, tuple[float, float | None]]()
     for path in networks_at_hand(models, zoo, exported, embedded):
@@ -62,12 +62,14 @@ def measure(machine: Machine, models: Path, zoo: Path, exported: Path, embedded:
                 continue
             rows.append(measured.row(name))
             claims += measured.claims(name)
+            best.append(measured.best_to_best())
             shown[name] = (measured.results.ratio(OURS, measured.bare, "ms"), measured.to_floor())
     start = _started(machine, embedded)
     claims.append(Claim("one photograph, from nothing: seconds", START, start.median(COMMAND, "wall")))
     if shown:
         perform(Case("the figure", "draw_ratios", {"shown": shown, "limit": LIMIT, "path": str(docs / FIGURE)}))
-    return "\n\n".join([INTRODUCTION, table(HEADER, rows), *notes, *_summary(claims), *asked_and_held(claims)])
+    told = _best(best) if best else []
+    return "\n\n".join([INTRODUCTION, table(HEADER, rows), *notes, *told, *_summary(claims), *asked_and_held(claims)])
 
 
 def networks_at_hand(models: Path, zoo: Path, exported: Path, embedded: Path) -> Iterator[Path]:
@@ -110,6 +112,14 @@ class _Measured:
         pairs = zip(self.results.numbers(DECODING, "cpu"), self.results.numbers(self.bare, "ms"), strict=False)
         return [decoding / self.threads + inference for decoding, inference in pairs]
 
+    def best_to_best(self) -> float:
+        """Times the smallest time of bare inference that the smallest of ours is."""
+        mine, bare = (
+            min(number for name in names for number in self.results.numbers(name, "ms"))
+            for names in ([OURS], [BARE_ONE, BARE_EIGHT])
+        )
+        return mine / bare
+
     def to_floor(self) -> float | None:
         """Times the floor that it takes from photographs; None where they could not be read."""
         if not self.results.has(PHOTOS) or not self.results.has(DECODING):
@@ -126,6 +136,7 @@ class _Measured:
             f"{found.median(self.bare, 'ms'):.2f}",
             f"{found.median(OURS, 'ms'):.2f}",
             f"{found.ratio(OURS, self.bare, 'ms'):.2f}",
+            f"{self.best_to_best():.2f}",
             f"{found.ratio(OURS, self.bare, 'cpu'):.2f}",
             mebibytes(found.median(OURS, "memory")),
             mebibytes(found.median(self.bare, "memory")),
@@ -144,6 +155,15 @@ class _Measured:
         same = BARE_EIGHT if found.has(BARE_EIGHT) else BARE_ONE
         limit = 1 + MEMORY / found.median(same, "memory")
         yield Claim(f"{name}: memory to *bare* at the same batch", limit, found.ratio(OURS, same, "memory"))
+
+
+def _best(ratios: list[float]) -> list[str]:
+    """One line about the best of all rounds, for which nothing was asked."""
+    few = sum(ratio <= LIMIT for ratio in ratios)
+    return [
+        f"*Best to best*: at most {LIMIT} for {few} of {len(ratios)}; median {median(ratios):.2f}, "
+        f"worst {max(ratios):.2f}."
+    ]
 
 
 def _summary(claims: list[Claim]) -> Iterator[str]:
