@@ -8,8 +8,7 @@ In the end most outputs are joined to one (`joint`).
 A float32 sum over 50,000 positions loses five digits. So a mean over more than `SMALL` positions is computed in two
 steps: over windows of `WINDOW` positions along every axis, with zero padding that is counted, and then over the
 windows. The factor by which the padding increases the divisor is known from the shape, and is multiplied out in
-float64; where all samples are of one size, windows that divide it need no padding. (VGG-16 on photographs: the relative
-error is 3e-5 in one step, and 1e-6 in two.)
+float64. (VGG-16 on photographs: the relative error is 3e-5 in one step, and 1e-6 in two.)
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from onnxnorm.calibration.links import Link
 from onnxnorm.calibration.peaks import add_peaks
 from onnxnorm.calibration.probe import Probe
 from onnxnorm.calibration.surgeon import export_graph, import_graph
-from onnxnorm.calibration.taps import Tap, add_raw, add_tap, batch_first, sides_of, splits, way_of
+from onnxnorm.calibration.taps import Tap, add_raw, add_tap, batch_first, splits, way_of
 from onnxnorm.errors import ModelError
 from onnxnorm.model.boundary import model_errors
 from onnxnorm.model.files import Model
@@ -101,7 +100,6 @@ def make_probe(
             order=order,
             signed=f"{prefix}_signed_{index}" if splits(wanted, blocked, maxima=maxima) and way != "reduce" else "",
             channels=graph.shapes[wanted.value][site.axis] if way == "filter" else 0,
-            sides=sides_of(graph, wanted, way, one_size=one_size) if known else (),
         )
         add_tap(surgeon, value, graph, tap)
         taps.append(tap)

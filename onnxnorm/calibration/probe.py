@@ -26,7 +26,7 @@ from onnxnorm.statistics import Moments, Value, Weighting
 from onnxnorm.statistics.histograms import Histogram
 from onnxnorm.statistics.measures import MEANS, PEAK
 from onnxnorm.statistics.moments import Totals
-from onnxnorm.statistics.together import Block, Together
+from onnxnorm.statistics.together import Block, Layout, Together
 
 __all__ = ["Probe"]
 
@@ -73,7 +73,7 @@ class Probe:
         """
         count, outputs, blocks = len(names), Outputs(results, self.joint), list[Block]()
         if self.peaks:
-            blocks.append(Block(layout_of(self.peaks), peak_moments(self.peaks, outputs, count, batch)))
+            blocks.append(Block(self._layout, peak_moments(self.peaks, outputs, count, batch)))
         groups = averages_of(self.taps, outputs, spreads, count, batch)
         means = np.concatenate([group.means for group in groups], axis=1) if groups else np.zeros((count, 0))
         sums, squares = means.sum(axis=0), np.einsum("nc,nc->c", means, means)
@@ -93,13 +93,11 @@ class Probe:
 
     def _counted(self, totals: Totals, results: Mapping[str, NDArray[Any]], count: int, batch: int) -> Totals:
         """The moments, with histograms of the values that leave the runtime."""
-        raw = {value: tap for value, tap in zip(self._values, self.taps, strict=True) if tap.raw}
-        return {
-            value: replace(moments, histogram=_histogram(results[raw[value].raw], raw[value].site, count, batch))
-            if value in raw
-            else moments
-            for value, moments in totals.items()
-        }
+        counted = dict(totals)
+        for tap, value in zip(self.taps, self._values, strict=True):
+            if tap.raw:
+                counted[value] = replace(totals[value], histogram=_histogram(results[tap.raw], tap.site, count, batch))
+        return counted
 
     @cached_property
     def _values(self) -> tuple[Value, ...]:
@@ -107,7 +105,11 @@ class Probe:
 
     @cached_property
     def _order(self) -> tuple[Value, ...]:
-        return (*self._values, *(value for value, _ in layout_of(self.peaks)))
+        return (*self._values, *(value for value, _ in self._layout))
+
+    @cached_property
+    def _layout(self) -> Layout:
+        return layout_of(self.peaks)
 
     @cached_property
     def _largest(self) -> dict[Value, Value]:

@@ -28,13 +28,11 @@ __all__ = [
     "batch_first",
     "never_negative",
     "reduced",
-    "sides_of",
     "splits",
     "way_of",
 ]
 
-WINDOW, FILTER = 16, 8  # positions along each axis of a window, with padding around the map
-SIDES = (8, 7, 9, 10, 6, 12, 5, 11, 13, 14, 15, 16, 20)  # of windows that divide a map, the fastest first
+WINDOW, FILTER = 16, 8  # positions along each axis of a window
 SMALL = 1024  # positions that one sum in float32 has room for: as precise as windows are, and faster
 
 Way: TypeAlias = Literal["windows", "filter", "pool", "reduce"]
@@ -65,13 +63,12 @@ class Tap:
     order: tuple[int, ...] = ()
     signed: str = ""
     channels: int = 0
-    sides: tuple[int, ...] = ()
 
     def spread(self, shape: tuple[int, ...], batch: int) -> Positions:
         """Return the positions of a value of this shape, with the batch first, for a batch of `batch` samples."""
         positions = int(np.prod(shape, dtype=np.int64)) // (shape[self.site.axis] * batch)
         window = _WINDOWS.get(self.way)
-        if window is None or self.sides:
+        if window is None:
             return Positions(positions, 1.0)
         spatial = np.asarray(shape[2:], np.float64)
         return Positions(positions, float(np.prod(np.ceil((spatial + window - 1) / window) * window / spatial)))
@@ -116,18 +113,6 @@ def way_of(graph: Graph, site: Site, blocked: frozenset[str] | None, *, one_size
     return "pool" if small else "windows"
 
 
-def sides_of(graph: Graph, site: Site, way: Way, *, one_size: bool) -> tuple[int, ...]:
-    """The sides of windows that divide a map of one size, and leave few of them; empty if there are none.
-
-    A window that reaches into the padding takes longer: the runtime computes it alone, and others side by side.
-    """
-    if way not in _WINDOWS or not one_size or site.batch or site.value not in graph.shapes:
-        return ()
-    shape = graph.shapes[site.value][2:]
-    sides = tuple(next((side for side in SIDES if not size % side), 0) for size in shape)
-    return sides if all(sides) and 0 < math.prod(shape) <= SMALL * math.prod(sides) else ()
-
-
 def splits(site: Site, blocked: frozenset[str] | None, *, maxima: bool) -> bool:
     """Whether the mean magnitude of a value is computed of two means; a maximum needs the magnitudes themselves."""
     return blocked is not None and site.value in blocked and site.measure == "mean_abs" and not (site.batch or maxima)
@@ -170,11 +155,13 @@ def _averaged(surgeon: gs.Graph, value: gs.Tensor, name: str, tap: Tap, rank: in
     if tap.way == "reduce":
         return _mean(surgeon, value, name, _positions(tap, rank))
     if tap.way == "windows":
-        value = append(surgeon, "AveragePool", value, f"{name}_windows", _windows(tap, rank, count_include_pad=1))
+        value = append(
+            surgeon, "AveragePool", value, f"{name}_windows", _windows(rank - 2, WINDOW, count_include_pad=1)
+        )
     elif tap.way == "filter":
-        attributes = _windows(tap, rank, group=tap.channels)
-        shape = (tap.channels, 1, *attributes["kernel_shape"])
+        shape = (tap.channels, 1, *[FILTER] * (rank - 2))
         weight = gs.Constant(f"{name}_filter", np.full(shape, 1 / math.prod(shape[2:]), np.float32))
+        attributes = _windows(rank - 2, FILTER, group=tap.channels)
         value = append(surgeon, "Conv", value, f"{name}_windows", attributes, weight)
     return pooled(surgeon, "GlobalAveragePool", value, name)
 
@@ -214,11 +201,8 @@ def never_negative(value: gs.Tensor, graph: Graph) -> bool:
     return node.op in {"Abs", "Relu", "Sigmoid", "Softplus", "HardSigmoid"}
 
 
-def _windows(tap: Tap, rank: int, **more: int) -> dict[str, Any]:
+def _windows(axes: int, side: int, **more: int) -> dict[str, Any]:
     """Return attributes with equal pads on all sides: ONNX Runtime before 1.25 confuses unequal ones (opset 19 on)."""
-    if tap.sides:
-        return {"kernel_shape": list(tap.sides), "strides": list(tap.sides), **more}
-    axes, side = rank - 2, _WINDOWS[tap.way]
     return {"kernel_shape": [side] * axes, "strides": [side] * axes, "pads": [side - 1] * (2 * axes), **more}
 
 

@@ -155,28 +155,6 @@ def test_maps_of_many_positions_keep_their_windows() -> None:
         assert ops.count("AveragePool") == windows
 
 
-@pytest.mark.parametrize(
-    ("size", "sides"),
-    [
-        ((112, 56), (8, 8)),
-        ((98, 77), (7, 7)),
-        ((40, 26), (8, 13)),
-        ((480, 640), (8, 8)),  # too many windows for one sum
-        ((47, 40), ()),  # a prime number
-    ],
-)
-def test_windows_that_divide_a_map_need_no_padding(size: tuple[int, int], sides: tuple[int, ...]) -> None:
-    proto = model("a = Conv(x, w) z = Relu(a)", {"x": ("n", 1, *size)}, {"w": np.ones((2, 1, 1, 1), "f")})
-    expected = sides if np.prod(size) <= SMALL * np.prod(sides or 1) else ()
-    assert probe_of(proto, one_size=False).taps[0].sides == ()
-    probe, x = probe_of(proto, one_size=True), np.abs(rand(2, 1, *size))
-    assert probe.taps[0].sides == expected
-    shapes = {"z": (2, 2, *size)}
-    moments = probe.moments(CPU.session(probe.proto).run({"x": x}), ["one", "two"], 2, probe.spreads(shapes, 2))
-    exact = np.repeat(x.astype(np.float64).mean(keepdims=True)[0, 0, 0], 2)
-    np.testing.assert_allclose(moments[Value("z", "mean")].mean, exact, rtol=3e-6)
-
-
 @pytest.mark.parametrize("side", [1, WINDOW - 1, WINDOW, WINDOW + 1, 5 * WINDOW + 3])
 def test_the_padding_of_windows_is_taken_out_again(side: int) -> None:
     proto = model("a = Conv(x, w) z = Relu(a)", {"x": ("n", 1, side, 2 * side)}, {"w": np.ones((2, 1, 1, 1), "f")})
