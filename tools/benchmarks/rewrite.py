@@ -10,6 +10,7 @@ from tools.benchmarks.runs import Case, Machine, MeasurementError, compare, mebi
 __all__ = ["measure"]
 
 OURS, SAVED = "onnxnorm rewrite --no-verify", "onnx.load + onnx.save"
+POWERS = f"{OURS} --power-of-two"
 COPY = "import sys, onnx; onnx.save(onnx.load(sys.argv[1]), sys.argv[2])"
 COMMAND = "from onnxnorm.cli import main; main()"
 
@@ -40,6 +41,7 @@ def measure(machine: Machine, models: Path) -> str:
     cases = [
         Case(SAVED, command=(sys.executable, "-c", COPY, str(model), str(output)), reports=False),
         Case(OURS, command=(sys.executable, *ours), reports=False),
+        Case(POWERS, command=(sys.executable, *ours, "--power-of-two"), reports=False),
     ]
     results = compare(cases, machine.rounds)
     output.unlink(missing_ok=True)
