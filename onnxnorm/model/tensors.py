@@ -92,12 +92,17 @@ def check_tensor(tensor: onnx.TensorProto, what: str, tensor_data: MappedData | 
     if tensor_data is not None or tensor.HasField("raw_data"):
         held, needed = len(tensor.raw_data) if tensor_data is None else tensor_data.length, tensor_size(tensor)
     elif tensor.data_type in PACKED:
-        return
+        held, needed = len(tensor.int32_data), _packed_numbers(tensor)
     else:
         held = sum(len(getattr(tensor, name)) for name in _TYPED)
         needed = math.prod(tensor.dims) * (2 if tensor.data_type in _COMPLEX else 1)
     if held != needed:
         raise ModelError(f"{what} of shape {list(tensor.dims)} holds {held} bytes or numbers of data, not {needed}")
+
+
+def _packed_numbers(tensor: onnx.TensorProto) -> int:
+    """How many numbers of `int32_data` hold the values: one for each byte, or for each value of 6 bits."""
+    return math.prod(tensor.dims) if PACKED[tensor.data_type] == 6 else tensor_size(tensor)
 
 
 def _check_fields(tensor: onnx.TensorProto, what: str, bulky: int | None) -> None:
