@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from onnxnorm.calibration.joint import has_one_row
 from onnxnorm.calibration.rising import Floats, is_full
 from onnxnorm.model.graph import Graph, Node
 
@@ -144,20 +145,9 @@ def _gated(node: Node, graph: Graph, axes: Axes) -> Iterator[Part]:
         if not {*axes[value], *axes[gate]} == {*axes[name]} == {*axes[gate]} or not is_full((value, gate, name), graph):
             continue
         single = all(size == 1 or axis in axes[gate] for axis, size in enumerate(own) if axis)
-        if single and 0 not in axes[gate] and _has_one_row(gate, value, graph):
+        steady = set(graph.varying.get(gate, ())) <= {0}
+        if single and steady and 0 not in axes[gate] and all(has_one_row(graph, name) for name in (gate, value)):
             yield Part(name, (value, gate), _times if node.op == "Mul" else _plus, gate=True)
-
-
-def _has_one_row(gate: str, value: str, graph: Graph) -> bool:
-    """Whether a gate has one row for each sample, and one position, for inputs of any size."""
-    first = graph.inputs[0].name
-    every = [graph.shapes, *(other.shapes for other in graph.resized)]
-    known = [tuple(shapes.get(name) for name in (first, gate, value)) for shapes in every]
-    if any(not shape for shapes in known for shape in shapes):
-        return False
-    return set(graph.varying.get(gate, ())) <= {0} and all(
-        len({shape[0] for shape in shapes if shape}) == 1 for shapes in known
-    )
 
 
 _KINDS = {

@@ -57,7 +57,8 @@ def check_attributes(node: onnx.NodeProto, opset: int, where: str) -> None:
     what = f"{where}: {_label(node)}"
     if not least <= len(node.input) <= most:
         takes = f"at least {least}" if len(node.input) < least else f"at most {most}"
-        raise ModelError(f"{what} has {len(node.input)} inputs, and its operator takes {takes}; export the model again")
+        has = f"has {len(node.input)} input{'s' * (len(node.input) != 1)}"
+        raise ModelError(f"{what} {has}, and its operator takes {takes}; export the model again")
     given = {attribute.name: attribute.type for attribute in node.attribute}
     for name in required - given.keys():
         raise ModelError(f"{what} lacks the attribute {name!r}, which its operator requires; export the model again")
