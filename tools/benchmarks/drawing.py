@@ -28,7 +28,7 @@ def draw_ratios(given: Given) -> Report:
     axes.set_yticks(places, [name for name, _ in shown], fontsize=8)
     axes.grid(axis="x", color="#DDDDDD")
     axes.set_xlabel("times as long")
-    axes.legend(loc="upper right", fontsize=8)
+    axes.legend(loc="lower left", fontsize=8)
     Path(given["path"]).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(given["path"], facecolor="white", metadata={"Date": None, "Creator": None})
     return {}
