@@ -25,14 +25,14 @@ from onnxnorm.statistics import Statistics
 from tests.helpers.calibrations import close, net
 from tests.helpers.graphs import rand
 
-# The command line, with a pause after every batch.
+# The command line, with a pause after every run.
 SLOW = """
 import sys, time
-from onnxnorm.calibration.step import ProbeSession
+from onnxnorm.calibration.probe_session import ProbeSession
 from onnxnorm.cli import main
 measure = ProbeSession.measure
-def slow(self, placed):
-    found = measure(self, placed)
+def slow(self, placed, index):
+    found = measure(self, placed, index)
     time.sleep(pause)
     return found
 pause = float(sys.argv.pop())

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import onnxnorm
-from onnxnorm.calibration import ranges, step
+from onnxnorm.calibration import probe_session, ranges, step
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.ranges import ranges_of
 from onnxnorm.data.batches import Batch
@@ -146,7 +146,7 @@ def test_the_range_is_found_once_no_run_is_going_on(monkeypatch: pytest.MonkeyPa
             raise MemoryError
         return usual(given, known)
 
-    monkeypatch.setattr(step, "ranges_of", found)
+    monkeypatch.setattr(probe_session, "ranges_of", found)
     thread = Thread(target=run)
     thread.start()
     begun.wait(30)

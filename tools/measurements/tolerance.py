@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from onnxnorm.calibration.options import CalibrationOptions
-from onnxnorm.calibration.step import ProbeSession, prepare
+from onnxnorm.calibration.probe_session import ProbeSession
+from onnxnorm.calibration.step import prepare
 from onnxnorm.data.batches import Batch
 from onnxnorm.data.images.decoding import read_image
 from onnxnorm.data.images.options import ImageOptions, preprocessing_for

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from onnxnorm.calibration.job import Job
+from onnxnorm.calibration.probe_session import DeviceBatch, Part, ProbeSession
 from onnxnorm.calibration.ranges import Range
-from onnxnorm.calibration.step import DeviceBatch, Increment, prepare, sample_of
+from onnxnorm.calibration.step import Increment, prepare, sample_of
 from onnxnorm.data.batches import Batch
 from onnxnorm.data.files.listing import Executor, LocalExecutor
 from onnxnorm.model.graph import input_specs
@@ -38,7 +39,7 @@ class LocalEngine:
         fixed = fixed_batch(specs)
         concurrency = job.options.runtime.concurrency(job.together, fixed, job.dataset.sample_bytes)
         with (
-            closing(job.dataset.batches(concurrency.size, options.limit, options.threads, job.selection)) as batches,
+            closing(job.dataset.batches(job.together, options.limit, options.threads, job.selection)) as batches,
             closing(_steps(job, concurrency, specs, batches)) as steps,
         ):
             for batch, totals, ranges in steps:
@@ -60,7 +61,7 @@ class LocalEngine:
 def _steps(
     job: Job, concurrency: RunConcurrency, specs: Sequence[InputSpec], batches: Generator[Batch, None, None]
 ) -> Generator[tuple[Batch, Totals, Mapping[str, Range]], None, None]:
-    """Measure batches, several at a time, and yield them in order; the next batch is copied to a device ahead.
+    """Measure batches, several runs at a time, and yield them in order; the next batch is copied to a device ahead.
 
     The ranges of inputs are found for the first samples only.
     """
@@ -68,19 +69,37 @@ def _steps(
     if first is None:
         return
     runtime = replace(job.options.runtime, threads=concurrency.threads)
-    probe = prepare(job.model, sample_of(first, specs), job.options, runtime, one_size=job.dataset.one_size)
+    shapes, one_size = sample_of(first, specs), job.dataset.one_size
+    probe = prepare(job.model, shapes, job.options, runtime, one_size=one_size, most=concurrency.size)
     every = chain([first], batches)
     on_device = bool(probe.current().device)
     placed = map_ahead(probe.place, every, threads=1, ahead=1) if on_device else (probe.place(b) for b in every)
-
-    def measure(batch: DeviceBatch) -> tuple[Batch, Totals]:
-        return batch.batch, probe.measure_within_memory(batch)
-
-    steps = map_ahead(measure, placed, threads=concurrency.runs, ahead=2 * concurrency.runs)
     images, ranges = 0, dict[str, Range]()
-    with closing(placed), closing(steps):
-        for batch, totals in steps:
+    with closing(placed), closing(_measured(probe, placed, concurrency.runs)) as measured:
+        for batch, totals in measured:
             if images < _SAMPLED:
                 ranges = probe.ranges(batch, ranges)
             yield batch, totals, ranges
             images += batch.count
+
+
+def _measured(
+    probe: ProbeSession, placed: Iterable[DeviceBatch], runs: int
+) -> Generator[tuple[Batch, Totals], None, None]:
+    """Measure batches, each in its runs, and yield them with their moments, in order.
+
+    Threads share runs rather than batches, so that none is left with a batch of its own at the end.
+    """
+
+    def measure(run: tuple[DeviceBatch, int]) -> tuple[DeviceBatch, Part | None]:
+        batch, index = run
+        return batch, probe.measure(batch, index)
+
+    each = ((batch, index) for batch in placed for index in range(len(batch.runs)))
+    parts = list[Part | None]()
+    with closing(map_ahead(measure, each, threads=runs, ahead=2 * runs)) as measured:
+        for batch, part in measured:
+            parts.append(part)
+            if len(parts) == len(batch.runs):
+                yield batch.batch, probe.total(batch, parts)
+                parts = []

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import onnx
 
 from onnxnorm.calibration.options import CalibrationOptions
+from onnxnorm.calibration.probe_session import ProbeSession
 from onnxnorm.calibration.ranges import Range, ranges_of
-from onnxnorm.calibration.step import Increment, ProbeSession, prepare, sample_of
+from onnxnorm.calibration.step import Increment, prepare, sample_of
 from onnxnorm.data.batches import Batch, Skipped, regroup
 from onnxnorm.data.readers import Reader
 from onnxnorm.data.selection import Indices
