@@ -140,7 +140,7 @@ def _is_row(graph: Graph, value: str) -> bool:
 
 def _rows_of_taps(graph: Graph, taps: Sequence[Tap]) -> Iterator[tuple[str, int]]:
     """Means of values of one size stand together, the magnitudes of which are split (`signed`) behind the others."""
-    alike = sorted(taps, key=lambda tap: (bool(tap.signed), graph.shapes[tap.site.value][2:]))
+    alike = sorted(taps, key=lambda tap: (bool(tap.signed), graph.shapes[tap.site.value][2:], tap.way))
     widths = [graph.shapes[tap.site.value][tap.site.axis] for tap in alike]
     for name in ("mean", "signed", "largest"):
         yield from ((getattr(tap, name), width) for tap, width in zip(alike, widths, strict=True) if getattr(tap, name))

@@ -74,14 +74,13 @@ class Probe:
         count, outputs, blocks = len(names), Outputs(results, self.joint), list[Block]()
         if self.peaks:
             blocks.append(Block(self._layout, peak_moments(self.peaks, outputs, count, batch)))
-        groups = averages_of(self.taps, outputs, spreads, count, batch)
-        means = np.concatenate([group.means for group in groups], axis=1) if groups else np.zeros((count, 0))
-        sums, squares = means.sum(axis=0), np.einsum("nc,nc->c", means, means)
+        found = averages_of(self.taps, outputs, spreads, count, batch)
+        sums, squares = found.means.sum(axis=0), np.einsum("nc,nc->c", found.means, found.means)
         if not np.isfinite(sums).all():
-            raise self._not_finite(groups, names)
+            raise self._not_finite(found, names)
         end = 0
-        for group in groups:
-            here = slice(end, end := end + group.means.shape[1])
+        for group in found.groups:
+            here = slice(end, end := end + group.width)
             images = count if group.rows else 0
             weight = float(group.spread.positions if weighting == "position" else 1) if images else 0.0
             totals = (weight * sums[here], weight**2 * sums[here], weight**2 * squares[here])
@@ -117,12 +116,11 @@ class Probe:
         peaks = {tap.value: Value(tap.value, PEAK) for tap in self.peaks}
         return {value: peaks[value.name] for value in self._values if value.measure in MEANS and value.name in peaks}
 
-    def _not_finite(self, groups: Sequence[Averages], names: Sequence[str]) -> DataError:
+    def _not_finite(self, found: Averages, names: Sequence[str]) -> DataError:
         """Return the error that names the first sample with an activation that is not finite, and its first value."""
         wrong = np.empty((len(self.taps), len(names)), np.bool_)
-        for group in groups:
-            for place, means in group.each():
-                wrong[place] = ~np.isfinite(means).all(axis=1)
+        for place, means in found.each():
+            wrong[place] = ~np.isfinite(means).all(axis=1)
         sample, place = (int(indices[0]) for indices in np.nonzero(wrong.T))
         return DataError(
             f"{names[sample]} makes activation {self.taps[place].site.value!r} infinite or not a number; check this "

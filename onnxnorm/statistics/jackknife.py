@@ -15,7 +15,7 @@ Computing 9, 1999.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from onnxnorm.statistics.measures import MEANS
 from onnxnorm.statistics.moments import Totals
 from onnxnorm.statistics.precision import SHARES, RelativeErrors
-from onnxnorm.statistics.together import image_count
+from onnxnorm.statistics.together import image_count, sums_of, without
 
 __all__ = ["BLOCKS", "Jackknife"]
 
@@ -44,7 +44,7 @@ class Jackknife:
         images = image_count(totals)
         if images - (self.points[-1][0] if self.points else 0) < self.step:
             return
-        self.points.append((images, _sums(totals)))
+        self.points.append((images, sums_of(totals, MEANS)))
         if len(self.points) > 2 * BLOCKS:
             self.points, self.step = self.points[1::2], 2 * self.step
 
@@ -57,22 +57,12 @@ class Jackknife:
         edges = [point for point in self.points if point[0] < images]
         if len(edges) + 1 < _LEAST:
             return {}
-        sizes, without = [], []
-        for (start, before), (stop, after) in zip([(0, {}), *edges], [*edges, (images, _sums(totals))], strict=True):
+        whole, sizes, left = sums_of(totals, MEANS), [], []
+        for (start, before), (stop, after) in zip([(0, {}), *edges], [*edges, (images, whole)], strict=True):
             sizes.append(stop - start)
-            without.append(_variations(_without(totals, before, after)))
-        errors = _jackknife(_variations(totals), np.array(without), images / np.array(sizes, np.float64))
+            left.append(_variations(without(whole, before, after)))
+        errors = _jackknife(_variations(whole), np.array(left), images / np.array(sizes, np.float64))
         return {share: float(error) for share, error in zip(SHARES, errors, strict=True) if np.isfinite(error)}
-
-
-def _sums(totals: Totals) -> Totals:
-    """Return the moments that errors depend on, without histograms, which would take most of the memory."""
-    return {value: replace(totals[value], histogram=None) for value in totals if value.measure in MEANS}
-
-
-def _without(totals: Totals, before: Totals, after: Totals) -> Totals:
-    """Return the sums without the images that were measured between two points."""
-    return {value: totals[value].without(before.get(value), moments) for value, moments in after.items()}
 
 
 def _variations(totals: Totals) -> NDArray[np.float64]:
@@ -84,16 +74,16 @@ def _variations(totals: Totals) -> NDArray[np.float64]:
         return np.log(errors.images * np.quantile(errors.relative, SHARES) ** 2)
 
 
-def _jackknife(whole: NDArray[np.float64], without: NDArray[np.float64], h: NDArray[np.float64]) -> NDArray[np.float64]:
+def _jackknife(whole: NDArray[np.float64], left: NDArray[np.float64], h: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return standard errors `(k,)` of the estimates `whole` `(k,)`.
 
     Args:
         whole: the estimates from all images.
-        without: the estimates without each block, shape `(blocks, k)`.
+        left: the estimates without each block, shape `(blocks, k)`.
         h: number of all images over the images in each block, shape `(blocks,)`.
     """
     blocks, h = len(h), h[:, np.newaxis]
     with np.errstate(invalid="ignore"):
-        pseudo = h * whole - (h - 1) * without
-        joint = blocks * whole - ((1 - 1 / h) * without).sum(axis=0)
+        pseudo = h * whole - (h - 1) * left
+        joint = blocks * whole - ((1 - 1 / h) * left).sum(axis=0)
         return np.asarray(np.sqrt(((pseudo - joint) ** 2 / (h - 1)).mean(axis=0)))

@@ -28,6 +28,7 @@ Floats = NDArray[np.float64]
 
 _NOISE = float(np.finfo(np.float32).eps)
 _SMALLEST = float(np.finfo(np.float32).tiny)
+_LARGEST = float(np.finfo(np.float64).max)  # what infinity counts as
 
 
 def stand_out(values: Floats) -> NDArray[np.bool_]:
@@ -35,8 +36,9 @@ def stand_out(values: Floats) -> NDArray[np.bool_]:
 
     A filter whose statistic does not stand out is *dead*: it is too small to divide by. NaN does not stand out.
     """
-    magnitudes = np.nan_to_num(np.abs(values))
-    return np.asarray(magnitudes > max(_NOISE * magnitudes.max(initial=0.0), _SMALLEST))
+    magnitudes = np.abs(values)
+    largest = min(float(np.fmax.reduce(magnitudes, initial=0.0)), _LARGEST)
+    return np.asarray(magnitudes > max(_NOISE * largest, _SMALLEST))
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.statistics.measures import MEANS
-from onnxnorm.statistics.moments import Moments, Value
-from onnxnorm.statistics.together import image_count
+from onnxnorm.statistics.moments import Moments, Value, stand_out
+from onnxnorm.statistics.together import blocks_of, image_count
 
 __all__ = ["SHARES", "Forecast", "RelativeErrors", "forecast"]
 
@@ -54,13 +54,15 @@ class RelativeErrors:
     def of(cls, values: Mapping[Value, Moments]) -> RelativeErrors:
         """Return the errors of these moments; none for a single image."""
         errors, places = [np.empty(0)], []
-        for value in values:
-            if value.measure not in MEANS:
-                continue
-            moments = values[value]
-            live = np.flatnonzero(moments.live) if moments.images > 1 else np.empty(0, np.intp)
-            errors.append(moments.relative_error[live])
-            places.append((value, live))
+        for block in blocks_of(values):
+            mean, error, end = block.moments.mean, block.moments.standard_error, 0
+            for value, width in block.layout:
+                own = slice(end, end := end + width)
+                if value.measure not in MEANS:
+                    continue
+                live = np.flatnonzero(stand_out(mean[own])) if block.moments.images > 1 else np.empty(0, np.intp)
+                errors.append(error[own][live] / np.abs(mean[own][live]))
+                places.append((value, live))
         return cls(image_count(values), np.concatenate(errors), tuple(places))
 
     def quantile(self, share: float) -> float:

@@ -5,13 +5,13 @@ A network has hundreds of values, most of them small. Added one by one they woul
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from onnxnorm.statistics.moments import Moments, Totals, Value
 
-__all__ = ["Block", "Layout", "Together", "image_count", "merge_totals"]
+__all__ = ["Block", "Layout", "Together", "blocks_of", "image_count", "merge_totals", "sums_of", "without"]
 
 Layout = tuple[tuple[Value, int], ...]
 """Values, and how many channels each has."""
@@ -77,6 +77,44 @@ class Together(Mapping[Value, Moments]):
         pairs = zip(self.blocks, other.blocks, strict=True)
         blocks = tuple(Block(mine.layout, mine.moments + theirs.moments) for mine, theirs in pairs)
         return Together(merge_totals(self.each, other.each), blocks, self.order, self.largest)
+
+
+def blocks_of(totals: Totals) -> Iterator[Block]:
+    """The moments of all values, in as few blocks as they are in; each block has at least one value."""
+    each = totals
+    if isinstance(totals, Together):
+        yield from totals.blocks
+        each = totals.each
+    yield from (Block(((value, moments.channels),), moments) for value, moments in each.items())
+
+
+def sums_of(totals: Totals, measures: Collection[str]) -> Totals:
+    """The moments of some measures without histograms, which would take most of the memory.
+
+    Blocks that hold others as well are kept whole.
+    """
+    if isinstance(totals, Together) and not totals.each:
+        blocks = tuple(block for block in totals.blocks if any(value.measure in measures for value, _ in block.layout))
+        return Together({}, blocks, tuple(value for value in totals.order if value.measure in measures))
+    return {value: replace(totals[value], histogram=None) for value in totals if value.measure in measures}
+
+
+def without(totals: Totals, before: Totals, after: Totals) -> Totals:
+    """The moments without the images that were measured between two points of the same run.
+
+    Args:
+        totals: those of all images.
+        before: those at the first point; empty for the start of the run.
+        after: those at the second point.
+    """
+    if isinstance(totals, Together) and isinstance(after, Together) and totals.alike(after):
+        earlier = before.blocks if isinstance(before, Together) and before.alike(after) else None
+        if earlier is not None or not before:
+            starts = [block.moments for block in earlier] if earlier else [None] * len(after.blocks)
+            parts = zip(totals.blocks, starts, after.blocks, strict=True)
+            blocks = tuple(Block(own.layout, own.moments.without(start, end.moments)) for own, start, end in parts)
+            return replace(totals, blocks=blocks)
+    return {value: totals[value].without(before.get(value), moments) for value, moments in after.items()}
 
 
 def merge_totals(totals: Totals, other: Totals) -> Totals:

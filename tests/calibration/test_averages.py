@@ -25,22 +25,22 @@ def test_as_each_alone() -> None:
     for seed, (name, (each, width)) in enumerate(rows.items()):
         results[name] = rand(4 * each, width, 1, 1, seed=seed)
     found = averages_of([tap(name) for name in rows], Outputs(results, Joint()), Spreads(tuple(spreads.values())), 3, 4)
-    assert [group.places for group in found] == [(0, 6), (1,), (2,), (3,), (4,), (5,)]
-    seen = 0
-    for group in found:
-        for place, means in group.each():
-            name, (each, width) = list(rows.items())[place]
-            alone = results[name].reshape(4, each, width)[:3]
-            expected = alone.mean(axis=1, dtype=np.float64) if each else np.zeros((3, width))
-            np.testing.assert_array_equal(means, expected * spreads[name].factor)
-            assert (group.rows, group.spread) == (each, spreads[name])
-            seen += 1
-    assert seen == len(rows)
+    assert [group.places for group in found.groups] == [(0, 6), (1,), (2,), (3,), (4,), (5,)]
+    names = list(rows)
+    for group in found.groups:
+        for place in group.places:
+            assert (group.rows, group.spread) == (rows[names[place]][0], spreads[names[place]])
+    measured = {names[place]: means for place, means in found.each()}
+    assert set(measured) == set(rows)
+    for name, (each, width) in rows.items():
+        alone = results[name].reshape(4, each, width)[:3]
+        expected = alone.mean(axis=1, dtype=np.float64) if each else np.zeros((3, width))
+        np.testing.assert_array_equal(measured[name], expected * spreads[name].factor)
 
 
 def test_a_mean_of_two_outputs() -> None:
     results = {"a": np.full((2, 3), 0.75, np.float32), "s": np.full((2, 3), 0.5, np.float32)}
-    (found,) = averages_of([tap("a", "s")], Outputs(results, Joint()), Spreads((Positions(1, 1.0),)), 2, 2)
+    found = averages_of([tap("a", "s")], Outputs(results, Joint()), Spreads((Positions(1, 1.0),)), 2, 2)
     np.testing.assert_array_equal(found.means, np.full((2, 3), 1.0))
 
 
