@@ -18,7 +18,7 @@ from onnxnorm.model.graph import Graph
 from onnxnorm.model.inputs import fixed_batch, whole_batches
 from onnxnorm.scaling import Layer
 
-__all__ = ["samples_a_run", "samples_together"]
+__all__ = ["is_light", "samples_a_run", "samples_together"]
 
 _SMALL_CACHE = 2 << 20  # bytes; about a core's second cache
 _CACHE = 12 << 20  # bytes; a core's share of the last cache, as machines have it,
@@ -41,14 +41,29 @@ def samples_a_run(
         threads: number of threads that share a run.
         ranged: the values whose range is measured, each of which is read as well.
     """
-    samples = fixed_batch(graph.inputs) or 1
-    sizes = {name: math.prod(shape) * _FLOAT / samples for name, shape in graph.shapes.items()}
-    largest = max((sizes[name] for name in graph.float_values() if name in sizes), default=0)
+    sizes, largest = _sizes(graph), _largest(graph)
     activations = sum(sizes.get(name, 0) for name in (*(layer.output for layer in layers), *ranged))
     weights = sum(math.prod(tensor.dims) for tensor in probe.initializer) * _FLOAT
     fits = max(_SMALL_CACHE / max(largest, 1), min(_CACHE / max(largest, 1), _FEW))
     outweighs = weights / max(activations, 1)
     return max(1, threads, int(fits), math.ceil(outweighs))
+
+
+def is_light(graph: Graph) -> bool:
+    """Whether all values of a sample fit into the cache. Such a network takes little memory, and notices how."""
+    return _largest(graph) <= _CACHE
+
+
+def _largest(graph: Graph) -> float:
+    """Bytes of the largest value of a sample."""
+    sizes = _sizes(graph)
+    return max((sizes[name] for name in graph.float_values() if name in sizes), default=0)
+
+
+def _sizes(graph: Graph) -> dict[str, float]:
+    """Bytes of each value of a sample, as float32."""
+    samples = fixed_batch(graph.inputs) or 1
+    return {name: math.prod(shape) * _FLOAT / samples for name, shape in graph.shapes.items()}
 
 
 def samples_together(sample_bytes: int | None, total: int | None, fixed: int | None) -> int:

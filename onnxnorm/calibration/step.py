@@ -17,7 +17,7 @@ from onnxnorm.calibration.build import make_probe, sites_of
 from onnxnorm.calibration.layout import blocked_values
 from onnxnorm.calibration.links import find_links
 from onnxnorm.calibration.options import CalibrationOptions
-from onnxnorm.calibration.pace import samples_a_run
+from onnxnorm.calibration.pace import is_light, samples_a_run
 from onnxnorm.calibration.probe_session import ProbeSession, Shapes
 from onnxnorm.calibration.ranges import Range
 from onnxnorm.data.batches import Batch, Skipped
@@ -112,7 +112,9 @@ def prepare(
     def reopen() -> Session:
         return replace(runtime, arena=False).session(probe.proto, probe.folder)
 
-    session = runtime.session(probe.proto, probe.folder)
+    session = replace(runtime, patterns=runtime.on_cpu and one_size and is_light(graph)).session(
+        probe.proto, probe.folder
+    )
     threads = runtime.threads or available_threads()
     ranged = [tap.value for tap in probe.peaks if tap.link is None]
     if runtime.on_cpu:

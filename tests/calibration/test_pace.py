@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Barrier, get_ident
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,52 @@ def test_no_run_has_more_samples_than_were_asked_for(asked: int, monkeypatch: py
     onnxnorm.calibrate(net(), rand(70, 3, 8, 8), provider="cpu", batch_size=asked)
     assert max(sizes) <= asked
     assert sum(sizes) == 70
+
+
+@pytest.mark.parametrize(("fit", "cut"), [(3, [3, 3, 2]), (4, [4, 4]), (5, [4, 4]), (7, [4, 4]), (2, [2, 2, 2, 2])])
+def test_runs_of_a_batch_are_of_one_size_or_almost(fit: int, cut: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "_SMALL_CACHE", fit * 5 * 20 * 20 * 4)
+    monkeypatch.setattr(pace, "_FEW", 1)
+    sizes = runs(monkeypatch)
+    onnxnorm.calibrate(net(), rand(16, 3, 20, 20), provider="cpu", threads=1, batch_size=8)
+    assert sizes == cut * 2
+
+
+def test_threads_share_the_runs_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One batch of four runs: each waits for another one, which only another thread can begin."""
+    monkeypatch.setattr(pace, "_SMALL_CACHE", 0)
+    monkeypatch.setattr(pace, "_CACHE", 0)
+    usual, met, threads = Session.run, Barrier(2, timeout=30), set[int]()
+
+    def run(self: Session, feeds: Any) -> Any:
+        met.wait()
+        threads.add(get_ident())
+        return usual(self, feeds)
+
+    data = rand(8, 3, 160, 160)
+    whole = onnxnorm.calibrate(net(), data, provider="cpu", threads=1)
+    monkeypatch.setattr(Session, "run", run)
+    parted = onnxnorm.calibrate(net(), data, provider="cpu", threads=2)
+    close(parted, whole)
+    assert len(threads) == 2
+
+
+@pytest.mark.parametrize("light", [True, False])
+@pytest.mark.parametrize("one_size", [True, False])
+def test_memory_is_taken_at_once_where_values_are_small_and_known(
+    light: bool, one_size: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, usual = list[bool](), Runtime.session
+
+    def session(self: Runtime, *words: Any) -> Session:
+        opened.append(self.patterns)
+        return usual(self, *words)
+
+    monkeypatch.setattr(Runtime, "session", session)
+    monkeypatch.setattr(pace, "_CACHE", MAP if light else MAP - 1)
+    shapes, runtime = {"x": (1, 3, 200, 200)}, Runtime("cpu", 1)
+    prepare(Model.open(net()), shapes, CalibrationOptions(), runtime, one_size=one_size)
+    assert opened == [light and one_size]
 
 
 def test_small_samples_are_counted_in_large_batches(tmp_path: Path) -> None:
