@@ -8,6 +8,8 @@ EXTRAS ?= test
 PHOTOS ?= models/images
 SECONDS ?= 60
 BIN := $(VENV)/bin
+# One process more than there are processors, because many tests wait for others.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .PHONY: help demo test check dist fuzz soak fetch vgg16 bench docs clean
 
@@ -36,7 +38,7 @@ demo: $(VENV)/.installed ## Normalize the embedded network on the embedded photo
 	$(BIN)/onnxnorm normalize models/demo_vgg.onnx models/images --preset unit -o build/demo/normalized.onnx
 
 test: $(VENV)/.test ## Run all tests.
-	$(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -q -n $(WORKERS) --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/.check ## Run the linters and the type checker.
 	$(BIN)/ruff check .
