@@ -53,7 +53,7 @@ from tools.mutation.run import _outcomes
 path = Path("onnxnorm/rewriting/factors.py")
 whole = path.read_text("utf-8")
 sources = [whole, whole.replace("self.times / self.over", "self.times * self.over"), "raise OSError", "while True: 0"]
-test = "tests/rewriting/test_factors.py::test_the_inverse_and_products"
+test = "tests/rewriting/test_factors.py::test_a_bound_stays_at_the_largest_number"
 print(_outcomes("onnxnorm.rewriting.factors", str(path), sources, [test], 2, 10))
 """
 
