@@ -50,7 +50,7 @@ def samples_a_run(
 
 
 def is_light(graph: Graph) -> bool:
-    """Whether all values of a sample fit into the cache. Such a network takes little memory, and notices how."""
+    """Whether each value of a sample fits into the cache. Such a network takes little memory, and notices how."""
     return _largest(graph) <= _CACHE
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -92,7 +92,7 @@ class ProbeSession:
     def step(self, batch: Batch) -> Totals:
         """Return the moments of one batch."""
         placed = self.place(batch)
-        return self.total(placed, [self.measure(placed, index) for index in range(len(placed.runs))])
+        return self.total(placed, [self.measure(placed, range(len(placed.runs)))])
 
     def place(self, batch: Batch) -> DeviceBatch:
         """Cut a batch into runs and copy them to the device; the last is padded if the model's batch size is fixed."""
@@ -107,8 +107,8 @@ class ProbeSession:
         runs = [Run(feeds, part.names, fixed or part.count) for feeds, part in zip(placed, parts, strict=True)]
         return DeviceBatch(batch, tuple(runs), shapes)
 
-    def measure(self, placed: DeviceBatch, index: int) -> Part | None:
-        """Return what one run of a batch gives; None if memory is too short for it beside other runs.
+    def measure(self, placed: DeviceBatch, indices: range) -> list[Part] | None:
+        """Return what some runs of a batch give; None if memory is too short for them beside other runs.
 
         Raises ModelError if the runtime fails on the batch; the message says so if it runs with one sample at a time.
         """
@@ -116,19 +116,19 @@ class ProbeSession:
             return None
         try:
             with self.room.run():
-                return self._measured(placed, index)
+                return [self._measured(placed, index) for index in indices]
         except (MemoryShortageError, MemoryError):
             self._shrink(placed)
             return None
 
-    def total(self, placed: DeviceBatch, parts: Sequence[Part | None]) -> Totals:
-        """Return the moments of a batch from what its runs gave; if that is not all, the batch is measured again.
+    def total(self, placed: DeviceBatch, measured: Sequence[list[Part] | None]) -> Totals:
+        """Return the moments of a batch from what its runs gave, in order; without some, the batch is measured again.
 
         Raises MemoryShortageError or MemoryError if not even one sample fits, or if the model fixes its batch size.
         """
-        known = [part for part in parts if part is not None]
-        if len(known) == len(parts):
-            return self._counted(placed, known)
+        known = [parts for parts in measured if parts is not None]
+        if len(known) == len(measured):
+            return self._counted(placed, list(chain.from_iterable(known)))
         with self.room.alone():
             return self._measure_alone(placed.batch)
 

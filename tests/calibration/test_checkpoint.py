@@ -25,14 +25,14 @@ from onnxnorm.statistics import Statistics
 from tests.helpers.calibrations import close, net
 from tests.helpers.graphs import rand
 
-# The command line, with a pause after every run.
+# The command line, with a pause after every piece of a batch.
 SLOW = """
 import sys, time
 from onnxnorm.calibration.probe_session import ProbeSession
 from onnxnorm.cli import main
 measure = ProbeSession.measure
-def slow(self, placed, index):
-    found = measure(self, placed, index)
+def slow(self, placed, indices):
+    found = measure(self, placed, indices)
     time.sleep(pause)
     return found
 pause = float(sys.argv.pop())

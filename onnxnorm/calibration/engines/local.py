@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -75,7 +75,7 @@ def _steps(
     on_device = bool(probe.current().device)
     placed = map_ahead(probe.place, every, threads=1, ahead=1) if on_device else (probe.place(b) for b in every)
     images, ranges = 0, dict[str, Range]()
-    with closing(placed), closing(_measured(probe, placed, concurrency.runs)) as measured:
+    with closing(placed), closing(_measured(probe, placed, concurrency)) as measured:
         for batch, totals in measured:
             if images < _SAMPLED:
                 ranges = probe.ranges(batch, ranges)
@@ -84,22 +84,30 @@ def _steps(
 
 
 def _measured(
-    probe: ProbeSession, placed: Iterable[DeviceBatch], runs: int
+    probe: ProbeSession, placed: Iterable[DeviceBatch], concurrency: RunConcurrency
 ) -> Generator[tuple[Batch, Totals], None, None]:
     """Measure batches, each in its runs, and yield them with their moments, in order.
 
-    Threads share runs rather than batches, so that none is left with a batch of its own at the end.
+    Threads share runs rather than batches, so that none is left with a batch of its own at the end. But where a thread
+    has room for a whole batch, samples are small, or there is no other thread: what surrounds a run would take longer.
     """
 
-    def measure(run: tuple[DeviceBatch, int]) -> tuple[DeviceBatch, Part | None]:
-        batch, index = run
-        return batch, probe.measure(batch, index)
+    def measure(piece: tuple[DeviceBatch, range]) -> tuple[DeviceBatch, range, list[Part] | None]:
+        batch, indices = piece
+        return batch, indices, probe.measure(batch, indices)
 
-    each = ((batch, index) for batch in placed for index in range(len(batch.runs)))
-    parts = list[Part | None]()
-    with closing(map_ahead(measure, each, threads=runs, ahead=2 * runs)) as measured:
-        for batch, part in measured:
-            parts.append(part)
-            if len(parts) == len(batch.runs):
+    each = ((batch, indices) for batch in placed for indices in _pieces(batch, concurrency))
+    parts = list[list[Part] | None]()
+    with closing(map_ahead(measure, each, threads=concurrency.runs, ahead=2 * concurrency.runs)) as measured:
+        for batch, indices, found in measured:
+            parts.append(found)
+            if indices.stop == len(batch.runs):
                 yield batch.batch, probe.total(batch, parts)
                 parts = []
+
+
+def _pieces(batch: DeviceBatch, concurrency: RunConcurrency) -> Iterator[range]:
+    """The runs of a batch that a thread measures one after the other: all of them, or one."""
+    count = len(batch.runs)
+    step = count if batch.batch.count <= concurrency.size else 1
+    return (range(start, start + step) for start in range(0, count, step))
