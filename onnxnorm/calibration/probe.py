@@ -41,7 +41,7 @@ class Probe:
     peaks: tuple[PeakTap, ...] = ()
     joint: Joint = field(default_factory=Joint)
 
-    @property
+    @cached_property
     def joins(self) -> bool:
         """Whether the outputs of several runs can be put together: each has rows of samples, and none is large."""
         return all(peak.by_sample for peak in self.peaks) and not any(tap.shape or tap.raw for tap in self.taps)

@@ -91,7 +91,10 @@ class ProbeSession:
 
     def step(self, batch: Batch) -> Totals:
         """Return the moments of one batch."""
-        placed = self.place(batch)
+        return self.whole(self.place(batch))
+
+    def whole(self, placed: DeviceBatch) -> Totals:
+        """Return the moments of a batch that is placed."""
         return self.total(placed, [self.measure(placed, range(len(placed.runs)))])
 
     def place(self, batch: Batch) -> DeviceBatch:

@@ -25,7 +25,7 @@ from onnxnorm.statistics import Statistics
 from tests.helpers.calibrations import close, net
 from tests.helpers.graphs import rand
 
-# The command line, with a pause after every piece of a batch.
+# The command line, with a pause after every batch.
 SLOW = """
 import sys, time
 from onnxnorm.calibration.probe_session import ProbeSession

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -74,8 +74,9 @@ def _steps(
     every = chain([first], batches)
     on_device = bool(probe.current().device)
     placed = map_ahead(probe.place, every, threads=1, ahead=1) if on_device else (probe.place(b) for b in every)
+    in_order = _by_batch if concurrency.size >= job.together else _by_run
     images, ranges = 0, dict[str, Range]()
-    with closing(placed), closing(_measured(probe, placed, concurrency)) as measured:
+    with closing(placed), closing(in_order(probe, placed, concurrency.runs)) as measured:
         for batch, totals in measured:
             if images < _SAMPLED:
                 ranges = probe.ranges(batch, ranges)
@@ -83,31 +84,34 @@ def _steps(
             images += batch.count
 
 
-def _measured(
-    probe: ProbeSession, placed: Iterable[DeviceBatch], concurrency: RunConcurrency
+def _by_batch(
+    probe: ProbeSession, placed: Iterable[DeviceBatch], threads: int
 ) -> Generator[tuple[Batch, Totals], None, None]:
-    """Measure batches, each in its runs, and yield them with their moments, in order.
+    """Measure batches, each in one thread, and yield them with their moments, in order.
 
-    Threads share runs rather than batches, so that none is left with a batch of its own at the end. But where a thread
-    has room for a whole batch, samples are small, or there is no other thread: what surrounds a run would take longer.
+    Where samples are small, what surrounds a run takes the time, and to share runs would take more of it.
     """
 
-    def measure(piece: tuple[DeviceBatch, range]) -> tuple[DeviceBatch, range, list[Part] | None]:
-        batch, indices = piece
-        return batch, indices, probe.measure(batch, indices)
+    def measure(batch: DeviceBatch) -> tuple[Batch, Totals]:
+        return batch.batch, probe.whole(batch)
 
-    each = ((batch, indices) for batch in placed for indices in _pieces(batch, concurrency))
+    return map_ahead(measure, placed, threads=threads, ahead=2 * threads)
+
+
+def _by_run(
+    probe: ProbeSession, placed: Iterable[DeviceBatch], threads: int
+) -> Generator[tuple[Batch, Totals], None, None]:
+    """Measure batches, the runs of which threads share, so that none is left with a batch of its own at the end."""
+
+    def measure(run: tuple[DeviceBatch, int]) -> tuple[DeviceBatch, list[Part] | None]:
+        batch, index = run
+        return batch, probe.measure(batch, range(index, index + 1))
+
+    runs = ((batch, index) for batch in placed for index in range(len(batch.runs)))
     parts = list[list[Part] | None]()
-    with closing(map_ahead(measure, each, threads=concurrency.runs, ahead=2 * concurrency.runs)) as measured:
-        for batch, indices, found in measured:
-            parts.append(found)
-            if indices.stop == len(batch.runs):
+    with closing(map_ahead(measure, runs, threads=threads, ahead=2 * threads)) as measured:
+        for batch, part in measured:
+            parts.append(part)
+            if len(parts) == len(batch.runs):
                 yield batch.batch, probe.total(batch, parts)
                 parts = []
-
-
-def _pieces(batch: DeviceBatch, concurrency: RunConcurrency) -> Iterator[range]:
-    """The runs of a batch that a thread measures one after the other: all of them, or one."""
-    count = len(batch.runs)
-    step = count if batch.batch.count <= concurrency.size else 1
-    return (range(start, start + step) for start in range(0, count, step))
