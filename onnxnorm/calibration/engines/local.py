@@ -74,10 +74,10 @@ def _steps(
     every = chain([first], batches)
     on_device = bool(probe.current().device)
     placed = map_ahead(probe.place, every, threads=1, ahead=1) if on_device else (probe.place(b) for b in every)
-    in_order = _by_batch if concurrency.size >= job.together else _by_run
+    measured = _by_batch if concurrency.size >= job.together else _by_run
     images, ranges = 0, dict[str, Range]()
-    with closing(placed), closing(in_order(probe, placed, concurrency.runs)) as measured:
-        for batch, totals in measured:
+    with closing(placed), closing(measured(probe, placed, concurrency.runs)) as steps:
+        for batch, totals in steps:
             if images < _SAMPLED:
                 ranges = probe.ranges(batch, ranges)
             yield batch, totals, ranges
