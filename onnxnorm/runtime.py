@@ -68,7 +68,7 @@ class Runtime:
         arena: whether memory in main memory is kept between runs, which is faster. When memory is short, an arena takes
             all that is left, and gives nothing back.
         patterns: whether all that a run needs is taken from the arena at once, as the first run of the same sizes
-            needed it. Where values are small, networks run up to a tenth faster; they take more memory.
+            needed it. Where values are small, networks run a little faster (docs/scaling.md); they take more memory.
     """
 
     provider: str = "auto"

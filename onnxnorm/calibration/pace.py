@@ -9,7 +9,7 @@ same samples must give the same statistics, however busy the machine is.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import onnx
 
@@ -41,7 +41,8 @@ def samples_a_run(
         threads: number of threads that share a run.
         ranged: the values whose range is measured, each of which is read as well.
     """
-    sizes, largest = _sizes(graph), _largest(graph)
+    sizes = _sizes(graph)
+    largest = _largest(graph, sizes)
     activations = sum(sizes.get(name, 0) for name in (*(layer.output for layer in layers), *ranged))
     weights = sum(math.prod(tensor.dims) for tensor in probe.initializer) * _FLOAT
     fits = max(_SMALL_CACHE / max(largest, 1), min(_CACHE / max(largest, 1), _FEW))
@@ -51,12 +52,11 @@ def samples_a_run(
 
 def is_light(graph: Graph) -> bool:
     """Whether each value of a sample fits into the cache. Such a network takes little memory, and notices how."""
-    return _largest(graph) <= _CACHE
+    return _largest(graph, _sizes(graph)) <= _CACHE
 
 
-def _largest(graph: Graph) -> float:
-    """Bytes of the largest value of a sample."""
-    sizes = _sizes(graph)
+def _largest(graph: Graph, sizes: Mapping[str, float]) -> float:
+    """Bytes of the largest value of a sample; `sizes` are those of all values."""
     return max((sizes[name] for name in graph.float_values() if name in sizes), default=0)
 
 
