@@ -18,12 +18,14 @@ from typing import Protocol
 from onnxnorm.calibration.checkpoint import Checkpoint
 from onnxnorm.calibration.engines.local import LocalEngine
 from onnxnorm.calibration.job import Job, State
+from onnxnorm.calibration.opened import opened_model
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.step import Increment
 from onnxnorm.data.batches import usual_batch
 from onnxnorm.data.dataset import Dataset
 from onnxnorm.data.files.listing import Executor
 from onnxnorm.data.opening import Data, open_inputs
+from onnxnorm.data.options import DEFAULT_BATCH
 from onnxnorm.data.selection import Selection, Shard
 from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model
@@ -108,9 +110,10 @@ def calibrate_model(
     monitor = None if options.rule is None else StoppingMonitor(options.rule)
     with _engine(options) as engine:
         model, dataset = open_inputs(model, data, options, engine.executor)
-        batch_size = usual_batch(model, options.batch_size)
+        opened = opened_model(model, options)
+        model, batch_size = (opened, DEFAULT_BATCH) if opened else (model, usual_batch(model, options.batch_size))
         _log.info("DATA: %s; batches of %d", dataset.describe(), batch_size)
-        job = Job(model, dataset, Selection(shard), batch_size, options)
+        job = Job(model, dataset, Selection(shard), batch_size, options, opened=opened is not None)
         state = State()
         checkpoint = None if options.checkpoint is None else Checkpoint(Path(options.checkpoint), job.run())
         if checkpoint is not None and options.resume:

@@ -37,6 +37,7 @@ class Job:
         selection: the samples of the data to measure.
         batch_size: number of samples in a batch.
         options: what to measure, and with which runtime.
+        opened: whether the model is one whose file fixes the batch, with the batch opened (`opened_model`).
     """
 
     model: Model
@@ -44,6 +45,7 @@ class Job:
     selection: Selection
     batch_size: int
     options: CalibrationOptions
+    opened: bool = False
 
     @cached_property
     def digest(self) -> str:

@@ -90,7 +90,7 @@ def test_a_fixed_batch_is_run_as_it_is(batch: int, measure: tuple[str, ...], mon
     words: dict[str, Any] = {"provider": "cpu", "threads": 2, "measure": measure}
     free = onnxnorm.calibrate(net(), data, **words)
     sizes = runs(monkeypatch)
-    close(onnxnorm.calibrate(fixed(batch), data, **words), free, rtol=1e-6)
+    close(onnxnorm.calibrate(fixed(batch), data, batch_size=batch, **words), free, rtol=1e-6)
     assert sizes == [batch] * -(-40 // batch)
 
 

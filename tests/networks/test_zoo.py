@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 import onnxnorm
+from tests.helpers.open_batches import check_open, fixed_at_one
 
 ZOO = Path(__file__).resolve().parents[3] / "shared" / "zoo"
 
@@ -80,6 +82,12 @@ def test_a_real_network(case: Case, tmp_path: Path) -> None:
 
     powers = onnxnorm.rewrite(model, statistics, power_of_two=True, verify=False)
     assert onnxnorm.verify(model, powers.model, images[:1], **words).bit_identical
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case.name))
+def test_several_samples_give_what_each_gives(case: Case) -> None:
+    """Each network with its batch fixed at 1, at a small size where it leaves that open."""
+    assert check_open(fixed_at_one(onnx.load(ZOO / "models" / f"{case.name}.onnx"), side=32))
 
 
 def test_every_network_of_the_zoo_has_a_case() -> None:

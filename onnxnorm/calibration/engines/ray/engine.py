@@ -88,7 +88,8 @@ class RayEngine:
     def _starter(self, job: Job) -> partial[Any]:
         provider = job.options.provider
         runtime = Runtime("cpu" if provider == "auto" and not self.gpu else provider, self.threads)
-        setup = Setup(job.options, runtime, job.together, os.getcwd(), job.model.settings, job.dataset.one_size)
+        folder, settings = os.getcwd(), job.model.settings
+        setup = Setup(job.options, runtime, job.together, folder, settings, job.dataset.one_size, job.opened)
         kind = self.ray.remote(num_cpus=self.threads, num_gpus=int(self.gpu), max_restarts=0)(Worker)
         return partial(kind.remote, _sent(self.ray, job.model), setup)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import onnx
 
+from onnxnorm.calibration.opened import opened_model
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.probe_session import ProbeSession
 from onnxnorm.calibration.ranges import Range, ranges_of
@@ -38,6 +39,7 @@ class Setup:
         folder: current folder of the driver, from which relative paths start.
         settings: what is known about the model's inputs beyond the model.
         one_size: whether all samples are of one size.
+        opened: whether the batch is opened that the model's file fixes.
     """
 
     options: CalibrationOptions
@@ -46,6 +48,7 @@ class Setup:
     folder: str
     settings: InputSettings = field(default_factory=InputSettings)
     one_size: bool = False
+    opened: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,8 @@ class Worker:
             os.chdir(setup.folder)
         self.setup = setup
         opened = Model.open(model if isinstance(model, str) else onnx.ModelProto.FromString(model))
-        self.model = inlined(opened).fed(setup.settings)
+        as_given = inlined(opened).fed(setup.settings)
+        self.model = (opened_model(as_given, setup.options) if setup.opened else None) or as_given
         self.probe: ProbeSession | None = None
 
     def version(self) -> str:

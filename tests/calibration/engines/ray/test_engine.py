@@ -25,9 +25,12 @@ from onnxnorm.data.files.stores import LocalFolders
 from onnxnorm.data.files.table import Place
 from onnxnorm.data.sources import kind_of
 from onnxnorm.errors import DataError, OptionError
+from onnxnorm.model.files import Model
+from onnxnorm.model.inputs import fixed_batch
 from tests.helpers.calibrations import close, net
 from tests.helpers.graphs import rand
 from tests.helpers.odd_tree import odd_tree
+from tests.helpers.open_batches import fixed_at_one
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,8 @@ def test_the_same_as_the_local_engine(cluster: Any, work: Path, words: dict[str,
 def test_arrays_in_memory(cluster: Any, work: Path) -> None:
     arrays = [rand(9, 3, 8, 8), rand(30, 3, 8, 8, seed=1)]
     close(run(work, data=arrays, engine="ray", workers=2), run(work, data=arrays))
+    single: dict[str, Any] = {"model": fixed_at_one(net()), "data": arrays, "batch_size": None}
+    close(run(work, engine="ray", workers=2, **single), run(work, **single), rtol=1e-6)
     with pytest.raises(OptionError, match="can be counted"):
         run(work, data=iter(arrays), engine="ray")
 
@@ -282,6 +287,25 @@ def test_a_worker_waits_for_nobody(work: Path) -> None:
     assert found.images == 7
     assert found.indices == tuple(range(5, 12))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("onnxnorm-data")]
+
+
+@pytest.mark.parametrize("opens", [True, False])
+def test_a_worker_opens_the_batch_as_the_driver_does(work: Path, tmp_path: Path, opens: bool) -> None:
+    """It may have the model from its file, whose batch is fixed."""
+    from onnxnorm.calibration.engines.ray.worker import Chunk, Setup, Worker
+    from onnxnorm.calibration.options import CalibrationOptions
+    from onnxnorm.data.opening import open_data
+    from onnxnorm.model.graph import input_specs
+    from onnxnorm.runtime import Runtime
+
+    path = tmp_path / "fixed.onnx"
+    onnx.save(fixed_at_one(net()), path)
+    worker = Worker(str(path), Setup(CalibrationOptions(), Runtime("cpu", 1), 3, os.getcwd(), opened=opens))
+    assert fixed_batch(input_specs(worker.model)) == (None if opens else 1)
+    assert worker.model.digest() == Model.open(path).digest()
+    dataset = open_data([rand(9, 3, 8, 8)], input_specs(worker.model))
+    indices = np.arange(9)
+    assert worker.measure(Chunk(indices, tuple(dataset.select(indices)))).images == 9
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
