@@ -110,8 +110,12 @@ def calibrate_model(
     monitor = None if options.rule is None else StoppingMonitor(options.rule)
     with _engine(options) as engine:
         model, dataset = open_inputs(model, data, options, engine.executor)
-        opened = opened_model(model, options)
-        model, batch_size = (opened, DEFAULT_BATCH) if opened else (model, usual_batch(model, options.batch_size))
+        batch_size = usual_batch(model, options.batch_size, tell=False)
+        opened = opened_model(model, options) if batch_size == 1 else None
+        if opened:
+            model, batch_size = opened, DEFAULT_BATCH
+        elif batch_size == 1:
+            usual_batch(model, options.batch_size)  # says why
         _log.info("DATA: %s; batches of %d", dataset.describe(), batch_size)
         job = Job(model, dataset, Selection(shard), batch_size, options, opened=opened is not None)
         state = State()

@@ -37,7 +37,7 @@ class Job:
         selection: the samples of the data to measure.
         batch_size: number of samples in a batch.
         options: what to measure, and with which runtime.
-        opened: whether the model is one whose file fixes the batch, with the batch opened (`opened_model`).
+        opened: whether the batch of the model was opened, which was exported for one sample (`opened_model`).
     """
 
     model: Model

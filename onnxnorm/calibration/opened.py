@@ -1,4 +1,4 @@
-"""Opens the batch of a model whose file fixes it at one sample, where that gives the same numbers faster."""
+"""Opens the batch of a model that was exported for one sample, where that gives the same numbers faster."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.pace import is_light
 from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
-from onnxnorm.model.open_batch import fixes_one_sample, with_open_batch
+from onnxnorm.model.open_batch import with_open_batch
 from onnxnorm.model.shapes import assumed_shapes, read_graph
 
 __all__ = ["opened_model"]
 
 
 def opened_model(model: Model, options: CalibrationOptions) -> Model | None:
-    """The model with its batch open, to be measured in its place; None where it is measured as it is.
+    """A model that takes one sample at a time with its batch open, to be measured in its place; None if it stays so.
 
     On a CPU a network with large values is as fast with one sample at a time, and takes less memory.
     """
-    if options.batch_size is not None or not fixes_one_sample(model):
+    if options.batch_size is not None:
         return None
     try:
         graph = read_graph(model, assumed_shapes(model))

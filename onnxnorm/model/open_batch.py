@@ -1,8 +1,7 @@
-"""Opens the batch of a model whose file fixes it at one sample, where each sample stays by itself (`rows`).
+"""Opens the batch of a model that was exported for one sample, where each sample stays by itself (`rows`).
 
-Exporters write the batch of the example that they were shown: 1, as a rule. Several samples at once are measured
-faster, and samples that are read from a batch are the same: the copy differs in the sizes that its inputs and outputs
-declare, and in the targets of Reshapes, where the number of samples is no longer said.
+Exporters write the batch of the example that they were shown, which is 1 as a rule: into the inputs, into the targets
+of Reshapes, or both. The copy differs in these, and takes any number of samples.
 """
 
 from __future__ import annotations
@@ -15,28 +14,23 @@ import onnx
 from onnx import numpy_helper
 
 from onnxnorm.model.files import Model
-from onnxnorm.model.graph import Graph, Node, all_names, input_specs
+from onnxnorm.model.graph import Graph, Node, all_names
 from onnxnorm.model.rows import mixing_node
 
-__all__ = ["fixes_one_sample", "with_open_batch"]
+__all__ = ["with_open_batch"]
 
 _LEAST_OPSET = 7  # since which operators broadcast in one way, and Reshape reads its target
-
-
-def fixes_one_sample(model: Model) -> bool:
-    """Whether a model fixes each of its inputs at one sample."""
-    specs = input_specs(model)
-    return bool(specs) and all(spec.value is None and spec.batch == 0 and spec.samples == 1 for spec in specs)
 
 
 def with_open_batch(model: Model, graph: Graph) -> Model | None:
     """The model with its batch open, and the same digest; None if samples may mix, or if its opset is below 7.
 
     Args:
-        model: a model that fixes its inputs at one sample.
-        graph: the same model, read for inputs of any size that it allows.
+        model: a model whose inputs are fixed at one sample, or open.
+        graph: the same model, read for one sample of any size that it allows.
     """
-    if _opset(model.proto) < _LEAST_OPSET or mixing_node(graph) is not None:
+    single = all(spec.value is None and spec.batch == 0 and spec.samples in {1, None} for spec in graph.inputs)
+    if not single or _opset(model.proto) < _LEAST_OPSET or mixing_node(graph) is not None:
         return None
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)

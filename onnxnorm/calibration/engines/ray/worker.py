@@ -39,7 +39,7 @@ class Setup:
         folder: current folder of the driver, from which relative paths start.
         settings: what is known about the model's inputs beyond the model.
         one_size: whether all samples are of one size.
-        opened: whether the batch is opened that the model's file fixes.
+        opened: whether to open the batch of the model, which was exported for one sample.
     """
 
     options: CalibrationOptions
