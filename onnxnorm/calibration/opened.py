@@ -19,9 +19,9 @@ def opened_model(model: Model, options: CalibrationOptions) -> Model | None:
     """
     if options.batch_size is not None:
         return None
+    on_device = options.engine == "local" and not options.runtime.on_cpu
     try:
         graph = read_graph(model, assumed_shapes(model))
+        return with_open_batch(model, graph) if on_device or is_light(graph) else None
     except ModelError:  # for sizes that are only assumed: the first sample has the real ones
         return None
-    on_device = options.engine == "local" and not options.runtime.on_cpu
-    return with_open_batch(model, graph) if on_device or is_light(graph) else None

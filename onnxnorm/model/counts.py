@@ -2,8 +2,8 @@
 
 `Shape` of a value with rows (`rows`) gives the number of samples in its first element. Exporters cut such vectors up
 and put them together again, as the target of a Reshape, say. The elements that hold the number are followed here,
-through nodes that only move elements; a vector without one is the same for every number of samples. Whatever computes
-with the number is not followed.
+through nodes that only move elements: such a node, run on marks instead of sizes, moves the marks. A vector without a
+mark is the same for every number of samples. Whatever computes with the number is not followed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnxnorm.model.evaluation import evaluate
 from onnxnorm.model.graph import Graph, Node
 
 __all__ = ["Counts", "counted"]
@@ -23,55 +24,31 @@ Counts: TypeAlias = Mapping[str, NDArray[np.bool_]]
 """By value, in its shape: which elements are the number of samples."""
 
 _INTEGERS = {onnx.TensorProto.INT32, onnx.TensorProto.INT64}
-_IN_PLACE = {"Identity", "Squeeze", "Unsqueeze"}
+_MOVES = {"Cast", "Concat", "Gather", "Identity", "Slice", "Squeeze", "Unsqueeze"}
 
 
 def counted(node: Node, graph: Graph, counts: Counts) -> NDArray[np.bool_] | None:
     """The elements of a node's output that are the number of samples; None if that is not known.
 
-    The node is a Shape of a value with rows, or reads values of `counts`.
+    The node is a Shape of a value with rows, or reads values of `counts`, but none with rows.
     """
-    output = graph.constants.get(node.outputs[0])
-    if output is None:
-        return None
     if node.op == "Shape":
-        first = int(node.attribute("start", 0)) % max(len(graph.shapes[node.inputs[0]]), 1)
-        return np.asarray((np.arange(output.size) == 0) & (first == 0), np.bool_)
-    operands = [_marked(name, graph, counts) for name in node.inputs if name]
-    moved = _moved(node, graph, operands[0]) if node.op != "Concat" else _joined(operands)
-    return None if moved is None or moved.shape != output.shape else moved
-
-
-def _marked(name: str, graph: Graph, counts: Counts) -> NDArray[np.bool_]:
-    return counts[name] if name in counts else np.zeros(graph.shapes[name], np.bool_)
-
-
-def _joined(operands: list[NDArray[np.bool_]]) -> NDArray[np.bool_] | None:
-    return np.concatenate(operands) if all(operand.ndim == 1 for operand in operands) else None
-
-
-def _moved(node: Node, graph: Graph, marked: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    """The marks of a node that picks elements of its first input, or passes all of them on in order."""
-    shape = graph.shapes[node.outputs[0]]
-    if node.op in _IN_PLACE or (node.op == "Cast" and node.attribute("to") in _INTEGERS):
-        return marked.reshape(shape)
-    numbers = [_numbers(graph, name) for name in node.inputs[1:]]
-    if marked.ndim != 1 or not numbers or any(number is None for number in numbers):
+        (name,) = node.inputs
+        shapes = [(samples, *graph.shapes[name][1:]) for samples in (1, 2)]
+        one, two = (evaluate(node, {name: np.broadcast_to(np.float32(0), shape)})[0] for shape in shapes)
+        return np.asarray(one != two, np.bool_)
+    if node.op not in _MOVES or node.attribute("to", onnx.TensorProto.INT64) not in _INTEGERS:
         return None
-    known = [number for number in numbers if number is not None]
-    if node.op == "Gather":
-        return np.asarray(marked[known[0]])
-    if node.op == "Slice" and len(known) >= 2:
-        step = int(known[3].item()) if len(known) > 3 else 1
-        picked = np.arange(marked.size)
-        return np.asarray(marked[_cut(picked, int(known[0].item()), int(known[1].item()), step)])
-    return None
+    names = list(dict.fromkeys(name for name in node.inputs if name))
+    moved = names if node.op == "Concat" else node.inputs[:1]
+    if not all(name in graph.constants for name in names) or any(
+        name in counts for name in set(names).difference(moved)
+    ):
+        return None
+    inputs = {name: _marks(name, graph, counts) if name in moved else graph.constants[name].values() for name in names}
+    return np.asarray(evaluate(node, inputs)[0] != 0, np.bool_)
 
 
-def _cut(places: NDArray[np.intp], start: int, end: int, step: int) -> NDArray[np.intp]:
-    return places[slice(start, None if step < 0 and end < -len(places) else end, step)]
-
-
-def _numbers(graph: Graph, name: str) -> NDArray[np.int64] | None:
-    constant = graph.constants.get(name)
-    return None if constant is None or constant.by_shape else np.asarray(constant.values(), np.int64)
+def _marks(name: str, graph: Graph, counts: Counts) -> NDArray[np.int64]:
+    marks = counts.get(name)
+    return np.zeros(graph.shapes[name], np.int64) if marks is None else marks.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Mutation testing of the modules that rewrite: each mutant is run against the tests that should notice it.
+"""Mutation testing of the modules that rewrite or prove: each mutant is run against the tests that should notice it.
 
     pip install cosmic-ray
     python -m tools.mutation.run [--module onnxnorm.rewriting.factors] [--workers 2]
@@ -32,6 +32,9 @@ __all__ = ["PLAN", "main", "survivors"]
 _REWRITING, _LAWS = "tests/rewriting", "tests/scaling/operators"
 _OF_ALL = ("defaults", "unknown_shapes")
 PLAN: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("onnxnorm.model.rows", "onnxnorm.model.counts", "onnxnorm.model.open_batch"), ("tests/model/test_rows.py",)
+    ),
     "onnxnorm.rewriting.constants": tuple(
         f"{_REWRITING}/test_{name}.py" for name in ("edit_constants", "clone_names", "rows", "limits")
     ),
