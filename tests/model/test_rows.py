@@ -137,6 +137,10 @@ MIXES: dict[str, tuple[str, Constants]] = {
     "matrix of samples": ("z = Gemm<transA=1>(v, w)", {"w": rand(1, 3)}),
     "as many as samples": ("s = Shape(x) y = Cast<to=1>(s) n = Gather(y, k) z = Mul(x, n)", {"k": np.int64(0)}),
     "computed from the count": ("s = Shape(x) t = Mul(s, k) z = Reshape(x, t)", {"k": [1, 1, 1, 1]}),
+    "picked by the count": (
+        "s = Shape(x) n = Gather(s, o) p = Gather(t, n) z = Reshape(x, p)",
+        {"o": np.int64(0), "t": [[1, 4, 36], [1, 4, 36], [2, 4, 18]]},
+    ),
     "count in a second place": ("s = Shape(x) t = Gather(s, k) z = Reshape(x, t)", {"k": [0, 1, 2, 3, 0]}),
     "size of all": ("s = Size(x) y = Cast<to=1>(s) z = Div(x, y)", {}),
     "random": ("y = RandomNormalLike(x) z = Add(x, y)", {}),
