@@ -50,12 +50,14 @@ def check_open(proto: onnx.ModelProto, seed: int = 0) -> bool:
     together = _values(model.to_proto(), graph, feeds)
     for index in range(SAMPLES):
         alone = _values(proto, graph, {name: array[index : index + 1] for name, array in feeds.items()})
+        # Kernels differ by the batch, and what one rounds can cancel elsewhere: the room is that of the largest number.
+        largest = max(np.abs(np.nan_to_num(value, posinf=0, neginf=0)).max(initial=0) for value in alone.values())
         for name, value in alone.items():
             assert together[name].shape == (SAMPLES * len(value), *value.shape[1:]), name
             mine = together[name][index : index + 1]
             assert np.array_equal(np.isnan(mine), np.isnan(value)), name
-            room = 64 * np.finfo(np.float32).eps * np.abs(np.nan_to_num(value)).max(initial=0)
-            np.testing.assert_allclose(mine, value, rtol=1e-5, atol=float(room), err_msg=name)
+            room = float(64 * np.finfo(np.float32).eps * largest)
+            np.testing.assert_allclose(mine, value, rtol=1e-5, atol=room, err_msg=name)
     return True
 
 
