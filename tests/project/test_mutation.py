@@ -29,6 +29,7 @@ def replaced(source: str) -> Iterator[tuple[str, str]]:
     yield "Docstring", source.replace("Text", "Other")
     yield "Div_Mul", source.replace("/ 2", "* 2")
     yield "Again", source.replace("/ 2", "*  2")
+    yield "NoPython", source.replace("/ 2", "/ / 2")
 
 
 def test_mutants_without_effect_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,8 +55,8 @@ def mutants_of(source: str) -> list[Mutant]:
     """Return all mutants of a module, in the order of its lines."""
     seen, found = {_meaning(source)}, list[Mutant]()
     for operator, changed in (*_replaced(source), *_shortened(source)):
-        meaning = _meaning(changed)
-        if meaning not in seen:
+        meaning = _meaning(changed) if _is_python(changed) else None
+        if meaning is not None and meaning not in seen:
             seen.add(meaning)
             found.append(_mutant(operator, source, changed))
     return sorted(found, key=lambda mutant: mutant.line)
@@ -82,6 +82,15 @@ def _shortened(source: str) -> Iterator[tuple[str, str]]:
             if not lines[node.lineno - 1].lstrip().startswith("elif "):
                 left = [*lines[: node.lineno - 1], f"{' ' * node.col_offset}pass", *lines[end:]]
                 yield "LeaveOut", "\n".join(left) + "\n"
+
+
+def _is_python(source: str) -> bool:
+    """Whether a mutant can be read: the `**` in front of a dictionary is no power that could be a product."""
+    try:
+        ast.parse(source)
+    except SyntaxError:
+        return False
+    return True
 
 
 def _meaning(source: str) -> str:
