@@ -78,8 +78,13 @@ class ScaleOptions(FilterOptions):
         panel=FILTERS,
         metavar="NAME",
     )
-    strength: float = option(1.0, "The power that it is raised to; 0.5 goes half the way.", panel=FILTERS, metavar="A")
-    target: float = option(1.0, "What it is brought to.", panel=FILTERS, metavar="T")
+    strength: float = option(
+        1.0,
+        "Exponent of the statistic, in scale = target / statistic ** A; 0.5 goes half the way, in the logarithm.",
+        panel=FILTERS,
+        metavar="A",
+    )
+    target: float = option(1.0, "Value that the statistic is brought to.", panel=FILTERS, metavar="T")
     power_of_two: bool = option(
         False, "Round every scale to a power of two: the output stays the same bit for bit.", panel=FILTERS
     )

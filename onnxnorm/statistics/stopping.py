@@ -32,9 +32,14 @@ class StoppingOptions(Options):
     """When a calibration stops; without a tolerance it measures all samples."""
 
     tolerance: float | None = option(
-        None, "Stop when the relative standard error of the mean is at most R.", panel=RUNNING, metavar="R"
+        None,
+        "Stop when the relative standard error of the mean is at most R for enough filters (--tolerance-share).",
+        panel=RUNNING,
+        metavar="R",
     )
-    tolerance_share: float = option(0.95, "... for this share of live filters.", panel=RUNNING, metavar="Q")
+    tolerance_share: float = option(
+        0.95, "Share of live filters that must meet --tolerance.", panel=RUNNING, metavar="Q"
+    )
 
     @property
     def rule(self) -> StoppingRule | None:

@@ -26,7 +26,8 @@ HEAD = """\
 # Commands
 
 What `--help` says, for every command. Options may also stand in a file or in variables, and files that nobody names
-have [defaults](command-line.md). Exit codes: 0 done, 1 an input is wrong, 2 the command line is wrong, 3 verification
+have [defaults](command-line.md). Exit codes: 0 done; 1 an input is wrong: a file, a model, an image, or the value of an
+option; 2 the command line is wrong: an option or a command that does not exist, or something is missing; 3 verification
 failed.
 """
 

@@ -71,6 +71,7 @@ PRESETS = {
     "unit": Preset("RGB/255", "rgb", 255.0),
     "raw": Preset("RGB 0..255", "rgb", 1.0),
 }
+_UNITS = "Pixels go from 0 to 1 with imagenet, tf and unit, from 0 to 255 with caffe and raw."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,13 +114,25 @@ class ImageOptions(TransformOptions, SizeOptions):
     preset: str | None = option(
         None,
         "".join(f"{name}: {preset.help}. " for name, preset in PRESETS.items())
-        + "Default: imagenet, for one channel unit.",
+        + "Default: imagenet; unit if the model reads one channel; raw if it reads bytes.",
         panel=IMAGES,
         choices=lambda: PRESETS,
     )
     resize: Resize = option("shortest", "shortest: to the size, then crop the centre.", panel=IMAGES)
-    mean: Numbers | None = option(None, "In the preset's units.", panel=IMAGES, metavar="M[,M,M]", kind=str)
-    std: Numbers | None = option(None, "In the preset's units.", panel=IMAGES, metavar="S[,S,S]", kind=str)
+    mean: Numbers | None = option(
+        None,
+        f"Subtracted from the pixels: one number, or one per channel. {_UNITS} Default: the preset's.",
+        panel=IMAGES,
+        metavar="M[,M,M]",
+        kind=str,
+    )
+    std: Numbers | None = option(
+        None,
+        "What the pixels are divided by, after the mean is subtracted; written like --mean. Default: the preset's.",
+        panel=IMAGES,
+        metavar="S[,S,S]",
+        kind=str,
+    )
     channels: Channels | None = option(None, "Default: the preset's.", panel=IMAGES)
     layout: Layout | Literal["auto"] = option("auto", "Of the model's input.", panel=IMAGES)
 
