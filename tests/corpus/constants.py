@@ -173,7 +173,7 @@ def weight_is_output() -> onnx.ModelProto:
     return net.model("y", w)
 
 
-@case(4, 0, 1, pinned="a", free="b", reason="have to cancel out")
+@case(4, 0, 1, pinned="a", free="b", reason="no choice but 1")
 def weight_is_computed() -> onnx.ModelProto:
     """A weight that is cut out of the input."""
     net = Net()
@@ -269,7 +269,7 @@ def unused_things() -> onnx.ModelProto:
     return net.head(net.block(a, 4, 4), 4)
 
 
-@case(0, 0, 4, reason="not positively homogeneous")
+@case(0, 0, 4, reason="does not just scale its output")
 def dangling_sigmoid() -> onnx.ModelProto:
     """A barrier whose output nobody reads still counts."""
     net = Net()

@@ -9,12 +9,12 @@ from onnxnorm.scaling.laws import law, refuses
 from onnxnorm.scaling.visit import Outcome, Visit
 
 refuses(
-    "it is not positively homogeneous",
+    "scaling its input does not just scale its output",
     *("Elu", "Gelu", "HardSwish", "LogSoftmax", "Mish", "Selu", "Sigmoid", "Softmax", "Softplus", "Softsign", "Tanh"),
     role="nonlinearity",
 )
 refuses(
-    "it is not positively homogeneous",
+    "scaling its input does not just scale its output",
     *("Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Erf", "Exp", "Floor", "Log"),
     *("Round", "Sin", "Sinh", "Tan"),
 )

@@ -72,7 +72,7 @@ def swish(visit: Visit) -> Outcome:
     """`x * sigmoid(alpha * x)`: alpha follows the inverse of one scale, where attributes may change."""
     alpha = visit.number("alpha", 1.0)
     if alpha is None:
-        return Refusal("it is not positively homogeneous, since alpha is an attribute")
+        return Refusal("scaling its input does not just scale its output, since alpha is an attribute")
     one = visit.one(visit.first())
     visit.edit(alpha, over=one)
     return one
@@ -83,7 +83,7 @@ def hard_sigmoid(visit: Visit) -> Outcome:
     """`max(0, min(1, alpha * x + beta))`: alpha follows the inverse of one scale; the output has none."""
     alpha = visit.number("alpha", 0.2)
     if alpha is None:
-        return Refusal("it is not positively homogeneous, since alpha is an attribute")
+        return Refusal("scaling its input does not just scale its output, since alpha is an attribute")
     visit.edit(alpha, over=visit.one(visit.first()))
     return visit.unscaled("it lies between 0 and 1")
 

@@ -27,7 +27,7 @@ from onnxnorm.scaling.visit import Outcome, Visit
 __all__ = ["MOST_PRODUCTS", "contracted", "kept_reason"]
 
 _UNALIGNED = "the shapes of what it multiplies are not known"
-_CANCELS = "it multiplies or divides values whose scales have to cancel out"
+_CANCELS = "it multiplies or divides, as in x * sigmoid(x), and the other scales there leave this one no choice but 1"
 
 MOST_PRODUCTS = 1 << 18  # of two activations that are multiplied as matrices
 _MOST_TOLD = 1 << 12  # scales of a constant that is multiplied by a value of one scale
@@ -108,7 +108,7 @@ def gated(visit: Visit) -> Outcome:
         return Refusal(_UNALIGNED)
     alpha = visit.number("alpha", 1.0)
     if alpha is None:
-        visit.pin(gate, "it is not positively homogeneous, since alpha is an attribute")
+        visit.pin(gate, "scaling its input does not just scale its output, since alpha is an attribute")
         return value.ids
     one = visit.one(gate)
     visit.edit(alpha, over=one)

@@ -20,14 +20,13 @@ from onnxnorm.scaling.visit import Outcome, Visit
 def recurrent(visit: Visit) -> Outcome:
     """Scales of the input's channels are absorbed by W; states, and the outputs, have none."""
     source, weight = visit.first(), visit.operand(1)
+    gates = "it runs gates, and scaling their inputs does not just scale their outputs"
     if weight is None or not visit.editable(weight):
-        return Refusal(
-            "it runs gates that are not positively homogeneous, and its weight is no constant that may change"
-        )
+        return Refusal(f"{gates}, and its weight is no constant that may change")
     if source.shape is None or weight.shape is None or source.rank != 3 or len(weight.shape) != 3:
         return Refusal("the shape of its input is not known")
     visit.keep_rest(2)
-    visit.pin_rest(2, "it runs gates that are not positively homogeneous")
+    visit.pin_rest(2, gates)
     over = visit.along(source, 2, weight.shape[2])
     visit.edit(weight, over=over.reshape(1, 1, -1))
-    return visit.unscaled("it runs gates that are not positively homogeneous")
+    return visit.unscaled(gates)

@@ -25,7 +25,7 @@ EPS = float(np.finfo(np.float32).eps)
 ROUNDING = 32 * EPS
 """A handful of operations after one another, and sums of some ten products, in float32."""
 STATISTIC = "it divides by a statistic of its input with an epsilon"
-CURVE = "it is not positively homogeneous, since alpha is an attribute"
+CURVE = "scaling its input does not just scale its output, since alpha is an attribute"
 
 
 @dataclass(frozen=True)

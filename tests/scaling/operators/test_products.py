@@ -9,7 +9,7 @@ from tests.helpers.graphs import between, floats, rand
 from tests.helpers.law_checks import free_scales, holds, refused
 
 SHAPES = [(), (1,), (6,), (4, 1, 1), (1, 4, 1, 1), (4, 6, 6), (2, 1, 1, 1), (1, 1, 1, 1, 1), (3, 1, 4, 1, 1)]
-CANCEL = "it multiplies or divides values whose scales have to cancel out"
+CANCEL = "it multiplies or divides, as in x * sigmoid(x), and the other scales there leave this one no choice but 1"
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -38,7 +38,7 @@ def test_a_constant_factor_is_a_free_place() -> None:
 
 def test_a_factor_that_may_not_change_passes_scales_on() -> None:
     body = "s = Shape(a) \n f = Gather(s, zero) \n c = Cast<to=1>(f) \n m = Mul(a, c) \n b = Sigmoid(m)"
-    refused(between(body, constants={"zero": np.int64(1)}), "it is not positively homogeneous")
+    refused(between(body, constants={"zero": np.int64(1)}), "scaling its input does not just scale its output")
 
 
 def test_reciprocals() -> None:
@@ -79,7 +79,7 @@ def test_squeeze_and_excitation() -> None:
 
 
 def test_swish_pins() -> None:
-    refused(between("g = Sigmoid(a) \n b = Mul(a, g)"), "it is not positively homogeneous")
+    refused(between("g = Sigmoid(a) \n b = Mul(a, g)"), "scaling its input does not just scale its output")
 
 
 def test_hard_swish_by_hand_has_one_scale() -> None:
@@ -143,12 +143,12 @@ def test_scales_of_a_product_that_is_pinned_cancel() -> None:
     checked = holds(between("p = Mul(a, a2) \n b = Sigmoid(p)", branches=2), {"a": 4, "a2": 4, "p": 0})
     of_slot, ids = checked.of_slot, checked.trace.ids
     np.testing.assert_array_equal(of_slot[ids["a"]] * of_slot[ids["a2"]], 1)
-    assert checked.reasons("p") == ["it is not positively homogeneous"]
+    assert checked.reasons("p") == ["scaling its input does not just scale its output"]
 
 
 def test_what_cancels_says_so() -> None:
     assert refused(between("p = Mul(a, a) \n b = Sigmoid(p)"), CANCEL).reasons("p") == [
-        "it is not positively homogeneous"
+        "scaling its input does not just scale its output"
     ]
 
 
