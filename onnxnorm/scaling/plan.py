@@ -14,6 +14,7 @@ from onnxnorm.scaling.filters import Layer
 from onnxnorm.scaling.freedom import shared_groups
 from onnxnorm.scaling.levels import Level
 from onnxnorm.scaling.slots import distinct
+from onnxnorm.scaling.tying import tie_reasons
 from onnxnorm.scaling.walk import Trace
 
 __all__ = ["LevelPlan", "Plan", "PlannedBarrier", "PlannedGroup", "PlannedLayer", "make_plan", "tied_filters"]
@@ -23,7 +24,7 @@ _MOST = 8  # barriers shown in a notebook
 
 @dataclass(frozen=True)
 class PlannedLayer:
-    """How many filters of a layer are free, tied and pinned, where they are measured, and why some are pinned."""
+    """How many filters of a layer are free, tied and pinned, where they are measured, and why some are not free."""
 
     node: str
     op: str
@@ -120,7 +121,7 @@ class Plan(Shown):
         """The layers, and the barriers that pin most filters, as tables."""
         if self.nothing:
             return html_block(self.nothing)
-        columns = ("layer", "operator", "measured at", ">filters", ">free", ">tied", ">pinned", "why pinned")
+        columns = ("layer", "operator", "measured at", ">filters", ">free", ">tied", ">pinned", "why not free")
         rows = [
             (
                 layer.node,
@@ -156,7 +157,8 @@ class Plan(Shown):
 def make_plan(trace: Trace, layers: Sequence[Layer], dead: int = 0) -> Plan:
     """Summarize a trace for these layers of filters, `dead` of which are dead."""
     tied = tied_filters(trace, layers)
-    planned = tuple(_layer(trace, layer, flags) for layer, flags in zip(layers, tied, strict=True))
+    why = tie_reasons(trace, layers, tied)
+    planned = tuple(_layer(trace, *found) for found in zip(layers, tied, why, strict=True))
     return Plan(
         filters=sum(layer.filters for layer in planned),
         free=sum(layer.free for layer in planned),
@@ -175,7 +177,7 @@ def tied_filters(trace: Trace, layers: Sequence[Layer]) -> list[NDArray[np.bool_
     return [tied[layer.slots] for layer in layers]
 
 
-def _layer(trace: Trace, layer: Layer, tied: NDArray[np.bool_]) -> PlannedLayer:
+def _layer(trace: Trace, layer: Layer, tied: NDArray[np.bool_], why_tied: str) -> PlannedLayer:
     pinned = trace.groups.is_pinned(layer.slots)
     reasons = tuple(barrier.reason for barrier in trace.groups.reasons(layer.slots))
     return PlannedLayer(
@@ -187,7 +189,7 @@ def _layer(trace: Trace, layer: Layer, tied: NDArray[np.bool_]) -> PlannedLayer:
         pinned=int(pinned.sum()),
         value=layer.site.value,
         measure=layer.site.measure,
-        reasons=tuple(dict.fromkeys(reasons)),
+        reasons=tuple(dict.fromkeys([*reasons, *([why_tied] if why_tied else [])])),
     )
 
 

@@ -6,7 +6,7 @@ by a node whose law does not edit it must keep its values there, which an edit t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -48,6 +48,7 @@ class Trace:
         groups: the groups of slots.
         slots: the constraints from which the groups follow.
         wants_attributes: whether it depends on whether attributes may change.
+        tying: for each tie of the walk, in order, the place of its node among the graph's.
     """
 
     graph: Graph = field(repr=False)
@@ -56,6 +57,7 @@ class Trace:
     groups: Groups = field(repr=False)
     slots: Slots = field(repr=False)
     wants_attributes: bool = False
+    tying: Sequence[int] = field(repr=False, default=())
 
 
 _MOST_SLOTS = 1 << 21  # and one for each number that the file stores: else a few nodes can stand for any number of them
@@ -95,6 +97,7 @@ class Walk:
         self.ids: dict[str, Ids] = {}
         self.edits: list[Edit] = []
         self.wants_attributes = False
+        self.tying: list[int] = []
         empty = {name for name, shape in graph.shapes.items() if 0 in shape}
         self.empty = empty - graph.constants.keys()
 
@@ -104,14 +107,16 @@ class Walk:
         for name in self.graph.outputs:
             if outputs == "keep" and name in self.ids:
                 self.slots.pin(self.ids[name], Barrier(name, "output", name, "it is a graph output"))
-        return Trace(self.graph, self.ids, tuple(self.edits), solve(self.slots), self.slots, self.wants_attributes)
+        groups, edits = solve(self.slots), tuple(self.edits)
+        return Trace(self.graph, self.ids, edits, groups, self.slots, self.wants_attributes, self.tying)
 
     def visit_all(self) -> None:
         """Visit every node, in order."""
         for spec in self.graph.inputs:
             self._pinned(spec.name, Barrier(spec.name, "input", spec.name, "it is a graph input"))
-        for node in self.graph.nodes:
+        for place, node in enumerate(self.graph.nodes):
             self._visit_legal(node)
+            self.tying += [place] * (len(self.slots.ties) - len(self.tying))
 
     def _visit_legal(self, node: Node) -> None:
         try:

@@ -67,7 +67,7 @@ def test_repr_is_one_short_line(statistics: onnxnorm.Statistics, done: Any) -> N
 def test_tables(statistics: onnxnorm.Statistics, done: Any) -> None:
     expected = {
         type(statistics): ("relu4_2", ">240 channels", "median s.e."),
-        type(done.plan): ("conv4_2", "Conv", "why pinned"),
+        type(done.plan): ("conv4_2", "Conv", "why not free"),
         type(done): ("conv4_2", "mean before: min", "the same function"),
         type(done.verification): ("logits", "float32", "tolerance"),
     }

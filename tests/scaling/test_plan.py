@@ -32,7 +32,8 @@ def test_it_adds_up(name: str, kind: FilterKind) -> None:
     assert plan.free + plan.pinned + plan.tied == plan.filters == sum(layer.filters for layer in plan.layers)
     for layer in plan.layers:
         assert layer.free + layer.pinned + layer.tied == layer.filters
-        assert bool(layer.reasons) == bool(layer.pinned)
+        assert bool(layer.reasons) == bool(layer.pinned or layer.tied)
+        assert any(reason.startswith("tied by ") for reason in layer.reasons) == bool(layer.tied), layer.reasons
     assert sum(group.channels for group in plan.groups) == plan.filters
     assert sum(group.channels for group in plan.groups if group.pinned) == plan.pinned
     costs = [barrier.channels for barrier in plan.barriers]
@@ -75,7 +76,7 @@ def test_barriers_cost_what_they_pin() -> None:
     plan = planned(net.model("s", narrow))
     assert [(b.node, b.op, b.value, b.channels) for b in plan.barriers[:1]] == [("squash", "Sigmoid", "wide", 6)]
     assert ("narrow", "output", "narrow", 2) in [(b.node, b.op, b.value, b.channels) for b in plan.barriers]
-    assert plan.barriers[0].reason == "it is not positively homogeneous"
+    assert plan.barriers[0].reason == "scaling its input does not just scale its output"
 
 
 def test_dead_filters_are_told_by_statistics() -> None:

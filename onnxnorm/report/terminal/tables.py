@@ -104,7 +104,7 @@ def plan_tables(plan: Plan) -> Sequence[Table | str]:
         layers.add_column(name, overflow="fold")
     for name in ("filters", "free", "tied", "pinned"):
         layers.add_column(name, justify="right")
-    layers.add_column("why pinned", overflow="fold")
+    layers.add_column("why not free", overflow="fold")
     for layer in plan.layers:
         counts = [f"{count:,}" if count else "" for count in (layer.free, layer.tied, layer.pinned)]
         value = layer.value + (" (abs)" if layer.measure == "mean_abs" else "")

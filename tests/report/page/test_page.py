@@ -299,9 +299,13 @@ def test_barriers_and_ties_are_told_with_their_reasons() -> None:
     proto = model(body, {"x": ("n", 3, 8, 8)}, weights)
     page = Page(onnxnorm.write_report(proto, onnxnorm.calibrate(proto, rand(6, 3, 8, 8))).html)
     barriers, ties = page.table("barriers")[:-1], page.table("barriers")[-1]
-    assert ["it is not positively homogeneous", "Sigmoid", "1", "2"] in [row[:4] for row in barriers]
+    assert ["scaling its input does not just scale its output", "Sigmoid", "1", "2"] in [row[:4] for row in barriers]
     assert ties[0] == "8"
     assert [row[-2:] for row in page.table("layers")] == [["4", ""], ["4", ""], ["", "2"]]
+    assert [row[1].partition("not free: ")[2] for row in page.table("layers")] == [
+        *["tied by Add d"] * 2,
+        "scaling its input does not just scale its output",
+    ]
 
 
 def test_an_image_alone_and_a_model_without_convolutions() -> None:
