@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import onnx
 import pytest
 
 import onnxnorm
-from onnxnorm.scaling import find_layers, make_plan
+from onnxnorm.model.files import Model
+from onnxnorm.model.shapes import read_graph
+from onnxnorm.scaling import Trace, find_layers, make_plan, trace
 from onnxnorm.scaling.layerwise import one_scale_per_layer
-from tests.corpus import CASES, Net
-from tests.scaling.test_plan import planned, walked
+from tests.corpus import CASES, Net, feeds
+
+
+def walked(proto: onnx.ModelProto) -> Trace:
+    return trace(read_graph(Model.open(proto), {name: array.shape for name, array in feeds(proto).items()}))
 
 
 def reasons(net: Net, *outputs: str) -> dict[str, tuple[str, ...]]:
     """Why filters of each layer are not free, by the value where they are measured."""
-    return {layer.value: layer.reasons for layer in planned(net.model(*outputs)).layers}
+    return {layer.value: layer.reasons for layer in onnxnorm.plan(net.model(*outputs)).layers}
 
 
 def test_the_next_node_behind_a_layer_is_named_and_the_others_are_counted() -> None:
@@ -45,7 +51,7 @@ def test_a_node_of_another_group_is_not_counted() -> None:
 
 
 def test_a_bound_of_all_channels_is_told_as_one() -> None:
-    (first, second) = planned(CASES["relu6_with_shared_bounds"].build()).layers
+    (first, second) = onnxnorm.plan(CASES["relu6_with_shared_bounds"].build()).layers
     assert first.reasons == ("tied by the bound of Clip Clip_a",)
     assert second.reasons == ("tied by the bound of Clip Clip_b",)
 
@@ -62,7 +68,7 @@ def test_filters_of_which_some_are_pinned_and_some_are_tied_have_both_reasons() 
 
 def test_what_only_products_join_is_told_by_their_node() -> None:
     """The matrix product of two layers is tied to nothing, but its scales are those of both."""
-    (first, second) = planned(CASES["product_must_be_one"].build()).layers
+    (first, second) = onnxnorm.plan(CASES["product_must_be_one"].build()).layers
     assert first.reasons == second.reasons == ("tied by Mul Mul_v8",)
 
 

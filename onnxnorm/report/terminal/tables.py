@@ -127,7 +127,7 @@ def plan_tables(plan: Plan) -> Sequence[Table | str]:
 def _level_table(plan: Plan) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, title="What may change", title_justify="left")
     table.add_column("--allow")
-    for name in ("scale of its own", "tied", "pinned", "attributes", "nodes added", "elements they touch"):
+    for name in ("can reach the target", "tied", "pinned", "attributes", "nodes added", "elements they touch"):
         table.add_column(name, justify="right")
     for level, given in plan.levels.items():
         counts = (given.tied, given.pinned, given.attributes_changed, given.nodes_added)
