@@ -138,6 +138,7 @@ def verify_and_write(
     """
     reach = reach_of(rewriting)
     if options.require_share is not None and reach.share < options.require_share:
+        reach = reach_of(rewriting, levels=True)
         raise VerificationError(f"{reach}; --require-share asks for {options.require_share:.0%}; nothing was written")
 
     def judged(rewritten: Model) -> Verification | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from onnxnorm.model.files import Model
 from onnxnorm.report.terminal.ceiling import ceiling_lines
 from onnxnorm.report.terminal.tables import added_table, dead_lines, layer_table
 from onnxnorm.rewriting import Rewriting, needs_images, sidecar_path
+from onnxnorm.rewriting.reach import reach_of
 
-__all__ = ["EXAMPLES", "NAME", "rewrite", "summary", "tell_rewritten"]
+__all__ = ["EXAMPLES", "NAME", "rewrite", "summary", "tell_next", "tell_rewritten"]
 
 NAME = "rewrite"
 EXAMPLES = (
@@ -27,6 +29,7 @@ EXAMPLES = (
     "onnxnorm rewrite model.onnx --statistic weights --strength 0.5",
 )
 _SHOWN = 5  # clones, and layers with limited scales
+_FEW = 0.1  # share of live filters at the target below which that is a warning, and said last
 _HALF = 0.5  # share of live filters at the target below which the obstacle is named, whatever it is
 
 
@@ -53,7 +56,7 @@ def rewrite(
     with terminal.status("rewriting and verifying"), naming(chosen, stats):
         done = api.rewrite(model, chosen, output, options=options)
     tell_rewritten(terminal, done)
-    terminal.say(suggested("verify", model, output, "OTHER-PHOTOS", *preprocessing_words(done.statistics, output)))
+    tell_next(terminal, done, model, output)
     terminal.show_json(summary(done))
 
 
@@ -91,14 +94,25 @@ def tell_rewritten(terminal: Terminal, done: api.Rewritten) -> None:
             "before INT8 quantization, quantize the original, or a rewrite with --statistic weights --strength 0.5: "
             "normalized activations cost accuracy there (docs/int8.md)"
         )
-    if ceiling is None and (done.reach.bound or done.reach.share < _HALF):
-        terminal.say(str(done.reach))
+    if ceiling is None and (done.reach.bound or done.reach.share < _HALF) and not _reaches_few(done):
+        terminal.say(str(reach_of(done.rewriting, levels=True)))
     for name in done.rewriting.unrecorded:
         terminal.say(f"the scales of output {name!r} are too many to be recorded in the model")
     terminal.show(f"verdict: {done.verification}" if done.verification else "verdict: not verified")
     terminal.show(f"written to {done.path}")
     if done.rewriting.sidecar is not None and done.path is not None:
         terminal.show(f"the scales, too many for the model's metadata, to {sidecar_path(done.path)}")
+
+
+def tell_next(terminal: Terminal, done: api.Rewritten, model: Path, output: Path) -> None:
+    """Say how to go on; and at the very end, where it is not overlooked, that hardly any filter is normalized."""
+    terminal.say(suggested("verify", model, output, "OTHER-PHOTOS", *preprocessing_words(done.statistics, output)))
+    if _reaches_few(done):
+        terminal.say(f"warning: {reach_of(done.rewriting, levels=True)}")
+
+
+def _reaches_few(done: api.Rewritten) -> bool:
+    return done.rewriting.ceiling is None and done.reach.share < _FEW
 
 
 def _tell_changes(terminal: Terminal, done: api.Rewritten) -> None:
@@ -128,7 +142,10 @@ def _notes(rewriting: Rewriting) -> list[str]:
         notes.append(f"{scales.unknown:,} filters keep scale 1: their {rewriting.statistic} is not known")
     negative = sum(int((layer.after[layer.live & ~layer.pinned] < 0).sum()) for layer in scales.layers)
     if negative:
-        notes.append(f"{negative:,} filters have a negative mean: scales are positive, so it is minus the target now")
+        notes.append(
+            f"{negative:,} filters have a negative mean: scales are positive, so it comes to {-rewriting.target:g} "
+            f"instead of {rewriting.target:g}"
+        )
     if rewriting.power_of_two:
         notes.append(
             "every scale is a power of two: a free filter comes within 0.71 to 1.41 of what it would exactly be"

@@ -1,6 +1,7 @@
 """How many filters a rewrite brings to the target, and what keeps the others from it.
 
-Under a ceiling, those that end there or below it are counted.
+Under a ceiling, those that end there or below it are counted. Which levels of freedom would bring more filters to the
+target is found on request: that takes as long as a plan.
 
 A filter is *normalized* if its scale is its ideal one, `target / statistic ** strength`, up to rounding; with powers of
 two, up to half a power. Tied filters have different ideal scales and share one, so few of them are normalized; pinned
@@ -13,8 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnxnorm.errors import ModelError
+from onnxnorm.model.shapes import read_graph
 from onnxnorm.rewriting.ceiling import Ceiling
+from onnxnorm.rewriting.opened import subjects_of
 from onnxnorm.rewriting.rewrite import Rewriting
+from onnxnorm.scaling.levels import LEVELS
 
 __all__ = ["Reach", "reach_of"]
 
@@ -49,8 +54,13 @@ class Reach:
         return f"{who} of {self.live:,} live filters end at the target: {self.obstacle}; {self.advice}"
 
 
-def reach_of(rewriting: Rewriting) -> Reach:
-    """Count the filters that a rewrite brings to the target."""
+def reach_of(rewriting: Rewriting, *, levels: bool = False) -> Reach:
+    """Count the filters that a rewrite brings to the target.
+
+    Args:
+        rewriting: the rewrite.
+        levels: whether the advice names the levels of freedom that would bring more filters to the target.
+    """
     if rewriting.ceiling is not None:
         return _under_ceiling(rewriting, rewriting.ceiling)
     normalized = live = pinned = tied = 0
@@ -62,7 +72,7 @@ def reach_of(rewriting: Rewriting) -> Reach:
         live += int(layer.live.sum())
         tied += int((~close & ~layer.pinned[layer.live]).sum())
         pinned += int((~close & layer.pinned[layer.live]).sum())
-    return Reach(normalized, live, *_obstacle(rewriting, tied), bound=pinned + tied)
+    return Reach(normalized, live, *_obstacle(rewriting, tied, levels), bound=pinned + tied)
 
 
 def _under_ceiling(rewriting: Rewriting, found: Ceiling) -> Reach:
@@ -73,17 +83,40 @@ def _under_ceiling(rewriting: Rewriting, found: Ceiling) -> Reach:
     return Reach(low, sum(int(layer.live.sum()) for layer in live), reason, f"{levels} may tell more")
 
 
-def _obstacle(rewriting: Rewriting, tied: int) -> tuple[str, str]:
+def _obstacle(rewriting: Rewriting, tied: int, levels: bool) -> tuple[str, str]:
     """What keeps most filters from the target, and what to do about it."""
-    look = "onnxnorm plan MODEL says why, layer by layer"
-    if rewriting.level != "nodes":
-        look = (
-            f"--allow {'attributes or nodes' if rewriting.level == 'constants' else 'nodes'} may free them, and {look}"
-        )
     first = rewriting.plan.barriers[0] if rewriting.plan.barriers else None
-    if first is None or tied > first.channels:
-        if not tied:
-            return "the others have no statistic", look
-        return f"{tied:,} share a scale with others, where branches join or a bound holds for all channels", look
-    held = f"{first.channels:,} are held by {first.op} {first.node!r}: {first.reason}"
-    return held, "--outputs scale normalizes outputs too" if first.op == "output" else look
+    if first is not None and tied <= first.channels:
+        held = f"{first.channels:,} are held by {first.op} {first.node!r}: {first.reason}"
+        outputs = first.op == "output"
+        return held, "--outputs scale normalizes outputs too" if outputs else _look(rewriting, levels)
+    shared = f"{tied:,} share a scale with others, where branches join or a bound holds for all channels"
+    return shared if tied else "the others have no statistic", _look(rewriting, levels)
+
+
+def _look(rewriting: Rewriting, levels: bool) -> str:
+    look = "onnxnorm plan MODEL says why, layer by layer"
+    gains = _gains(rewriting) if levels else []
+    return f"{', '.join(gains)} of {rewriting.plan.filters:,} can reach it; {look}" if gains else look
+
+
+def _gains(rewriting: Rewriting) -> list[str]:
+    """The levels above that of a rewrite at which more filters can reach the target than below, each with how many."""
+    higher = LEVELS[LEVELS.index(rewriting.level) + 1 :]
+    if not higher:
+        return []
+    graph = rewriting.trace.graph
+    shapes = {spec.name: graph.shapes[spec.name] for spec in graph.inputs}
+    entries, model = rewriting.entries, rewriting.model  # what was rewritten can be rewritten as the original can
+    outputs = "keep" if entries["keep_outputs"] == "true" else "scale"
+    kind, per = entries["filters"], entries.get("per", "channel")
+    try:
+        subjects = subjects_of(read_graph(model, shapes), model, shapes, kind, outputs, per)  # type: ignore[arg-type]
+    except ModelError:  # too large to be opened, say; the rewrite itself is done
+        return []
+    gains, most = [], subjects[rewriting.level].exact
+    for level in higher:
+        if subjects[level].exact > most:
+            most = subjects[level].exact
+            gains.append(f"with --allow {level} {most:,}")
+    return gains

@@ -183,6 +183,31 @@ def test_plan_json_is_the_contract(stats: Path, tmp_path: Path) -> None:
     assert succeeded("plan", tmp_path / "m.onnx", "--outputs", "scale", "--json").json["free"] == 4
 
 
+def test_plan_says_what_ties_and_what_can_reach_the_target(tmp_path: Path) -> None:
+    """Filters that an Add joins before their Relu share scale and mean, so that they are tied and reach the target."""
+    body = "a = Conv(x, u) b = Conv(x, v) s = Add(a, b) r = Relu(s) c = Conv(r, w) d = Relu(c) y = Conv(d, w)"
+    weights = {"u": rand(4, 3, 3, 3), "v": rand(4, 3, 3, 3, seed=1), "w": rand(4, 4, 1, 1)}
+    onnx.save(model(body, {"x": ("n", 3, 8, 8)}, weights), tmp_path / "m.onnx")
+    shown = succeeded("plan", tmp_path / "m.onnx", "--outputs", "scale").out
+    assert shown.count("tied by Add s") == 2
+    assert "why not free" in shown
+    title, counts = (line.split() for line in shown[shown.index("What may change") :].splitlines()[1:3])
+    assert " ".join(title).startswith("--allow can reach the target tied pinned")
+    assert counts[:4] == ["constants", "16", "(100%)", "8"]
+    found = succeeded("plan", tmp_path / "m.onnx", "--outputs", "scale", "--json").json
+    assert found["levels"]["constants"]["exact"] == 16
+    assert [layer["reasons"] for layer in found["layers"]] == [["tied by Add s"], ["tied by Add s"], [], []]
+
+
+def test_a_negative_mean_is_told_with_what_it_comes_to(tmp_path: Path) -> None:
+    weights = {"w": rand(2, 3, 1, 1), "b": np.asarray([-9, 9], np.float32), "v": rand(2, 2, 1, 1)}
+    proto = model("a = Conv(x, w, b) y = LeakyRelu<alpha=0.5>(a) z = Conv(y, v)", {"x": ("n", 3, 8, 8)}, weights)
+    onnx.save(proto, tmp_path / "m.onnx")
+    np.save(tmp_path / "x.npy", rand(6, 3, 8, 8))
+    ran = succeeded("normalize", tmp_path / "m.onnx", tmp_path / "x.npy", "-o", tmp_path / "o.onnx", "--target", "2")
+    assert "1 filters have a negative mean: scales are positive, so it comes to -2 instead of 2" in ran.out
+
+
 def test_plan_counts_dense_layers_on_request() -> None:
     assert succeeded("plan", DEMO, "--filters", "all", "--json").json["filters"] == 240 + 48 + 12
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+import onnxnorm
 from onnxnorm.calibration.calibrate import calibrate_model
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.errors import ModelError
@@ -33,6 +35,18 @@ def rewritten(case: Case, level: Level, *, power_of_two: bool = False) -> tuple[
     original = Model.open(case.build())
     options = ScaleOptions(allow=level, power_of_two=power_of_two, filters=case.filters)
     return original, rewrite_model(original, calibrated(original, case), options)
+
+
+@running_case
+def test_the_levels_that_are_advised_after_a_rewrite_are_those_of_the_plan(case: Case) -> None:
+    """They are found on the rewritten model, whose constants differ; the plan is of the original."""
+    levels = onnxnorm.plan(case.build(), calibrated(Model.open(case.build()), case)).levels
+    for level in ("constants", "attributes"):
+        advice = reach_of(rewritten(case, level)[1], levels=True).advice
+        named = [int(count.replace(",", "")) for count in re.findall(r"with --allow [a-z]+ ([\d,]*\d)", advice)]
+        exact = [levels[name].exact for name in LEVELS[LEVELS.index(level) :]]
+        gained = [count for count, before in zip(exact[1:], exact[:-1], strict=True) if count > before]
+        assert named == ([] if advice.startswith("--outputs") else gained), (level, advice)
 
 
 def activations(rewriting: Rewriting, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
