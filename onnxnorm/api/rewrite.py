@@ -63,7 +63,7 @@ class Rewritten(Shown):
     def __str__(self) -> str:
         lines = [
             str(self.plan),
-            f"{len(self.rewriting.changed)} constants changed, {len(self.rewriting.clones)} cloned",
+            f"{len(self.rewriting.changed)} constants changed, {len(self.rewriting.clones)} copied",
         ]
         lines += [str(self.verification)] if self.verification else ["not verified"]
         return "\n".join(lines + ([f"written to {self.path}"] if self.path else []))
