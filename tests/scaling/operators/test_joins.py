@@ -188,7 +188,9 @@ def test_comparisons(op: str) -> None:
     checked = holds(between(f"m = {op}(a, a2) \n b = Cast<to=1>(m)", branches=2), {"a": 4, "a2": 4, "m": 0})
     assert checked.reasons("m") == ["it says how values compare that share a scale"]
     np.testing.assert_array_equal(checked.of_slot[checked.trace.ids["a"]], checked.of_slot[checked.trace.ids["a2"]])
-    refused(between(f"s = Sigmoid(a2) \n m = {op}(a, s) \n b = Cast<to=1>(m)", branches=2), "not positively")
+    refused(
+        between(f"s = Sigmoid(a2) \n m = {op}(a, s) \n b = Cast<to=1>(m)", branches=2), "does not just scale its output"
+    )
 
 
 def test_equality_is_a_matter_of_rounding() -> None:
