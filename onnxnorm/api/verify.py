@@ -6,6 +6,7 @@ from typing import Any
 
 from onnxnorm.api.common import SAMPLES, Comparison, StatisticsLike, load_statistics, sample_shapes_of
 from onnxnorm.api.options import VerifyOptions
+from onnxnorm.data.batches import check_batch
 from onnxnorm.data.opening import Data, open_inputs
 from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model, ModelLike
@@ -57,6 +58,7 @@ def verify(
             raise OptionError("statistics are for fp16 without data: with data, ranges are measured on it")
         return _on_stored(original, rewritten, load_statistics(statistics), options)
     before, after = Model.open(original).fed(options.settings), Model.open(rewritten)
+    check_batch(before, options.batch_size)
     dataset = None
     if data is not None:
         before, dataset = open_inputs(before, data, options)
@@ -73,6 +75,7 @@ def _on_stored(
 ) -> Verification:
     """The verdict on random inputs in the range of those that were measured, with the ranges that were measured."""
     before, after = inlined(Model.open(original)).fed(statistics.settings).fed(options.settings), Model.open(rewritten)
+    check_batch(before, options.batch_size)
     known = Fp16.stored(before, after, statistics)
     comparison = Comparison(before, after, options.runtime, options.tolerance_output, options.fp16, known)
     samples = SAMPLES if options.limit is None else options.limit
