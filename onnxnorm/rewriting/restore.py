@@ -28,7 +28,7 @@ from onnxnorm.rewriting.factors import Factor
 from onnxnorm.rewriting.insertion import removed
 from onnxnorm.rewriting.record import check_clones, read_entries, read_record, write_entries
 
-__all__ = ["Restored", "restore_model"]
+__all__ = ["Restored", "restore_model", "without_clones"]
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,7 @@ def restore_model(model: Model, record: Path | None = None) -> Restored:
     added = {name for level in records for name in level.insertion.constants}
     back = {name: factor for name, factor in factors.items() if name not in clones and name not in added}
     restored, bound = _scaled_back(model, back, attributes)
-    proto, tensor_data = _without_clones(restored, clones)
-    original = Model(proto, tensor_data, model.path)
+    original = without_clones(restored, clones)
     for level in records:
         if level.insertion.nodes or level.insertion.constants:
             original = removed(original, level.insertion)
@@ -148,8 +147,13 @@ def _fits(constant: Constant, factor: Factor) -> bool:
     return shape == constant.shape or (constant.size == 1 and math.prod(shape) == 1)
 
 
-def _without_clones(model: Model, clones: Mapping[str, str]) -> tuple[onnx.ModelProto, dict[int, TensorData]]:
-    """A copy of the model without clones, in which their readers read the original constants again."""
+def without_clones(model: Model, clones: Mapping[str, str]) -> Model:
+    """A copy of the model without clones, in which their readers read the original constants again.
+
+    Args:
+        model: the rewritten model.
+        clones: the constant that each clone is a copy of, by the clone's name; `check_clones` accepts it.
+    """
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     for node in proto.graph.node:
@@ -166,4 +170,4 @@ def _without_clones(model: Model, clones: Mapping[str, str]) -> tuple[onnx.Model
         proto.graph.initializer.extend(tensors)
         del proto.graph.input[:]
         proto.graph.input.extend(inputs)
-    return proto, tensor_data
+    return Model(proto, tensor_data, model.path)

@@ -43,6 +43,7 @@ class Verification(Shown):
         not_compared: the element type of a comparison that could not be made, and why; None if all were.
         attributes_changed: number of attributes that differ.
         nodes_added: number of nodes that the rewritten model has more.
+        constants_copied: number of constants that it has more, copies of others.
         functions_inlined: whether it has the original's own functions inlined.
         time_ratio: how long the rewritten model takes, compared with the original; None if too few batches were timed.
         fp16: the headroom in float16, where that was asked for.
@@ -59,6 +60,7 @@ class Verification(Shown):
     not_compared: str | None = None
     attributes_changed: int = 0
     nodes_added: int = 0
+    constants_copied: int = 0
     functions_inlined: bool = False
     time_ratio: float | None = None
     fp16: Fp16 | None = field(default=None, repr=False)
@@ -78,14 +80,18 @@ class Verification(Shown):
         """What differs in the graph, as a phrase."""
         if self.graph_identical:
             return "the same but for constants' values"
-        changes = []
+        changes = ["constants' values"]
         if self.attributes_changed:
-            changes.append(f"{self.attributes_changed} other attributes")
+            changes.append(_counted(self.attributes_changed, "other attribute"))
         if self.nodes_added:
-            changes.append(f"{self.nodes_added} nodes more")
+            changes.append(f"{_counted(self.nodes_added, 'node')} more")
+        if self.constants_copied:
+            changes.append(_counted(self.constants_copied, "copied constant"))
         if self.functions_inlined:
             changes.append("its functions inlined")
-        return "the same but for constants' values, " + " and ".join(changes) if changes else "not the same"
+        if not changes[1:]:
+            return "not the same"
+        return f"the same but for {', '.join(changes[:-1])} and {changes[-1]}"
 
     @property
     def rounding_only(self) -> bool:
@@ -159,6 +165,7 @@ class Verification(Shown):
             "graph_identical": self.graph_identical,
             "attributes_changed": self.attributes_changed,
             "nodes_added": self.nodes_added,
+            **({"constants_copied": self.constants_copied} if self.constants_copied else {}),
             **({"functions_inlined": True} if self.functions_inlined else {}),
             "time_ratio": self.time_ratio,
             "compared_in": self.compared_in,
@@ -171,6 +178,10 @@ class Verification(Shown):
 def all_same(verdicts: Mapping[str, OutputVerdict]) -> bool:
     """Whether every output is the same."""
     return all(verdict.same for verdict in verdicts.values())
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _worst(verdicts: Mapping[str, OutputVerdict]) -> tuple[str, OutputVerdict]:
