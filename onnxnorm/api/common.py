@@ -167,4 +167,5 @@ class Comparison:
 
         with closing(batches_of(self.original, dataset, batch_size, limit)) as batches:
             verification = self.on_feeds(counted(batches))
-        return replace(verification, samples=samples)
+        recipe = dataset.preprocessing
+        return replace(verification, samples=samples, preprocessing=recipe.to_json() if recipe else None)

@@ -35,7 +35,7 @@ def normalize(
     with terminal.bar("measuring") as progress:
         done = api.normalize(model, list(data), output, options=options, progress=progress)
     assert done.statistics is not None
-    tell_statistics(terminal, done.statistics)
+    tell_statistics(terminal, done.statistics, options=options)
     tell_rewritten(terminal, done)
     terminal.say(suggested("verify", model, output, "OTHER-PHOTOS", *preprocessing_words(done.statistics, output)))
     terminal.show_json(summary(done) | {"statistics": statistics_summary(done.statistics)})

@@ -47,6 +47,8 @@ class Verification(Shown):
         functions_inlined: whether it has the original's own functions inlined.
         time_ratio: how long the rewritten model takes, compared with the original; None if too few batches were timed.
         fp16: the headroom in float16, where that was asked for.
+        preprocessing: how images were prepared, as statistics record it; None if there were none.
+        as_calibrated: whether that is how they were prepared at the calibration, as the rewritten model records.
     """
 
     same: bool
@@ -64,6 +66,8 @@ class Verification(Shown):
     functions_inlined: bool = False
     time_ratio: float | None = None
     fp16: Fp16 | None = field(default=None, repr=False)
+    preprocessing: Mapping[str, Any] | None = field(default=None, repr=False)
+    as_calibrated: bool = False
 
     @property
     def outputs(self) -> dict[str, OutputVerdict]:
