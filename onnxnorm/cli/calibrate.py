@@ -87,7 +87,9 @@ def tell_statistics(
     """Show what was measured, on how many images, how precisely, and which files were skipped."""
     tell_images(terminal, statistics, seconds, options)
     errors = RelativeErrors.of(statistics.values)
-    if errors.relative.size:
+    if statistics.images == 1:
+        terminal.show(f"relative standard error of the means: {errors}")
+    elif errors.relative.size:
         terminal.show(
             f"relative standard error of the means: {errors}", forecast_text(errors, statistics.log_standard_errors)
         )

@@ -75,6 +75,7 @@ def _parameter(group: type[Options], item: Field[Any], flag: Flag) -> inspect.Pa
         help=flag.help,
         metavar=flag.metavar,
         min=flag.least,
+        case_sensitive=False,
         show_default=default is not None,
         rich_help_panel=flag.panel,
     )

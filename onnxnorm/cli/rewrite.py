@@ -17,6 +17,7 @@ from onnxnorm.model.files import Model
 from onnxnorm.report.terminal.ceiling import ceiling_lines
 from onnxnorm.report.terminal.tables import added_table, dead_lines, layer_table
 from onnxnorm.rewriting import Rewriting, needs_images, sidecar_path
+from onnxnorm.statistics.precision import error_text
 
 __all__ = ["EXAMPLES", "NAME", "rewrite", "summary", "tell_rewritten"]
 
@@ -84,12 +85,12 @@ def tell_rewritten(terminal: Terminal, done: api.Rewritten) -> None:
     if done.rewriting.bounds:
         terminal.say(
             f"bounds of {done.rewriting.bounds} Clips changed: TensorRT keeps those as layer settings, so build a new "
-            "engine instead of refitting one (docs/tensorrt.md)"
+            "engine instead of refitting one (see the page on TensorRT in the documentation)"
         )
     if ceiling is None and done.rewriting.statistic != "weights":
         terminal.say(
             "before INT8 quantization, quantize the original, or a rewrite with --statistic weights --strength 0.5: "
-            "normalized activations cost accuracy there (docs/int8.md)"
+            "normalized activations cost accuracy there (see the page on INT8 in the documentation)"
         )
     if ceiling is None and (done.reach.bound or done.reach.share < _HALF):
         terminal.say(str(done.reach))
@@ -152,7 +153,8 @@ def _uncertainty(rewriting: Rewriting) -> str:
     errors = np.concatenate([np.empty(0), *(layer.relative_errors for layer in rewriting.scales.layers)])
     if not errors.size:
         return ""
-    return f" (standard error of the statistics {np.median(errors):.1%} at the median, {errors.max():.1%} at worst)"
+    median, worst = (error_text(float(error), 1) for error in (np.median(errors), errors.max()))
+    return f" (standard error of the statistics {median} at the median, {worst} at worst)"
 
 
 def summary(done: api.Rewritten) -> dict[str, Any]:

@@ -61,7 +61,8 @@ def verify(
     if verification.fp16:
         if verification.fp16.images is None and not data:
             terminal.say(
-                "float16: measured on random inputs, which say little; give DATA, or calibrate --measure range"
+                "float16: measured on random inputs, which say little; give DATA, or --stats FILE that has ranges: "
+                "calibrate --measure range writes one"
             )
         terminal.show(*fp16_tables(verification.fp16.to_json()))
     terminal.show_json(verification.to_json())

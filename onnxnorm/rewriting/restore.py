@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnxnorm.display import counted
 from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import Constant, stored_constants
 from onnxnorm.model.files import Model
@@ -64,9 +65,9 @@ class Restored:
     lossy: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        rewrites = "1 rewrite" if len(self.rewrites) == 1 else f"{len(self.rewrites)} rewrites"
-        nodes = f"{self.nodes_removed} added nodes taken out, " if self.nodes_removed else ""
-        what = f"{len(self.changed)} constants scaled back, {nodes}{rewrites} undone"
+        nodes = f"{counted(self.nodes_removed, 'added node')} taken out, " if self.nodes_removed else ""
+        undone = f"{nodes}{counted(len(self.rewrites), 'rewrite')} undone"
+        what = f"{counted(len(self.changed), 'constant')} scaled back, {undone}"
         but = ", but for its functions, which stay inlined" if self.inlined else ""
         if self.same:
             return f"{what}: the original bit for bit{but} (digest {self.digest[:12]})"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from onnxnorm.display import Shown, html_block, html_table
+from onnxnorm.display import Shown, counted, html_block, html_table
 from onnxnorm.verification.fp16 import Fp16
 
 __all__ = ["OutputVerdict", "Verification", "all_same"]
@@ -86,11 +86,11 @@ class Verification(Shown):
             return "the same but for constants' values"
         changes = ["constants' values"]
         if self.attributes_changed:
-            changes.append(_counted(self.attributes_changed, "other attribute"))
+            changes.append(counted(self.attributes_changed, "other attribute"))
         if self.nodes_added:
-            changes.append(f"{_counted(self.nodes_added, 'node')} more")
+            changes.append(f"{counted(self.nodes_added, 'node')} more")
         if self.constants_copied:
-            changes.append(_counted(self.constants_copied, "copied constant"))
+            changes.append(counted(self.constants_copied, "copied constant"))
         if self.functions_inlined:
             changes.append("its functions inlined")
         if not changes[1:]:
@@ -103,7 +103,7 @@ class Verification(Shown):
         return not self.same and self.compared_in != "float32" and "float32" in self.comparisons
 
     def __str__(self) -> str:
-        on = f"on {self.samples} samples"
+        on = f"on {counted(self.samples, 'sample')}"
         on += f" (not compared in {self.not_compared})" if self.not_compared else ""
         if self.bit_identical and self.same:
             return f"the same function: outputs are bit-identical {on}"
@@ -182,10 +182,6 @@ class Verification(Shown):
 def all_same(verdicts: Mapping[str, OutputVerdict]) -> bool:
     """Whether every output is the same."""
     return all(verdict.same for verdict in verdicts.values())
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _worst(verdicts: Mapping[str, OutputVerdict]) -> tuple[str, OutputVerdict]:
