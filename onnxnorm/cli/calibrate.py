@@ -13,7 +13,7 @@ from onnxnorm.calibration.calibrate import Interrupted
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.cli.arguments import DataPaths, ModelPath, StatsOut
 from onnxnorm.cli.defaults import find_stats, stats_target
-from onnxnorm.cli.hints import suggested
+from onnxnorm.cli.hints import suggested, tell_ending
 from onnxnorm.cli.images import tell_preparation
 from onnxnorm.cli.precision import WORST_SHOWN, Clock, forecast_text, tell_stop
 from onnxnorm.cli.terminal import OutputOptions, Terminal
@@ -67,6 +67,7 @@ def calibrate(
     if options.rule is not None:
         tell_stop(terminal, statistics, options.rule)
     terminal.show(f"written to {output}")
+    tell_ending(terminal, output, ".safetensors")
     terminal.say(suggested("rewrite", model, *_stats_words(output, model)))
     terminal.show_json(summary(statistics) | {"output": str(output)})
 

@@ -8,7 +8,7 @@ from onnxnorm.cli.arguments import DataPaths, ModelOut, ModelPath
 from onnxnorm.cli.calibrate import summary as statistics_summary
 from onnxnorm.cli.calibrate import tell_statistics
 from onnxnorm.cli.defaults import model_target
-from onnxnorm.cli.hints import preprocessing_words, suggested
+from onnxnorm.cli.hints import preprocessing_words, suggested, tell_ending
 from onnxnorm.cli.rewrite import summary, tell_rewritten
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 
@@ -37,5 +37,6 @@ def normalize(
     assert done.statistics is not None
     tell_statistics(terminal, done.statistics, options=options)
     tell_rewritten(terminal, done)
+    tell_ending(terminal, output, ".onnx")
     terminal.say(suggested("verify", model, output, "OTHER-PHOTOS", *preprocessing_words(done.statistics, output)))
     terminal.show_json(summary(done) | {"statistics": statistics_summary(done.statistics)})

@@ -9,6 +9,7 @@ import typer
 
 from onnxnorm import api
 from onnxnorm.cli.arguments import OutPath
+from onnxnorm.cli.hints import tell_ending
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.rewriting import Restored
 
@@ -43,6 +44,7 @@ def restore(
     with terminal.status("restoring"):
         done = api.restore(rewritten, output, scales=scales, verify=verify, in_place=in_place)
     terminal.show(str(done), f"written to {output}")
+    tell_ending(terminal, output, ".onnx")
     if done.lossy and not done.same:
         more = f" and {len(done.lossy) - _SHOWN} more" if len(done.lossy) > _SHOWN else ""
         terminal.say(

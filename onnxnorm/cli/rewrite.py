@@ -10,7 +10,7 @@ from onnxnorm import api
 from onnxnorm.api.options import RewriteOptions
 from onnxnorm.cli.arguments import DefaultStats, ModelOut, ModelPath
 from onnxnorm.cli.defaults import find_stats, model_target, naming, stats_name
-from onnxnorm.cli.hints import preprocessing_words, shell_line, suggested
+from onnxnorm.cli.hints import preprocessing_words, shell_line, suggested, tell_ending
 from onnxnorm.cli.misuse import Missing
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.model.files import Model
@@ -54,6 +54,7 @@ def rewrite(
     with terminal.status("rewriting and verifying"), naming(chosen, stats):
         done = api.rewrite(model, chosen, output, options=options)
     tell_rewritten(terminal, done)
+    tell_ending(terminal, output, ".onnx")
     terminal.say(suggested("verify", model, output, "OTHER-PHOTOS", *preprocessing_words(done.statistics, output)))
     terminal.show_json(summary(done))
 

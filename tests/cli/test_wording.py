@@ -9,6 +9,15 @@ import pytest
 from tests.helpers.commands import DEMO, SOME, run, succeeded
 
 
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with statistics of the demo network and a rewritten version of it."""
+    folder = tmp_path_factory.mktemp("desk")
+    succeeded("calibrate", DEMO, *SOME, "--preset", "unit", "-o", folder / "s.safetensors")
+    succeeded("rewrite", DEMO, "--stats", folder / "s.safetensors", "-o", folder / "r.onnx")
+    return folder
+
+
 def test_one_image(tmp_path: Path) -> None:
     """From one image there is no standard error, which is said; and one of a thing is no plural."""
     ran = succeeded("calibrate", DEMO, SOME[0], "--preset", "unit", "-o", tmp_path / "s")
@@ -29,3 +38,32 @@ def test_advice_names_no_files_of_the_repository(tmp_path: Path) -> None:
     ran = succeeded("normalize", DEMO, *SOME, "--preset", "unit", "-o", tmp_path / "o.onnx")
     assert "see the page on INT8 in the documentation" in ran.err
     assert "docs/" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "said"),
+    [
+        (
+            "calibrate {demo} {image} --preset unit",
+            "x.txt",
+            "x.txt is a safetensors file, whatever its name",
+        ),
+        ("calibrate {demo} {image} --preset unit", "x.safetensors", ""),
+        ("calibrate {demo} {image} --preset unit", "x", ""),
+        ("merge {stats}", "x.npz", "x.npz is a safetensors file"),
+        ("rewrite {demo} --stats {stats}", "x.pt", "would look for x.onnx"),
+        ("rewrite {demo} --stats {stats}", "x.ONNX", ""),
+        ("normalize {demo} {image} --preset unit", "x.pt", "x.pt is an ONNX model"),
+        ("features {demo} --layers relu1_1", "x.pb", "x.pb is an ONNX model"),
+        ("restore {rewritten}", "x.pt", "x.pt is an ONNX model"),
+        ("report {demo} --stats {stats}", "x.pdf", "x.pdf is an HTML page"),
+    ],
+)
+def test_an_ending_that_promises_something_else_is_noted(
+    command: str, name: str, said: str, desk: Path, tmp_path: Path
+) -> None:
+    words = command.format(demo=DEMO, image=SOME[0], stats=desk / "s.safetensors", rewritten=desk / "r.onnx").split()
+    ran = succeeded(*words, "-o", tmp_path / name)
+    assert said in ran.err
+    assert said or "its name ends" not in ran.err
+    assert "its name ends" not in succeeded(*words, "-o", tmp_path / name, "-q").err
