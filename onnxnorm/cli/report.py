@@ -41,7 +41,7 @@ def report(
     data: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="DATA",
+            metavar="DATA...",
             help="What both run on, prepared as STATS says; without it, seeded random inputs.",
             show_default=False,
         ),

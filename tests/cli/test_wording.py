@@ -67,3 +67,28 @@ def test_an_ending_that_promises_something_else_is_noted(
     assert said in ran.err
     assert said or "its name ends" not in ran.err
     assert "its name ends" not in succeeded(*words, "-o", tmp_path / name, "-q").err
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("calibrate", "MODEL DATA..."),
+        ("merge", "STATS..."),
+        ("verify", "ORIGINAL REWRITTEN [DATA...]"),
+        ("report", "MODEL [REWRITTEN] [DATA...]"),
+        ("restore", "REWRITTEN"),
+    ],
+)
+def test_help_shows_usage_and_no_types_of_python(command: str, usage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = [line.strip() for line in succeeded(command, "--help").out.splitlines()]
+    assert f"Usage: onnxnorm {command} [OPTIONS] {usage}" in lines
+    assert not [
+        line for line in lines for kind in ("bool", "str", "int", "float", "path", "list") if f"<{kind}" in line
+    ]
+
+
+def test_help_names_the_values_of_options() -> None:
+    shown = " ".join(succeeded("calibrate", "--help").out.split())
+    for words in ("--batch-size N", "--config FILE", "--provider NAME", "--tolerance R", "--verbose -v Say more"):
+        assert words in shown
