@@ -47,7 +47,7 @@ class Restored:
         bound: largest possible relative error of the changed constants; 0 if `exact`.
         changed: names of the constants that were scaled back.
         lossy: those of them in which the rewrite may have lost a number that became too small for its type: it is
-            subnormal now, or a 0 that may have been a normal number. None if `exact`. What several rewrites did is
+            subnormal now, or a 0 that may have been a normal number. Empty if `exact`. What several rewrites did is
             judged by their product.
         nodes_removed: number of added nodes that were taken out again.
         inlined: whether the original had functions of its own, which the first rewrite inlined. They stay so.
@@ -98,20 +98,19 @@ def restore_model(model: Model, record: Path | None = None) -> Restored:
     attributes = {name: attribute for level in records for name, attribute in level.attributes.items()}
     added = {name for level in records for name in level.insertion.constants}
     back = {name: factor for name, factor in factors.items() if name not in clones and name not in added}
-    restored, bound, lossy = _scaled_back(model, back, attributes)
+    exact = all(entries.get("power_of_two") == "true" for entries in levels)
+    restored, bound, lossy = _scaled_back(model, back, attributes, exact)
     original = without_clones(restored, clones)
     for level in records:
         if level.insertion.nodes or level.insertion.constants:
             original = removed(original, level.insertion)
     write_entries(original.proto, {})
     digest = original.digest()
-    exact = all(entries.get("power_of_two") == "true" for entries in levels)
     inlined = levels[-1].get("inlined")
     same = digest == (inlined or levels[-1].get("original"))
     changed = tuple(back)
     nodes = sum(len(level.insertion.nodes) for level in records)
-    if exact:
-        bound, lossy = 0.0, ()
+    bound = 0.0 if exact else bound
     return Restored(original, tuple(levels), exact, same, digest, bound, changed, nodes, inlined is not None, lossy)
 
 
@@ -127,7 +126,7 @@ def _levels(entries: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
 
 
 def _scaled_back(
-    model: Model, factors: Mapping[str, Factor], attributes: Mapping[str, Attribute]
+    model: Model, factors: Mapping[str, Factor], attributes: Mapping[str, Attribute], exact: bool
 ) -> tuple[Model, float, tuple[str, ...]]:
     """The model with constants and attributes divided by these factors, the bound on their error, and `lossy`."""
     proto = onnx.ModelProto()
@@ -140,7 +139,9 @@ def _scaled_back(
         constant = attribute_constant(proto, attribute) if attribute else constants.get(name)
         if constant is None or not _fits(constant, factor):
             raise ModelError(f"constant {name!r} of the record is not in the model, or has another shape there")
-        if any(_underflowed(rows, factor.rows(at, at + len(rows))) for at, rows in rows_of(model, constant)):
+        if not exact and any(
+            _underflowed(rows, factor.rows(at, at + len(rows))) for at, rows in rows_of(model, constant)
+        ):
             lossy.append(name)
         put(proto, tensor_data, model, constant, factor.inverse)
         bound = max(bound, unit_in_last_place(constant.dtype))
@@ -151,15 +152,15 @@ def _scaled_back(
 
 def _underflowed(values: NDArray[np.generic], factor: Factor) -> bool:
     """Whether a number was subnormal, or a normal one can have become 0, when it was multiplied by a factor below 1."""
+    scale = factor.times / factor.over
+    if not (scale < 1).any():
+        return False
     limits = ml_dtypes.finfo(values.dtype)  # type: ignore[no-untyped-call]
-    least, step = float(limits.smallest_normal), float(limits.smallest_subnormal)
-    magnitudes = np.abs(values.astype(np.float64))
-    low = magnitudes < least
+    low = np.abs(values) < limits.smallest_normal
     if not low.any():
         return False
-    scale = factor.times / factor.over
-    lost = low & (scale < 1) & ((magnitudes > 0) | (least * scale <= step / 2))
-    return bool(lost.any())
+    vanishing = float(limits.smallest_normal) * scale <= float(limits.smallest_subnormal) / 2
+    return bool((low & (scale < 1) & ((values != 0) | vanishing)).any())
 
 
 def _fits(constant: Constant, factor: Factor) -> bool:
