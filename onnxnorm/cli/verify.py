@@ -52,7 +52,7 @@ def verify(
     verification = _verified(terminal, original, rewritten, data, stats, options)
     tell_preparation(terminal, verification.preprocessing, options if data and not verification.as_calibrated else None)
     if verification.as_calibrated:
-        terminal.say(f"that is how {rewritten} records that they were prepared at the calibration")
+        terminal.say(f"{rewritten} records that images were prepared in this way at the calibration")
     terminal.show(f"verdict: {verification}")
     graph = verification.graph
     terminal.show(f"graph: {graph}")

@@ -59,7 +59,7 @@ def test_a_preset_that_needs_no_choice_is_not_noted(tmp_path: Path) -> None:
 def test_verify_prepares_images_as_the_calibration_did(unit: Path) -> None:
     ran = succeeded("verify", DEMO, unit, *SOME)
     assert ran.out.startswith(UNIT)
-    assert ran.err == f"that is how {unit} records that they were prepared at the calibration\n"
+    assert ran.err == f"{unit} records that images were prepared in this way at the calibration\n"
     as_unit = onnxnorm.verify(DEMO, unit, IMAGES, preset="unit", limit=4)
     recorded = onnxnorm.verify(DEMO, unit, IMAGES, limit=4)
     assert recorded.max_relative_error == as_unit.max_relative_error
