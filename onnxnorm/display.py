@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
-__all__ = ["Raw", "Shown", "clean", "html_block", "html_table", "number", "percent"]
+__all__ = ["Raw", "Shown", "clean", "counted", "html_block", "html_table", "number", "percent"]
 
 _TABLE = "border-collapse:collapse;font-variant-numeric:tabular-nums"
 _CELL = "padding:0.15em 0.7em;white-space:nowrap;text-align:"
@@ -59,6 +59,11 @@ def _text(item: object) -> str:
 def clean(text: str) -> str:
     """Return a name with invisible and direction-changing characters replaced, because names are untrusted input."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: `1 value`, `2 values`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -20,7 +20,18 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from onnxnorm.errors import OptionError
 
-__all__ = ["FILTERS", "IMAGES", "RUNNING", "Flag", "Options", "choices_of", "documented", "flags_of", "option"]
+__all__ = [
+    "FILTERS",
+    "IMAGES",
+    "RUNNING",
+    "Flag",
+    "Options",
+    "choices_of",
+    "documented",
+    "flags_of",
+    "option",
+    "spelled",
+]
 
 IMAGES, RUNNING, FILTERS = "Images", "Running", "What is normalized"
 """Headings under which `--help` lists options."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.atomic import check_target
-from onnxnorm.data.batches import Batch, model_feeds, usual_batch
+from onnxnorm.data.batches import Batch, check_batch, model_feeds, usual_batch
 from onnxnorm.data.dataset import Dataset
 from onnxnorm.data.files.expansion import expanded, list_file
 from onnxnorm.data.images.options import Size, parsed_size
@@ -23,7 +23,6 @@ from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model, ModelLike
 from onnxnorm.model.functions import inlined
 from onnxnorm.model.graph import input_specs
-from onnxnorm.model.inputs import fixed_batch
 from onnxnorm.model.shapes import assumed_shapes
 from onnxnorm.rewriting import output_scales
 from onnxnorm.rewriting.options import FilterOptions
@@ -118,9 +117,12 @@ def batches_of(
 
     Yields:
         Batches whose `count` is the number of samples without padding.
+
+    Raises:
+        OptionError: if the model fixes another batch size than was asked for.
     """
     specs = input_specs(model)
-    fixed = fixed_batch(specs)
+    fixed = check_batch(model, batch_size)
     with closing(dataset.batches(fixed or usual_batch(model, batch_size), limit)) as batches:
         for batch in batches:
             yield replace(batch, feeds=model_feeds(specs, batch.feeds, fixed or batch.count))
@@ -165,4 +167,5 @@ class Comparison:
 
         with closing(batches_of(self.original, dataset, batch_size, limit)) as batches:
             verification = self.on_feeds(counted(batches))
-        return replace(verification, samples=samples)
+        recipe = dataset.preprocessing
+        return replace(verification, samples=samples, preprocessing=recipe.to_json() if recipe else None)

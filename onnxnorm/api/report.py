@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from onnxnorm.api.common import SAMPLES, Comparison, StatisticsLike, check_output, load_statistics
+from onnxnorm.api.images import options_for
 from onnxnorm.api.options import ReportOptions
 from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.data.images.preprocessing import Preprocessing
@@ -140,6 +141,4 @@ def _image_options(record: Any, transform: TransformLike | None = None) -> Image
     """The options for the preprocessing that statistics record. A file alone must not say which code is run."""
     if not record or transform is not None or "transform" in record:
         return ImageOptions(transform=transform)
-    preprocessing = Preprocessing.from_json(record)
-    names = [item.name for item in fields(ImageOptions) if hasattr(preprocessing, item.name)]
-    return ImageOptions(**{name: getattr(preprocessing, name) for name in names})
+    return options_for(Preprocessing.from_json(record))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from onnxnorm.api.common import SAMPLES, Comparison, StatisticsLike, load_statistics, sample_shapes_of
+from onnxnorm.api.images import as_calibrated
 from onnxnorm.api.options import VerifyOptions
+from onnxnorm.data.batches import check_batch
 from onnxnorm.data.opening import Data, open_inputs
 from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model, ModelLike
@@ -34,7 +37,8 @@ def verify(
     Args:
         original: a path, or a ModelProto.
         rewritten: its rewritten version. Its outputs are divided by the scales of outputs that it records.
-        data: as for `calibrate`; None for random inputs of the model's input shapes.
+        data: as for `calibrate`; None for random inputs of the model's input shapes. Without an option that says how
+            to prepare images, they are prepared as at the calibration, if the rewritten model records that.
         statistics: a path, or `Statistics`, measured on the original with the measure "range": for `fp16` without data.
             The largest magnitudes are those of its images then, and random inputs follow the range of its inputs.
         options: all options as one object, instead of keywords.
@@ -57,12 +61,15 @@ def verify(
             raise OptionError("statistics are for fp16 without data: with data, ranges are measured on it")
         return _on_stored(original, rewritten, load_statistics(statistics), options)
     before, after = Model.open(original).fed(options.settings), Model.open(rewritten)
-    dataset = None
+    check_batch(before, options.batch_size)
+    dataset = recorded = None
     if data is not None:
-        before, dataset = open_inputs(before, data, options)
+        recorded = as_calibrated(after, options)
+        before, dataset = open_inputs(before, data, recorded or options)
     comparison = Comparison(before, after, options.runtime, options.tolerance_output, options.fp16)
     if dataset is not None:
-        return comparison.on_data(dataset, options.batch_size, options.limit)
+        verification = comparison.on_data(dataset, options.batch_size, options.limit)
+        return replace(verification, as_calibrated=bool(recorded and verification.preprocessing))
     samples = SAMPLES if options.limit is None else options.limit
     shapes = sample_shapes_of(before, options.size)
     return comparison.on_feeds(random_feeds(input_specs(before), shapes, samples=samples))
@@ -73,6 +80,7 @@ def _on_stored(
 ) -> Verification:
     """The verdict on random inputs in the range of those that were measured, with the ranges that were measured."""
     before, after = inlined(Model.open(original)).fed(statistics.settings).fed(options.settings), Model.open(rewritten)
+    check_batch(before, options.batch_size)
     known = Fp16.stored(before, after, statistics)
     comparison = Comparison(before, after, options.runtime, options.tolerance_output, options.fp16, known)
     samples = SAMPLES if options.limit is None else options.limit

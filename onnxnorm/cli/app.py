@@ -49,7 +49,10 @@ def root(version: Version = False) -> None:
 
 
 def run() -> int:
-    """Run the command line and return the exit code. A traceback is shown only with --verbose."""
+    """Run the command line and return the exit code.
+
+    A traceback is shown only with --verbose, and none of the command-line parser, which would tell nobody anything.
+    """
     _prepare_streams()
     files_written.clear()
     verbose = any(word == "--verbose" or (word[:1] == "-" != word[1:2] and "v" in word) for word in sys.argv[1:])
@@ -60,7 +63,7 @@ def run() -> int:
         message = _stopped() if code == INTERRUPTED else ""
     except Exception as error:  # noqa: BLE001 - every error, bugs too, becomes a message of a line or two
         code, message = (INTERRUPTED, _stopped()) if isinstance(error, typer.Abort) else _told(error)
-        if verbose or DETAILS.shown:
+        if (verbose or DETAILS.shown) and not _is_misuse(error):
             sys.stderr.write(escaped("".join(traceback.format_exception(error))))
     except KeyboardInterrupt:
         code, message = INTERRUPTED, _stopped()
@@ -132,7 +135,7 @@ def _told(error: Exception) -> tuple[int, str]:
     """Exit code and message for an error."""
     if isinstance(error, OnnxnormError):
         return error.exit_code, f"error: {error}"
-    if hasattr(error, "format_message"):
+    if _is_misuse(error):
         return _misused(error)
     if isinstance(error, BrokenPipeError):
         return 1, "error: standard output was closed"
@@ -144,6 +147,11 @@ def _told(error: Exception) -> tuple[int, str]:
         return 1, f"error: {error.strerror or error}: {error.filename or 'standard output'}"
     what = f"error: onnxnorm failed unexpectedly ({type(error).__name__}: {error})"
     return 1, f"{what}; this is a bug, please report it with the output of --verbose"
+
+
+def _is_misuse(error: Exception) -> bool:
+    """Whether the command-line parser, or what extends it, rejects the command line."""
+    return hasattr(error, "format_message")
 
 
 def _has_folder() -> bool:

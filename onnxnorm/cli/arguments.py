@@ -20,7 +20,7 @@ DataPaths = Annotated[
 ]
 OptionalData = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[DATA...]", help="What to feed; without it, seeded random inputs.", show_default=False),
+    typer.Argument(metavar="DATA...", help="What to feed; without it, seeded random inputs.", show_default=False),
 ]
 OutPath = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Where to write.", show_default=False)]
 StatsOut = Annotated[

@@ -13,9 +13,11 @@ from onnxnorm.calibration.calibrate import Interrupted
 from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.cli.arguments import DataPaths, ModelPath, StatsOut
 from onnxnorm.cli.defaults import find_stats, stats_target
-from onnxnorm.cli.hints import suggested
+from onnxnorm.cli.hints import suggested, tell_ending
+from onnxnorm.cli.images import tell_preparation
 from onnxnorm.cli.precision import WORST_SHOWN, Clock, forecast_text, tell_stop
 from onnxnorm.cli.terminal import OutputOptions, Terminal
+from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.model.files import Model
 from onnxnorm.model.input_records import described
 from onnxnorm.statistics import GIVEN, Moments, Statistics
@@ -55,16 +57,17 @@ def calibrate(
             statistics = api.calibrate(model, list(data), options=running, progress=clock.watching(progress))
     except Interrupted as stop:
         stop.statistics.save(output)
-        tell_statistics(terminal, stop.statistics, clock.seconds(stop.statistics.images))
+        tell_statistics(terminal, stop.statistics, clock.seconds(stop.statistics.images), options)
         terminal.say(f"interrupted: what was measured is in {output}; the same command with --resume goes on")
         terminal.show_json(summary(stop.statistics) | {"output": str(output)})
         raise SystemExit(_INTERRUPTED) from None
     statistics.save(output)
     checkpoint.unlink(missing_ok=True)
-    tell_statistics(terminal, statistics, clock.seconds(statistics.images))
+    tell_statistics(terminal, statistics, clock.seconds(statistics.images), options)
     if options.rule is not None:
         tell_stop(terminal, statistics, options.rule)
     terminal.show(f"written to {output}")
+    tell_ending(terminal, output, ".safetensors")
     terminal.say(suggested("rewrite", model, *_stats_words(output, model)))
     terminal.show_json(summary(statistics) | {"output": str(output)})
 
@@ -79,25 +82,27 @@ def _tell_checkpoint(terminal: Terminal, checkpoint: Path, resume: bool) -> None
         terminal.say(f"there is no {checkpoint}, so this run starts from the beginning")
 
 
-def tell_statistics(terminal: Terminal, statistics: Statistics, seconds: float | None = None) -> None:
+def tell_statistics(
+    terminal: Terminal, statistics: Statistics, seconds: float | None = None, options: ImageOptions | None = None
+) -> None:
     """Show what was measured, on how many images, how precisely, and which files were skipped."""
-    tell_images(terminal, statistics, seconds)
+    tell_images(terminal, statistics, seconds, options)
     errors = RelativeErrors.of(statistics.values)
-    if errors.relative.size:
+    if statistics.images == 1:
+        terminal.show(f"relative standard error of the means: {errors}")
+    elif errors.relative.size:
         terminal.show(
             f"relative standard error of the means: {errors}", forecast_text(errors, statistics.log_standard_errors)
         )
 
 
-def tell_images(terminal: Terminal, statistics: Statistics, seconds: float | None = None) -> None:
+def tell_images(
+    terminal: Terminal, statistics: Statistics, seconds: float | None = None, options: ImageOptions | None = None
+) -> None:
     """Show what was measured, on how many images, how they were prepared, and which files were skipped."""
     rate = f", {statistics.images / seconds:.1f} images/s" if seconds else ""
     terminal.show(f"{statistics}{rate}")
-    preprocessing = statistics.inputs.get("preprocessing")
-    if preprocessing:
-        from onnxnorm.data.images.preprocessing import recipe_from_json
-
-        terminal.show(f"images as {recipe_from_json(preprocessing).describe()}")
+    tell_preparation(terminal, statistics.inputs.get("preprocessing"), options)
     if given := described(statistics.inputs.get(GIVEN)):
         terminal.show(f"inputs: {given}")
     if left_out := _left_out(str(statistics.inputs.get("data", ""))):

@@ -41,7 +41,7 @@ def check(
     terminal = Terminal(output_options)
     with terminal.bar("measuring") as progress:
         found = api.check(file, list(data), options=options, progress=progress)
-    tell_images(terminal, found.statistics)
+    tell_images(terminal, found.statistics, options=None if found.guessed else options)
     if found.guessed is not None:
         terminal.say(f"the preset {found.guessed} is a guess from the names in {file}; --preset gives another")
     terminal.show(_table(found), str(found))

@@ -10,6 +10,7 @@ import typer
 
 from onnxnorm import api
 from onnxnorm.cli.arguments import ModelPath, OutPath
+from onnxnorm.cli.hints import tell_ending
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.extraction import FeatureOptions
 
@@ -45,6 +46,7 @@ def features(
     with terminal.status("cutting"):
         done = api.features(model, layers, output, options=options)
     terminal.show(str(done))
+    tell_ending(terminal, output, ".onnx")
     if done.preset is not None:
         terminal.say(f"the preprocessing is in the network: from now on the preset is {done.preset}")
     terminal.say(f"next: {next_command(output, done.preset)}")

@@ -26,6 +26,10 @@ from onnxnorm.version import VERSION
 __all__ = ["Version", "declare_settable", "origins", "with_flags"]
 
 
+_METAVARS = {int: "N", float: "R", str: "NAME", Path: "FILE"}
+"""What `--help` calls a value whose option does not say."""
+
+
 def with_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Turn a command that takes `Options` objects into one with a parameter per flag of theirs.
 
@@ -73,8 +77,9 @@ def _parameter(group: type[Options], item: Field[Any], flag: Flag) -> inspect.Pa
     info = typer.Option(
         *filter(None, [flag.spelling or "--" + item.name.replace("_", "-"), flag.short]),
         help=flag.help,
-        metavar=flag.metavar,
+        metavar=flag.metavar or _METAVARS.get(kind),
         min=flag.least,
+        case_sensitive=False,
         show_default=default is not None,
         rich_help_panel=flag.panel,
     )

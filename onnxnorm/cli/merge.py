@@ -11,6 +11,7 @@ from onnxnorm import api
 from onnxnorm.atomic import check_target
 from onnxnorm.cli.arguments import OutPath
 from onnxnorm.cli.calibrate import summary, tell_statistics
+from onnxnorm.cli.hints import tell_ending
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 
 __all__ = ["EXAMPLES", "NAME", "merge"]
@@ -32,4 +33,5 @@ def merge(
     tell_statistics(terminal, merged)
     merged.save(output)  # last, so that statistics that cannot be shown leave no file behind
     terminal.show(f"written to {output}")
+    tell_ending(terminal, output, ".safetensors")
     terminal.show_json(result)

@@ -34,7 +34,7 @@ def normalize(
     with terminal.bar("measuring") as progress:
         done = api.normalize(model, list(data), output, options=options, progress=progress)
     assert done.statistics is not None
-    tell_statistics(terminal, done.statistics)
+    tell_statistics(terminal, done.statistics, options=options)
     tell_rewritten(terminal, done)
     tell_next(terminal, done, model, output)
     terminal.show_json(summary(done) | {"statistics": statistics_summary(done.statistics)})

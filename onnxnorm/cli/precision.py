@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from onnxnorm.calibration.calibrate import Progress
 from onnxnorm.cli.terminal import Terminal
+from onnxnorm.display import counted
 from onnxnorm.statistics import Statistics
-from onnxnorm.statistics.precision import RelativeErrors, forecast
+from onnxnorm.statistics.precision import RelativeErrors, error_text, forecast
 from onnxnorm.statistics.stopping import StoppingRule
 
 __all__ = ["WORST_SHOWN", "Clock", "forecast_text", "tell_stop"]
@@ -37,7 +38,7 @@ class Clock:
                 self.told = True
                 if now.total is None or now.total > 2 * now.done:
                     text = forecast_text(RelativeErrors.of(now.values), now.jackknife.log_standard_errors(now.values))
-                    self.terminal.say(f"after {now.done:,} images: {text}")
+                    self.terminal.say(f"after {counted(now.done, 'image')}: {text}")
 
         return update
 
@@ -67,6 +68,6 @@ def tell_stop(terminal: Terminal, statistics: Statistics, rule: StoppingRule) ->
     reached = errors.quantile(rule.share) <= rule.tolerance
     verdict = "is reached" if reached else "is not reached; there are no more images"
     required = f"tolerance {rule.tolerance:.2%} for {rule.share:.0%} of live filters"
-    terminal.show(f"{required} {verdict}: {statistics.images:,} images")
+    terminal.show(f"{required} {verdict}: {counted(statistics.images, 'image')}")
     for value, channel, error in errors.worst(WORST_SHOWN):
-        terminal.show(f"least certain: {value.name} channel {channel}, {error:.1%}")
+        terminal.show(f"least certain: {value.name} channel {channel}, {error_text(error, 1)}")

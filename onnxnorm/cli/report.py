@@ -11,7 +11,7 @@ from onnxnorm import api
 from onnxnorm.api.options import ReportOptions
 from onnxnorm.cli.arguments import DefaultStats, ModelPath, OutPath
 from onnxnorm.cli.defaults import find_stats, naming, stats_name
-from onnxnorm.cli.hints import shell_line, suggested
+from onnxnorm.cli.hints import shell_line, suggested, tell_ending
 from onnxnorm.cli.misuse import Missing
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.model.files import Model
@@ -41,7 +41,7 @@ def report(
     data: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="DATA",
+            metavar="DATA...",
             help="What both run on, prepared as STATS says; without it, seeded random inputs.",
             show_default=False,
         ),
@@ -66,6 +66,7 @@ def report(
     if rewritten is not None:
         terminal.show(f"verdict: {done.verification or 'not verified'}")
     terminal.show(f"written to {done.path}")
+    tell_ending(terminal, output, ".html")
     if rewritten is None:
         terminal.say(suggested("rewrite", model, *(["--stats", stats] if stats else [])))
     verification = done.verification.to_json() if done.verification else None

@@ -9,12 +9,14 @@ import typer
 
 from onnxnorm import api
 from onnxnorm.cli.arguments import OutPath
+from onnxnorm.cli.hints import tell_ending
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.rewriting import Restored
 
 __all__ = ["EXAMPLES", "NAME", "restore"]
 
 NAME = "restore"
+_SHOWN = 3  # constants
 EXAMPLES = ("onnxnorm restore model-normalized.onnx -o original.onnx",)
 
 
@@ -42,8 +44,13 @@ def restore(
     with terminal.status("restoring"):
         done = api.restore(rewritten, output, scales=scales, verify=verify, in_place=in_place)
     terminal.show(str(done), f"written to {output}")
-    if not done.exact and not done.same:
-        terminal.say("a number that the rewrite pushed below the smallest of its type stays lost")
+    tell_ending(terminal, output, ".onnx")
+    if done.lossy and not done.same:
+        more = f" and {len(done.lossy) - _SHOWN} more" if len(done.lossy) > _SHOWN else ""
+        terminal.say(
+            f"numbers in {', '.join(done.lossy[:_SHOWN])}{more} may differ by more: the rewrite made them so small "
+            "that their type kept fewer digits, or none"
+        )
     terminal.show_json(_summary(done) | {"output": str(output)})
 
 

@@ -11,7 +11,7 @@ from onnxnorm import api
 from onnxnorm.api.options import RewriteOptions
 from onnxnorm.cli.arguments import DefaultStats, ModelOut, ModelPath
 from onnxnorm.cli.defaults import find_stats, model_target, naming, stats_name
-from onnxnorm.cli.hints import preprocessing_words, shell_line, suggested
+from onnxnorm.cli.hints import preprocessing_words, shell_line, suggested, tell_ending
 from onnxnorm.cli.misuse import Missing
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.model.files import Model
@@ -19,6 +19,7 @@ from onnxnorm.report.terminal.ceiling import ceiling_lines
 from onnxnorm.report.terminal.tables import added_table, dead_lines, layer_table
 from onnxnorm.rewriting import Rewriting, needs_images, sidecar_path
 from onnxnorm.rewriting.reach import reach_of
+from onnxnorm.statistics.precision import error_text
 
 __all__ = ["EXAMPLES", "NAME", "rewrite", "summary", "tell_next", "tell_rewritten"]
 
@@ -87,12 +88,12 @@ def tell_rewritten(terminal: Terminal, done: api.Rewritten) -> None:
     if done.rewriting.bounds:
         terminal.say(
             f"bounds of {done.rewriting.bounds} Clips changed: TensorRT keeps those as layer settings, so build a new "
-            "engine instead of refitting one (docs/tensorrt.md)"
+            "engine instead of refitting one (see the page on TensorRT in the documentation)"
         )
     if ceiling is None and done.rewriting.statistic != "weights":
         terminal.say(
             "before INT8 quantization, quantize the original, or a rewrite with --statistic weights --strength 0.5: "
-            "normalized activations cost accuracy there (docs/int8.md)"
+            "normalized activations cost accuracy there (see the page on INT8 in the documentation)"
         )
     if ceiling is None and (done.reach.bound or done.reach.share < _HALF) and not _reaches_few(done):
         terminal.say(str(reach_of(done.rewriting, levels=True)))
@@ -106,6 +107,7 @@ def tell_rewritten(terminal: Terminal, done: api.Rewritten) -> None:
 
 def tell_next(terminal: Terminal, done: api.Rewritten, model: Path, output: Path) -> None:
     """Say how to go on; and at the very end, where it is not overlooked, that hardly any filter is normalized."""
+    tell_ending(terminal, output, ".onnx")
     terminal.say(suggested("verify", model, output, "OTHER-PHOTOS", *preprocessing_words(done.statistics, output)))
     if _reaches_few(done):
         terminal.say(f"warning: {reach_of(done.rewriting, levels=True)}")
@@ -169,7 +171,8 @@ def _uncertainty(rewriting: Rewriting) -> str:
     errors = np.concatenate([np.empty(0), *(layer.relative_errors for layer in rewriting.scales.layers)])
     if not errors.size:
         return ""
-    return f" (standard error of the statistics {np.median(errors):.1%} at the median, {errors.max():.1%} at worst)"
+    median, worst = (error_text(float(error), 1) for error in (np.median(errors), errors.max()))
+    return f" (standard error of the statistics {median} at the median, {worst} at worst)"
 
 
 def summary(done: api.Rewritten) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 The parser makes the names. Here is what must not come from a variable: help, version and installing completion would
 take the place of the command, and the rest of `COMMAND_LINE_ONLY` may cost a model.
 
-An option may also leave out its value: `--ceiling` alone is `--ceiling 512`.
+An option may also leave out its value: `--ceiling` alone is `--ceiling 512`. And help is written for people who do not
+know Python: it shows no types, but what a value is, as `FILE` or `N`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,15 @@ def _kept(parameters: list[Any]) -> list[Any]:
         if hasattr(parameter, "allow_from_autoenv"):
             parameter.allow_from_autoenv &= parameter.name not in _KEPT
             parameter.show_envvar = False  # the name follows from the option's; a line for each would hide the help
+        if parameter.param_type_name == "argument":
+            parameter.display_type_rich = _nothing  # the name of an argument says what it is
+        elif getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
     return parameters
+
+
+def _nothing(*_: Any, **__: Any) -> str:
+    return ""
 
 
 def _completed(arguments: list[str]) -> list[str]:
@@ -57,6 +66,11 @@ class Command(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, with what tells where they may come from."""
         return _kept(super().get_params(ctx))
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """What stands behind the name of the command: `[OPTIONS] MODEL DATA...`; in brackets what may be left out."""
+        arguments = [item for item in self.get_params(ctx) if item.param_type_name == "argument"]
+        return ["[OPTIONS]", *(item.metavar if item.required else f"[{item.metavar}]" for item in arguments)]
 
 
 class Group(TyperGroup):

@@ -11,6 +11,7 @@ from onnxnorm import api
 from onnxnorm.api.options import VerifyOptions
 from onnxnorm.cli.arguments import OptionalData
 from onnxnorm.cli.defaults import find_stats
+from onnxnorm.cli.images import tell_preparation
 from onnxnorm.cli.misuse import Missing
 from onnxnorm.cli.terminal import OutputOptions, Terminal
 from onnxnorm.errors import ModelError, StatisticsError
@@ -49,6 +50,9 @@ def verify(
         raise Missing("--stats is for --fp16 without DATA: with DATA, values are measured on it")
     terminal = Terminal(output_options)
     verification = _verified(terminal, original, rewritten, data, stats, options)
+    tell_preparation(terminal, verification.preprocessing, options if data and not verification.as_calibrated else None)
+    if verification.as_calibrated:
+        terminal.say(f"{rewritten} records that images were prepared in this way at the calibration")
     terminal.show(f"verdict: {verification}")
     graph = verification.graph
     terminal.show(f"graph: {graph}")
@@ -57,7 +61,8 @@ def verify(
     if verification.fp16:
         if verification.fp16.images is None and not data:
             terminal.say(
-                "float16: measured on random inputs, which say little; give DATA, or calibrate --measure range"
+                "float16: measured on random inputs, which say little; give DATA, or --stats FILE that has ranges: "
+                "calibrate --measure range writes one"
             )
         terminal.show(*fp16_tables(verification.fp16.to_json()))
     terminal.show_json(verification.to_json())

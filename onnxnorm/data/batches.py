@@ -22,7 +22,7 @@ from onnxnorm.model.graph import input_specs
 from onnxnorm.model.inputs import InputSpec, fixed_batch
 from onnxnorm.model.single import why_single
 
-__all__ = ["Batch", "Skipped", "model_feeds", "pad_batch", "regroup", "usual_batch"]
+__all__ = ["Batch", "Skipped", "check_batch", "model_feeds", "pad_batch", "regroup", "usual_batch"]
 
 Array = npt.NDArray[np.generic]
 Key = tuple[tuple[str, tuple[int, ...]], ...]
@@ -183,6 +183,16 @@ def model_feeds(specs: Sequence[InputSpec], feeds: Mapping[str, Array], size: in
     return fed
 
 
+def check_batch(model: Model, asked: int | None) -> int | None:
+    """Return the batch size that the model fixes, None if it leaves that open. Raises OptionError as `usual_batch`."""
+    fixed = fixed_batch(input_specs(model))
+    if fixed is not None and asked not in {None, fixed}:
+        raise OptionError(
+            f"--batch-size {asked} does not fit the model, whose batch is fixed to {fixed}; leave --batch-size out"
+        )
+    return fixed
+
+
 def usual_batch(model: Model, asked: int | None, *, tell: bool = True) -> int:
     """Return how many samples a model is fed at a time: what was asked for, its own number, 1 if it needs that, else 8.
 
@@ -190,9 +200,7 @@ def usual_batch(model: Model, asked: int | None, *, tell: bool = True) -> int:
 
     Raises OptionError if the model fixes another number than was asked for.
     """
-    fixed = fixed_batch(input_specs(model))
-    if fixed is not None and asked not in {None, fixed}:
-        raise OptionError(f"--batch-size {asked} does not fit the model, whose batch is fixed to {fixed}")
+    fixed = check_batch(model, asked)
     if asked or fixed:
         return asked or fixed or DEFAULT_BATCH
     reason = why_single(model)

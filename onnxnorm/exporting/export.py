@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from onnxnorm.atomic import written_atomically
-from onnxnorm.data.images.preprocessing import Preprocessing
-from onnxnorm.errors import ModelError, OptionError, StatisticsError
+from onnxnorm.errors import ModelError, OptionError
 from onnxnorm.exporting.formats import format_of
 from onnxnorm.exporting.layouts import lay_out
 from onnxnorm.exporting.options import ExportOptions
 from onnxnorm.model.constants import stored_constants
 from onnxnorm.model.files import Model
-from onnxnorm.rewriting.record import read_entries
+from onnxnorm.rewriting.recorded_images import recorded_recipe
 
 __all__ = ["Exported", "export_constants"]
 
@@ -83,16 +81,10 @@ def export_constants(model: Model, path: Path, options: ExportOptions) -> Export
 
 def _images(model: Model) -> tuple[str, ...]:
     """Say how the images were preprocessed that a rewritten model was calibrated on."""
-    text = read_entries(model).get("preprocessing")
-    if text is None:
+    recipe = recorded_recipe(model)
+    if recipe is None:
         return ()
-    try:
-        described = Preprocessing.from_json(json.loads(text)).describe()
-    except (ValueError, AttributeError, RecursionError, StatisticsError) as error:
-        raise ModelError(
-            "the metadata 'onnxnorm.preprocessing' of the model is damaged; rewrite the original again"
-        ) from error
-    return (f"filters have their targets for images as at the calibration, {described}",)
+    return (f"filters have their targets for images as at the calibration, {recipe.describe()}",)
 
 
 def _left_out(model: Model, used: set[str]) -> tuple[str, ...]:

@@ -14,21 +14,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
+from onnxnorm.display import counted
 from onnxnorm.errors import ModelError
 from onnxnorm.model.constants import Constant, stored_constants
 from onnxnorm.model.files import Model
 from onnxnorm.model.protobuf import TensorData
 from onnxnorm.model.tensors import unit_in_last_place
 from onnxnorm.rewriting.attributes import Attribute, attribute_constant, set_number
-from onnxnorm.rewriting.constants import put
+from onnxnorm.rewriting.constants import put, rows_of
 from onnxnorm.rewriting.factors import Factor
 from onnxnorm.rewriting.insertion import removed
 from onnxnorm.rewriting.record import check_clones, read_entries, read_record, write_entries
 
-__all__ = ["Restored", "restore_model"]
+__all__ = ["Restored", "restore_model", "without_clones"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class Restored:
         digest: SHA-256 digest of the restored model, in hexadecimal.
         bound: largest possible relative error of the changed constants; 0 if `exact`.
         changed: names of the constants that were scaled back.
+        lossy: those of them in which the rewrite may have lost a number that became too small for its type: it is
+            subnormal now, or a 0 that may have been a normal number. Empty if `exact`. What several rewrites did is
+            judged by their product.
         nodes_removed: number of added nodes that were taken out again.
         inlined: whether the original had functions of its own, which the first rewrite inlined. They stay so.
     """
@@ -56,10 +62,12 @@ class Restored:
     changed: tuple[str, ...]
     nodes_removed: int = 0
     inlined: bool = False
+    lossy: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        nodes = f"{self.nodes_removed} added nodes taken out, " if self.nodes_removed else ""
-        what = f"{len(self.changed)} constants scaled back, {nodes}{len(self.rewrites)} rewrites undone"
+        nodes = f"{counted(self.nodes_removed, 'added node')} taken out, " if self.nodes_removed else ""
+        undone = f"{nodes}{counted(len(self.rewrites), 'rewrite')} undone"
+        what = f"{counted(len(self.changed), 'constant')} scaled back, {undone}"
         but = ", but for its functions, which stay inlined" if self.inlined else ""
         if self.same:
             return f"{what}: the original bit for bit{but} (digest {self.digest[:12]})"
@@ -90,22 +98,20 @@ def restore_model(model: Model, record: Path | None = None) -> Restored:
     attributes = {name: attribute for level in records for name, attribute in level.attributes.items()}
     added = {name for level in records for name in level.insertion.constants}
     back = {name: factor for name, factor in factors.items() if name not in clones and name not in added}
-    restored, bound = _scaled_back(model, back, attributes)
-    proto, tensor_data = _without_clones(restored, clones)
-    original = Model(proto, tensor_data, model.path)
+    exact = all(entries.get("power_of_two") == "true" for entries in levels)
+    restored, bound, lossy = _scaled_back(model, back, attributes, exact)
+    original = without_clones(restored, clones)
     for level in records:
         if level.insertion.nodes or level.insertion.constants:
             original = removed(original, level.insertion)
     write_entries(original.proto, {})
     digest = original.digest()
-    exact = all(entries.get("power_of_two") == "true" for entries in levels)
     inlined = levels[-1].get("inlined")
     same = digest == (inlined or levels[-1].get("original"))
     changed = tuple(back)
     nodes = sum(len(level.insertion.nodes) for level in records)
-    return Restored(
-        original, tuple(levels), exact, same, digest, 0.0 if exact else bound, changed, nodes, inlined is not None
-    )
+    bound = 0.0 if exact else bound
+    return Restored(original, tuple(levels), exact, same, digest, bound, changed, nodes, inlined is not None, lossy)
 
 
 def _levels(entries: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
@@ -120,24 +126,41 @@ def _levels(entries: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
 
 
 def _scaled_back(
-    model: Model, factors: Mapping[str, Factor], attributes: Mapping[str, Attribute]
-) -> tuple[Model, float]:
-    """The model with constants and attributes divided by these factors, and the bound on their relative error."""
+    model: Model, factors: Mapping[str, Factor], attributes: Mapping[str, Attribute], exact: bool
+) -> tuple[Model, float, tuple[str, ...]]:
+    """The model with constants and attributes divided by these factors, the bound on their error, and `lossy`."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     tensor_data: dict[int, TensorData] = dict(model.tensor_data)
     constants = stored_constants(model)
-    bound = 0.0
+    bound, lossy = 0.0, []
     for name, factor in factors.items():
         attribute = attributes.get(name)
         constant = attribute_constant(proto, attribute) if attribute else constants.get(name)
         if constant is None or not _fits(constant, factor):
             raise ModelError(f"constant {name!r} of the record is not in the model, or has another shape there")
+        if not exact and any(
+            _underflowed(rows, factor.rows(at, at + len(rows))) for at, rows in rows_of(model, constant)
+        ):
+            lossy.append(name)
         put(proto, tensor_data, model, constant, factor.inverse)
         bound = max(bound, unit_in_last_place(constant.dtype))
         if attribute and attribute.absent:
             set_number(proto.graph.node[constant.index], attribute.name, None)
-    return Model(proto, tensor_data, model.path), bound
+    return Model(proto, tensor_data, model.path), bound, tuple(lossy)
+
+
+def _underflowed(values: NDArray[np.generic], factor: Factor) -> bool:
+    """Whether a number was subnormal, or a normal one can have become 0, when it was multiplied by a factor below 1."""
+    scale = factor.times / factor.over
+    if not (scale < 1).any():
+        return False
+    limits = ml_dtypes.finfo(values.dtype)  # type: ignore[no-untyped-call]
+    low = np.abs(values) < limits.smallest_normal
+    if not low.any():
+        return False
+    vanishing = float(limits.smallest_normal) * scale <= float(limits.smallest_subnormal) / 2
+    return bool((low & (scale < 1) & ((values != 0) | vanishing)).any())
 
 
 def _fits(constant: Constant, factor: Factor) -> bool:
@@ -148,8 +171,13 @@ def _fits(constant: Constant, factor: Factor) -> bool:
     return shape == constant.shape or (constant.size == 1 and math.prod(shape) == 1)
 
 
-def _without_clones(model: Model, clones: Mapping[str, str]) -> tuple[onnx.ModelProto, dict[int, TensorData]]:
-    """A copy of the model without clones, in which their readers read the original constants again."""
+def without_clones(model: Model, clones: Mapping[str, str]) -> Model:
+    """A copy of the model without clones, in which their readers read the original constants again.
+
+    Args:
+        model: the rewritten model.
+        clones: the constant that each clone is a copy of, by the clone's name; `check_clones` accepts it.
+    """
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     for node in proto.graph.node:
@@ -166,4 +194,4 @@ def _without_clones(model: Model, clones: Mapping[str, str]) -> tuple[onnx.Model
         proto.graph.initializer.extend(tensors)
         del proto.graph.input[:]
         proto.graph.input.extend(inputs)
-    return proto, tensor_data
+    return Model(proto, tensor_data, model.path)

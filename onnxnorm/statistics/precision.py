@@ -25,12 +25,13 @@ from onnxnorm.statistics.measures import MEANS
 from onnxnorm.statistics.moments import Moments, Value, stand_out
 from onnxnorm.statistics.together import blocks_of, image_count
 
-__all__ = ["SHARES", "Forecast", "RelativeErrors", "forecast"]
+__all__ = ["SHARES", "Forecast", "RelativeErrors", "error_text", "forecast"]
 
 Floats = NDArray[np.float64]
 
 TOLERANCES = (0.05, 0.01)
 SHARES = (0.5, 0.95)
+_LARGEST_SHOWN = 10.0  # relative standard error
 FACTOR = 1.5
 ROUGH = 0.2  # 1 + 2e is then 1.4, and exp(2e) 1.5
 _NORMAL = 2.2  # half a 95 % interval in standard errors that 10 to 20 blocks give (Student's t: 2.26 to 2.09)
@@ -76,10 +77,19 @@ class RelativeErrors:
         return [(*owners[index], float(self.relative[index])) for index in order]
 
     def __str__(self) -> str:
+        if self.images == 1:
+            return "not known from one image; it takes two or more"
         if not self.relative.size:
             return "unknown"
-        median, most, worst = (self.quantile(share) for share in (0.5, 0.95, 1.0))
-        return f"{median:.2%} at the median, {most:.2%} at 95 %, {worst:.2%} at worst"
+        median, most, worst = (error_text(self.quantile(share)) for share in (0.5, 0.95, 1.0))
+        return f"{median} at the median, {most} at 95 %, {worst} at worst"
+
+
+def error_text(error: float, digits: int = 2) -> str:
+    """A relative standard error in per cent. One far above 1 says no more than that the mean is not told from 0."""
+    if np.isnan(error):
+        return "unknown"
+    return f"{error:.{digits}%}" if error <= _LARGEST_SHOWN else f"over {_LARGEST_SHOWN:,.0%}"
 
 
 @dataclass(frozen=True)

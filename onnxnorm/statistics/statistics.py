@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal
 
-from onnxnorm.display import Shown, html_block
+from onnxnorm.display import Shown, counted, html_block
 from onnxnorm.errors import StatisticsError
 from onnxnorm.model.input_records import settings_from_record
 from onnxnorm.model.inputs import InputSettings
@@ -67,7 +67,8 @@ class Statistics(Shown):
         channels = sum(moments.channels for moments in self.means.values())
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
         skipped += "" if self.complete else " (incomplete: the run was interrupted)"
-        return f"statistics of {channels:,} channels in {len(self.means)} values over {self.images:,} images{skipped}"
+        what = f"{counted(channels, 'channel')} in {counted(len(self.means), 'value')}"
+        return f"statistics of {what} over {counted(self.images, 'image')}{skipped}"
 
     def _repr_html_(self) -> str:
         """The measured values as a table, and what was skipped."""

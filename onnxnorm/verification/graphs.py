@@ -14,6 +14,7 @@ from onnxnorm.rewriting import PREFIX
 from onnxnorm.rewriting.attributes import set_number
 from onnxnorm.rewriting.insertion import removed
 from onnxnorm.rewriting.record import Record
+from onnxnorm.rewriting.restore import without_clones
 
 __all__ = ["GraphDifference", "graph_difference", "same_graph"]
 
@@ -26,20 +27,23 @@ class GraphDifference:
 
     Attributes:
         identical: whether nothing but constants' values and the provenance differs.
-        attributes_changed: number of attributes that differ, where that and added nodes are all that does.
+        attributes_changed: number of attributes that differ, where that, added nodes and copied constants are all
+            that does.
         nodes_added: number of nodes that were added, likewise.
+        constants_copied: number of copies of constants, likewise.
         inlined: whether the original's own functions were inlined, apart from that.
     """
 
     identical: bool
     attributes_changed: int = 0
     nodes_added: int = 0
+    constants_copied: int = 0
     inlined: bool = False
 
     @property
     def known(self) -> bool:
         """Whether all that differs is told by the other attributes."""
-        return self.identical or bool(self.attributes_changed or self.nodes_added)
+        return self.identical or bool(self.attributes_changed or self.nodes_added or self.constants_copied)
 
 
 def graph_difference(original: Model, rewritten: Model, record: Record | None) -> GraphDifference:
@@ -54,15 +58,16 @@ def graph_difference(original: Model, rewritten: Model, record: Record | None) -
 def _difference(original: Model, rewritten: Model, record: Record | None) -> GraphDifference:
     if same_graph(original, rewritten):
         return GraphDifference(True)
-    if record is None or not (record.attributes or record.insertion.nodes or record.insertion.constants):
+    if record is None:
         return GraphDifference(False)
     try:
-        bare = [_without_numbers(model, record) for model in (original, removed(rewritten, record.insertion))]
+        undone = removed(without_clones(rewritten, record.clones), record.insertion)
+        bare = [_without_numbers(model, record) for model in (original, undone)]
     except ModelError:
         return GraphDifference(False)
-    if record.clones or not same_graph(*bare):
+    if not same_graph(*bare):
         return GraphDifference(False)
-    return GraphDifference(False, len(record.attributes), len(record.insertion.nodes))
+    return GraphDifference(False, len(record.attributes), len(record.insertion.nodes), len(record.clones))
 
 
 def _without_numbers(model: Model, record: Record) -> Model:

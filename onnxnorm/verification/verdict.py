@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from onnxnorm.display import Shown, html_block, html_table
+from onnxnorm.display import Shown, counted, html_block, html_table
 from onnxnorm.verification.fp16 import Fp16
 
 __all__ = ["OutputVerdict", "Verification", "all_same"]
@@ -43,9 +43,12 @@ class Verification(Shown):
         not_compared: the element type of a comparison that could not be made, and why; None if all were.
         attributes_changed: number of attributes that differ.
         nodes_added: number of nodes that the rewritten model has more.
+        constants_copied: number of constants that it has more, copies of others.
         functions_inlined: whether it has the original's own functions inlined.
         time_ratio: how long the rewritten model takes, compared with the original; None if too few batches were timed.
         fp16: the headroom in float16, where that was asked for.
+        preprocessing: how images were prepared, as statistics record it; None if there were none.
+        as_calibrated: whether that is how they were prepared at the calibration, as the rewritten model records.
     """
 
     same: bool
@@ -59,9 +62,12 @@ class Verification(Shown):
     not_compared: str | None = None
     attributes_changed: int = 0
     nodes_added: int = 0
+    constants_copied: int = 0
     functions_inlined: bool = False
     time_ratio: float | None = None
     fp16: Fp16 | None = field(default=None, repr=False)
+    preprocessing: Mapping[str, Any] | None = field(default=None, repr=False)
+    as_calibrated: bool = False
 
     @property
     def outputs(self) -> dict[str, OutputVerdict]:
@@ -78,14 +84,18 @@ class Verification(Shown):
         """What differs in the graph, as a phrase."""
         if self.graph_identical:
             return "the same but for constants' values"
-        changes = []
+        changes = ["constants' values"]
         if self.attributes_changed:
-            changes.append(f"{self.attributes_changed} other attributes")
+            changes.append(counted(self.attributes_changed, "other attribute"))
         if self.nodes_added:
-            changes.append(f"{self.nodes_added} nodes more")
+            changes.append(f"{counted(self.nodes_added, 'node')} more")
+        if self.constants_copied:
+            changes.append(counted(self.constants_copied, "copied constant"))
         if self.functions_inlined:
             changes.append("its functions inlined")
-        return "the same but for constants' values, " + " and ".join(changes) if changes else "not the same"
+        if not changes[1:]:
+            return "not the same"
+        return f"the same but for {', '.join(changes[:-1])} and {changes[-1]}"
 
     @property
     def rounding_only(self) -> bool:
@@ -93,7 +103,7 @@ class Verification(Shown):
         return not self.same and self.compared_in != "float32" and "float32" in self.comparisons
 
     def __str__(self) -> str:
-        on = f"on {self.samples} samples"
+        on = f"on {counted(self.samples, 'sample')}"
         on += f" (not compared in {self.not_compared})" if self.not_compared else ""
         if self.bit_identical and self.same:
             return f"the same function: outputs are bit-identical {on}"
@@ -159,6 +169,7 @@ class Verification(Shown):
             "graph_identical": self.graph_identical,
             "attributes_changed": self.attributes_changed,
             "nodes_added": self.nodes_added,
+            **({"constants_copied": self.constants_copied} if self.constants_copied else {}),
             **({"functions_inlined": True} if self.functions_inlined else {}),
             "time_ratio": self.time_ratio,
             "compared_in": self.compared_in,

@@ -18,7 +18,7 @@ import numpy as np
 from onnxnorm.errors import DataError, ModelError, OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
-from onnxnorm.model.inputs import InputSpec
+from onnxnorm.model.inputs import InputSpec, OpenShape
 from onnxnorm.model.tensors import unit_in_last_place
 from onnxnorm.rewriting.record import Record, read_entries, read_record
 from onnxnorm.runtime import Runtime
@@ -57,12 +57,14 @@ def verify_models(
 
     Raises:
         DataError: without feeds.
-        ModelError: if a model does not run, or has other inputs or outputs than the other.
+        ModelError: if a model does not run, or has other inputs or outputs than the other. Inputs are compared before
+            anything is run.
         OptionError: if the tolerance is negative.
     """
     if tolerance is not None and not tolerance >= 0:
         raise OptionError(f"the tolerance must not be negative, as {tolerance:g} is")
     original = original.as_opened
+    _check_inputs(original, rewritten)
     runs, not_compared = _open(original, rewritten, runtime or Runtime(), record, scales or {})
     samples, specs = 0, input_specs(original)
     for feed in feeds:
@@ -86,12 +88,30 @@ def verify_models(
         graph_identical=difference.identical,
         attributes_changed=difference.attributes_changed,
         nodes_added=difference.nodes_added,
+        constants_copied=difference.constants_copied,
         functions_inlined=difference.inlined,
         time_ratio=runs[-1].time_ratio,
         compared_in=decided,
         comparisons=comparisons,
         not_compared=not_compared,
     )
+
+
+def _check_inputs(original: Model, rewritten: Model) -> None:
+    """Raise ModelError if what an input of the original takes cannot be fed to the input of that name in the other."""
+    others = {spec.name: spec for spec in input_specs(rewritten)}
+    for spec in input_specs(original):
+        other = others.get(spec.name)
+        if other is not None and (spec.dtype != other.dtype or not _overlap(spec.shape, other.shape)):
+            raise ModelError(
+                f"the two models have different inputs: {spec} in the original, {other} in the other; give a model and "
+                "its own rewritten version"
+            )
+
+
+def _overlap(a: OpenShape, b: OpenShape) -> bool:
+    """Whether a shape can be both."""
+    return len(a) == len(b) and all(None in pair or pair[0] == pair[1] for pair in zip(a, b, strict=True))
 
 
 def _open(

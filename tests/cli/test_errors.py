@@ -29,6 +29,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "broken").write_bytes((folder / "stats").read_bytes()[:1000])
     other = model("a = Conv(x, w) z = Relu(a)", {"x": ("n", 3, 8, 8)}, {"w": rand(4, 3, 3, 3)})
     onnx.save(other, folder / "other.onnx")
+    one = model("a = Conv(x, w) z = Relu(a)", {"x": (1, 3, 8, 8)}, {"w": rand(4, 3, 3, 3)})
+    onnx.save(one, folder / "one.onnx")
     onnx.save(model("z = MatMul(x, w)", {"x": ("n", 3)}, {"w": rand(3, 4)}), folder / "dense.onnx")
     (folder / "photo.jpg").write_bytes(SOME[0].read_bytes())
     (folder / "bad.jpg").write_bytes(b"no image")
@@ -37,6 +39,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "words" / "a.txt").write_text("a")
     return folder
 
+
+FIXED = "--batch-size 8 does not fit the model, whose batch is fixed to 1; leave --batch-size out"
 
 # {f} is the folder, {demo} the model, {images} its photographs.
 WRONG = {
@@ -80,6 +84,9 @@ WRONG = {
     "a tolerance that is none": ("verify {demo} {demo} --tolerance-output nan", "tolerance"),
     "an unknown preset": ("calibrate {demo} {images} -o {f}/s --preset vgg", "'--preset': 'vgg' is not one of"),
     "a batch of nothing": ("calibrate {demo} {images} -o {f}/s --batch-size 0", "'--batch-size'"),
+    "a batch that is fixed": ("calibrate {f}/one.onnx {images} -o {f}/s --batch-size 8", FIXED),
+    "a batch that is fixed, to verify": ("verify {f}/one.onnx {f}/one.onnx --batch-size 8", FIXED),
+    "a batch that is fixed, to verify on images": ("verify {f}/one.onnx {f}/one.onnx {images} --batch-size 8", FIXED),
     "a batch in words": ("calibrate {demo} {images} -o {f}/s --batch-size many", "'--batch-size'"),
     "an unknown kind of outputs": ("plan {demo} --outputs drop", "'--outputs': 'drop' is not one of"),
     "a model of other inputs": ("verify {demo} {f}/other.onnx", "the inputs of the two models have other names"),
@@ -147,6 +154,16 @@ def test_verbose_shows_the_traceback(flag: str, tmp_path: Path) -> None:
     assert ran.code == 1
     assert "Traceback" in ran.err
     assert ran.err.endswith("no.onnx does not exist\n")
+
+
+@pytest.mark.parametrize(
+    "command", ["-v", "-v {demo}", "plan {demo} --colour red -v", "plan -v", "verify {demo} {demo} --stats s -v"]
+)
+def test_a_wrong_command_line_shows_no_traceback(command: str, files: Path) -> None:
+    """That of the parser, which says nothing about the command line."""
+    ran = run(*words(command, files))
+    assert ran.code == 2
+    assert "--help" in ran.error
 
 
 def test_a_bug_is_told_apart_from_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:

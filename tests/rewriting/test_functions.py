@@ -61,7 +61,7 @@ def test_filters_inside_are_normalized() -> None:
     assert done.verification is not None
     assert done.verification.same
     assert not done.verification.graph_identical
-    assert done.verification.graph == "the same but for constants' values, its functions inlined"
+    assert done.verification.graph == "the same but for constants' values and its functions inlined"
     assert not done.model.functions
 
 
@@ -72,7 +72,7 @@ def test_what_is_written_is_told_and_can_be_undone(tmp_path: Path) -> None:
     ran = succeeded("normalize", tmp_path / "m.onnx", tmp_path / "x.npy", "-o", out, "--power-of-two")
     assert "; 2 functions of the model's own inlined" in ran.out
     ran = succeeded("verify", tmp_path / "m.onnx", out)
-    assert "the same but for constants' values, its functions inlined" in ran.out
+    assert "the same but for constants' values and its functions inlined" in ran.out
     ran = succeeded("restore", out, "-o", tmp_path / "back.onnx")
     assert "the original bit for bit, but for its functions, which stay inlined" in ran.out
     expected = inlined(Model.open(network())).proto.graph

@@ -139,7 +139,7 @@ def test_an_epsilon_follows_at_the_level_attributes() -> None:
     verdict = verify_models(original, done.model, [{"x": rand(2, 3, 6, 6, seed=2)}], runtime=RUNTIME)
     assert verdict.same
     assert (verdict.graph_identical, verdict.attributes_changed, verdict.nodes_added) == (False, 1, 0)
-    assert verdict.graph == "the same but for constants' values, 1 other attributes"
+    assert verdict.graph == "the same but for constants' values and 1 other attribute"
 
 
 def test_an_attribute_that_was_absent_is_absent_again() -> None:
@@ -159,7 +159,7 @@ def test_nodes_are_counted_and_told() -> None:
     original, done = normalized("s = Sigmoid(a) \n b = Mul(a, s)", "nodes")
     verdict = verify_models(original, done.model, [{"x": rand(2, 3, 6, 6, seed=k)} for k in range(3)], runtime=RUNTIME)
     assert verdict.nodes_added == done.nodes_added == 2
-    assert verdict.graph == "the same but for constants' values, 2 nodes more"
+    assert verdict.graph == "the same but for constants' values and 2 nodes more"
     assert verdict.time_ratio is not None
     assert 0 < done.touched < 1
 

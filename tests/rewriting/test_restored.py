@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import numpy_helper
 
@@ -16,6 +18,7 @@ from onnxnorm.rewriting.factors import Factor
 from onnxnorm.rewriting.options import ScaleOptions
 from onnxnorm.rewriting.record import Record, record_entries, write_entries
 from onnxnorm.rewriting.restore import restore_model
+from tests.helpers.commands import succeeded
 from tests.helpers.graphs import rand
 from tests.helpers.model_files import network
 
@@ -29,10 +32,45 @@ def test_what_it_says(power_of_two: bool) -> None:
     assert restored.exact is power_of_two
     if power_of_two:
         assert restored.bound == 0
-        assert str(restored).endswith(f"rewrites undone: the original bit for bit (digest {model.digest()[:12]})")
+        assert str(restored).endswith(f", 1 rewrite undone: the original bit for bit (digest {model.digest()[:12]})")
     elif not restored.same:
         assert 0 < restored.bound < 1e-6
         assert "the original to rounding; every number is within 1.2e-07 of what it was" in str(restored)
+
+
+def rewritten_with(value: float, factor: float) -> onnx.ModelProto:
+    """A network whose record says that `b1` was multiplied by a factor, by which its first number became `value`."""
+    proto = network()
+    tensor = next(tensor for tensor in proto.graph.initializer if tensor.name == "b1")
+    values = numpy_helper.to_array(tensor).copy()
+    values[0] = value
+    tensor.CopyFrom(numpy_helper.from_array(values, "b1"))
+    write_entries(proto, record_entries(Record({"b1": Factor(np.array(factor), np.ones(()))}, {}), {}, {})[0])
+    return proto
+
+
+@pytest.mark.parametrize(
+    ("value", "factor", "lossy"),
+    [
+        (1.0, 1e-9, False),
+        (1e-40, 0.3, True),
+        (1e-40, 3.0, False),  # it was no larger before, so it lost nothing
+        (0.0, 0.3, False),  # no normal number becomes 0 that way
+        (0.0, 1e-9, True),
+    ],
+)
+def test_numbers_that_became_too_small_are_told(value: float, factor: float, lossy: bool, tmp_path: Path) -> None:
+    assert restore_model(Model.open(rewritten_with(value, factor))).lossy == (("b1",) if lossy else ())
+    onnx.save(rewritten_with(value, factor), tmp_path / "rewritten.onnx")
+    ran = succeeded("restore", tmp_path / "rewritten.onnx", "-o", tmp_path / "original.onnx")
+    assert ("numbers in b1 may differ by more" in ran.err) is lossy
+
+
+def test_bulky_numbers_that_became_too_small_are_told(tmp_path: Path) -> None:
+    onnx.save(
+        rewritten_with(1e-40, 0.3), tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0
+    )
+    assert restore_model(Model.open(tmp_path / "m.onnx")).lossy == ("b1",)
 
 
 @pytest.mark.parametrize(

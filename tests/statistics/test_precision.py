@@ -13,7 +13,7 @@ import onnxnorm
 from onnxnorm.cli import main
 from onnxnorm.errors import OptionError
 from onnxnorm.statistics import Moments
-from onnxnorm.statistics.precision import RelativeErrors, forecast
+from onnxnorm.statistics.precision import RelativeErrors, error_text, forecast
 from onnxnorm.statistics.stopping import LEAST, StoppingMonitor, StoppingRule
 from tests.helpers.observations import MODELS, VALUE, Floats, photographs
 
@@ -103,7 +103,21 @@ def test_dead_filters_and_single_images_have_no_error() -> None:
     assert errors.worst(5) == [(VALUE, 0, pytest.approx(0.5)), (VALUE, 2, 0.0)]
     assert [item.images for item in forecast(errors, (0.25,), (1.0,))] == [8]
     single = RelativeErrors.of({VALUE: Moments.of(means[:1], means[:1], np.ones(1))})
-    assert (str(single), forecast(single)) == ("unknown", ())
+    assert (str(single), forecast(single)) == ("not known from one image; it takes two or more", ())
+
+
+def test_an_error_far_above_the_mean_is_no_number() -> None:
+    """As behind a PRelu, where activations cancel: the per cents of a mean of nearly 0 say nothing."""
+    means = np.array([[1.0, 1.0], [3.0, -1.00001]])
+    errors = RelativeErrors.of({VALUE: Moments.of(means, np.abs(means), np.ones(2))})
+    assert errors.relative.max() > 1e5
+    assert str(errors).endswith(", over 1,000% at worst")
+    assert [error_text(error) for error in (0.125, 10.0, np.inf, np.nan)] == [
+        "12.50%",
+        "1000.00%",
+        "over 1,000%",
+        "unknown",
+    ]
 
 
 def test_bad_rules() -> None:

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import onnxnorm
 from onnxnorm.model.files import Model
 from onnxnorm.verification import same_graph
 from tests.helpers.graphs import model, rand
@@ -106,3 +107,31 @@ def test_external_data_may_have_another_name_but_not_another_place(tmp_path: Pat
     moved.CopyFrom(two.proto)
     next(entry for entry in moved.graph.initializer[1].external_data if entry.key == "offset").value = "0"
     assert not same_graph(one, Model(moved, two.tensor_data, two.path))
+
+
+def shared_bound() -> onnx.ModelProto:
+    """Two Clips that read one bound, behind filters of different magnitude."""
+    return model(
+        "a = Conv(x, w) r = Clip(a, , six) c = Conv(r, v) s = Clip(c, , six) z = Conv(s, u)",
+        {"x": ("n", 3, 8, 8)},
+        {"w": rand(4, 3, 1, 1), "v": 9 * rand(5, 4, 1, 1), "u": rand(2, 5, 1, 1), "six": np.float32(6)},
+    )
+
+
+def test_copied_constants_are_counted() -> None:
+    """The graph has a constant more, which the verdict says; it is not the same byte for byte."""
+    done = onnxnorm.normalize(shared_bound(), rand(4, 3, 8, 8), provider="cpu")
+    assert [clone.constant for clone in done.rewriting.clones] == ["six"]
+    verdict = onnxnorm.verify(shared_bound(), done.model, provider="cpu")
+    assert verdict.graph == "the same but for constants' values and 1 copied constant"
+    assert not verdict.graph_identical
+    assert verdict.to_json()["constants_copied"] == 1
+    other = done.model
+    other.graph.node[0].doc_string = "new"
+    assert onnxnorm.verify(shared_bound(), other, provider="cpu").graph == "not the same"
+
+
+def test_no_copies_are_not_mentioned() -> None:
+    verdict = onnxnorm.verify(network(), network(), provider="cpu")
+    assert verdict.graph == "the same but for constants' values"
+    assert "constants_copied" not in verdict.to_json()

@@ -136,7 +136,7 @@ def test_verify_finds_them_by_itself(desk: Path, tmp_path: Path, monkeypatch: py
     words = ("verify", DEMO, desk / "o.onnx", "--fp16")
     ran = succeeded(*words, "--json")
     assert ran.json["fp16"]["ranges_from"] == "inputs"
-    assert "measured on random inputs, which say little" in ran.err
+    assert "random inputs, which say little; give DATA, or --stats FILE that has ranges: calibrate --measure" in ran.err
     default.write_bytes((desk / "ranges.safetensors").read_bytes())
     assert succeeded(*words, "--json").json["fp16"]["ranges_from"] == "statistics"
     assert succeeded(*words, SOME[0], "--preset", "unit", "--json").json["fp16"]["ranges_from"] == "inputs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -237,8 +238,27 @@ def test_models_that_are_not_a_pair() -> None:
         verify(network(), other)
     wider = model("z = Conv(x, w)", {"x": ("n", 4, 8, 8)}, {"w": rand(4, 4, 3, 3)})
     narrow = model("z = Conv(x, w)", {"x": ("n", 3, 8, 8)}, {"w": rand(4, 3, 3, 3)})
-    with pytest.raises(ModelError, match="ONNX Runtime"):
+    with pytest.raises(ModelError, match="the two models have different inputs"):
         verify(narrow, wider)
+
+
+@pytest.mark.parametrize("other", [("n", 3, 9, 9), (2, 3, 8, 8), ("n", 3, 8)])
+def test_different_inputs_are_told_before_anything_runs(
+    other: tuple[str | int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_input(shape: tuple[str | int, ...]) -> Model:
+        return Model.open(model("z = Relu(x)", {"x": shape}))
+
+    monkeypatch.setattr(Runtime, "session", None)
+    shown = "x".join(str(side) if isinstance(side, int) else "?" for side in other)
+    expected = f"different inputs: x (float32 1x3x8x8) in the original, x (float32 {shown}) in the other; give a model"
+    with pytest.raises(ModelError, match=re.escape(expected)):
+        verify_models(with_input((1, 3, 8, 8)), with_input(other), feeds(with_input((1, 3, 8, 8))), runtime=CPU)
+
+
+def test_an_open_batch_and_a_fixed_one_may_be_compared() -> None:
+    fixed, free = (Model.open(model("z = Relu(x)", {"x": (side, 3, 8, 8)})) for side in (1, "n"))
+    assert verify_models(fixed, free, feeds(fixed), runtime=CPU).same
 
 
 def test_another_shape_of_output_is_not_the_same() -> None:

@@ -27,7 +27,7 @@ from onnxnorm.data.images.resizing import Resize
 from onnxnorm.data.images.transform import TransformLike, transform_for
 from onnxnorm.errors import DataError, OptionError
 from onnxnorm.model.inputs import InputSpec
-from onnxnorm.options import IMAGES, Options, flags_of, option
+from onnxnorm.options import IMAGES, Options, flags_of, option, spelled
 
 __all__ = [
     "PRESETS",
@@ -37,6 +37,7 @@ __all__ = [
     "Size",
     "SizeOptions",
     "TransformOptions",
+    "given_options",
     "parsed_size",
     "preprocessing_for",
     "recipe_for",
@@ -137,6 +138,16 @@ class ImageOptions(TransformOptions, SizeOptions):
     layout: Layout | Literal["auto"] = option("auto", "Of the model's input.", panel=IMAGES)
 
 
+def given_options(options: ImageOptions) -> list[str]:
+    """The options of images that have another value than their default, as they are typed."""
+    given = []
+    for item, _ in flags_of(ImageOptions):
+        value = getattr(options, item.name)
+        if value is not None if item.default is None else value != item.default:
+            given.append(spelled(item))
+    return given
+
+
 def recipe_for(spec: InputSpec, options: ImageOptions) -> Recipe:
     """Return what turns images into samples of the input `spec`: the user's own transform, or a preprocessing.
 
@@ -185,11 +196,9 @@ def preprocessing_for(spec: InputSpec, options: ImageOptions) -> Preprocessing:
 
 def _check_alone(options: ImageOptions) -> None:
     """Raise OptionError if an option is given that a transform replaces."""
-    for item, _ in flags_of(ImageOptions):
-        if item.name != "transform" and getattr(options, item.name) != item.default:
-            raise OptionError(
-                f"--transform prepares images alone, so --{item.name} has no effect; leave one of them out"
-            )
+    others = [name for name in given_options(options) if name != "--transform"]
+    if others:
+        raise OptionError(f"--transform prepares images alone, so {others[0]} has no effect; leave one of them out")
 
 
 def _layout(spec: InputSpec, options: ImageOptions) -> Layout:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onnxnorm.display import clean, number, percent
+from onnxnorm.display import clean, counted, number, percent
 
 __all__ = ["clean", "counted", "number", "percent", "ranges", "shortened"]
 
@@ -15,11 +15,6 @@ def shortened(text: str, length: int) -> str:
         return text
     head = (length - 1) // 2
     return f"{text[:head]}…{text[len(text) - (length - 1 - head) :]}"
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun: `1 value`, `2 values`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def ranges(numbers: Sequence[int]) -> str:
