@@ -30,10 +30,12 @@ _MOVES = {"Cast", "Concat", "Gather", "Identity", "Slice", "Squeeze", "Unsqueeze
 def counted(node: Node, graph: Graph, counts: Counts) -> NDArray[np.bool_] | None:
     """The elements of a node's output that are the number of samples; None if that is not known.
 
-    The node is a Shape of a value with rows, or reads values of `counts`, but none with rows.
+    The node is a Shape, or reads values of `counts` but none with rows.
     """
     if node.op == "Shape":
         (name,) = node.inputs
+        if name in counts:
+            return np.zeros(graph.shapes[node.outputs[0]], np.bool_)
         shapes = [(samples, *graph.shapes[name][1:]) for samples in (1, 2)]
         one, two = (evaluate(node, {name: np.broadcast_to(np.float32(0), shape)})[0] for shape in shapes)
         return np.asarray(one != two, np.bool_)

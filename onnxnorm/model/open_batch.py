@@ -19,11 +19,11 @@ from onnxnorm.model.rows import mixing_node
 
 __all__ = ["with_open_batch"]
 
-_LEAST_OPSET = 7  # since which operators broadcast in one way, and Reshape reads its target
+_LEAST_OPSET = 9  # since which all operators broadcast in one way, and sizes and scales are inputs
 
 
 def with_open_batch(model: Model, graph: Graph) -> Model | None:
-    """The model with its batch open, and the same digest; None if samples may mix, or if its opset is below 7.
+    """The model with its batch open, and the same digest; None if samples may mix, or if its opset is below 9.
 
     Args:
         model: a model whose inputs are fixed at one sample, or open.
@@ -38,6 +38,7 @@ def with_open_batch(model: Model, graph: Graph) -> Model | None:
     _open(proto, (value for value in proto.graph.input if value.name in fed))
     _open(proto, (value for value in proto.graph.output if value.name not in graph.constants))
     del proto.graph.value_info[:]
+    proto.ir_version = max(4, proto.ir_version)  # since which an initializer need not be an input
     names = all_names(proto.graph)
     for node in graph.nodes:
         if node.op == "Reshape" and node.inputs[0] not in graph.constants and not _reopen(proto, graph, node, names):

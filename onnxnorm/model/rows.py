@@ -2,8 +2,8 @@
 
 A graph is read for one sample. A value *has rows* if its first axis, of size 1 then, has one row for each of several
 samples, and if each row follows from its own sample alone. Inputs have rows. What a node computes of them has rows if
-its operator has a rule here and the rule holds. Any other node that reads rows mixes samples, for all that is known,
-and so does one that reads none without being constant, as a random number.
+its operator has a rule (`row_rules`) and the rule holds. Any other node that reads rows mixes samples, for all that is
+known, and so does one that reads none without being constant, as a random number.
 
 Invariant: every value with rows has a known shape whose first size is 1. The rules follow from the operator
 specification of ONNX. What computes over all samples (a softmax along axis 0, the range of a DynamicQuantizeLinear)
@@ -13,15 +13,12 @@ what is reshaped, resized or expanded (`counts`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
-
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.model.counts import Counts, counted
+from onnxnorm.model.counts import counted
 from onnxnorm.model.graph import Graph, Node
+from onnxnorm.model.row_rules import RULES, SIZED, Reading
 
 __all__ = ["mixing_node"]
 
@@ -41,256 +38,19 @@ def mixing_node(graph: Graph) -> Node | None:
                 return node
             if marks.any():
                 counts[outputs[0]] = marks
-        elif _keeps_rows(_Reading(node, graph, rows, counts)):
+        elif _keeps_rows(Reading(node, graph, rows, counts)):
             rows.update(outputs)
         else:
             return node
     return None
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """A node and what it reads; `rows` are the values that have rows so far, `counts` those that hold their number."""
-
-    node: Node
-    graph: Graph
-    rows: set[str]
-    counts: Counts
-
-    def has(self, index: int) -> bool:
-        """Whether there is such an input."""
-        return index < len(self.node.inputs) and bool(self.node.inputs[index])
-
-    def has_rows(self, index: int) -> bool:
-        """Whether an input has rows."""
-        return self.has(index) and self.node.inputs[index] in self.rows
-
-    def shape(self, index: int = 0) -> tuple[int, ...]:
-        """The shape of an input that has rows, or is constant."""
-        return self.graph.shapes[self.node.inputs[index]]
-
-    @property
-    def out(self) -> tuple[int, ...]:
-        """The shape of the first output."""
-        return self.graph.shapes[self.node.outputs[0]]
-
-    @property
-    def reads_first_only(self) -> bool:
-        """Whether the first input has rows, and no other."""
-        others = range(1, len(self.node.inputs))
-        return self.has_rows(0) and not any(self.has_rows(index) for index in others)
-
-    def numbers(self, index: int, name: str = "") -> list[int] | None:
-        """The whole numbers of an attribute, or of a constant input; None if it is left out."""
-        given = self.node.attribute(name) if name else None
-        if given is not None:
-            return [int(number) for number in given]
-        if not self.has(index) or self.node.inputs[index] not in self.graph.constants:
-            return None
-        return [int(number) for number in self.graph.constants[self.node.inputs[index]].values().ravel()]
-
-    def counts_first(self, index: int) -> bool:
-        """Whether an input holds the number of samples as its first element, and nowhere else."""
-        marks = self.counts.get(self.node.inputs[index]) if self.has(index) else None
-        return marks is not None and marks.ndim == 1 and np.flatnonzero(marks).tolist() == [0]
-
-    def spares_rows(self, axis: int) -> bool:
-        """Whether an axis of the first input is not the first one."""
-        return axis % len(self.shape()) != 0
-
-    def is_spread(self, index: int) -> bool:
-        """Whether an input meets each row of the output in the same way: it has rows itself, or is the same for all."""
-        shape, rank = self.shape(index), len(self.out)
-        return len(shape) == rank if self.has_rows(index) else len(shape) < rank or shape[0] == 1
-
-
-_Rule: TypeAlias = Callable[[_Reading], bool]
-
-
-def _keeps_rows(reading: _Reading) -> bool:
+def _keeps_rows(reading: Reading) -> bool:
     node, graph = reading.node, reading.graph
-    rule, names = _RULES.get(node.op), [name for name in (*node.inputs, *node.outputs) if name]
+    rule, names = RULES.get(node.op), [name for name in (*node.inputs, *node.outputs) if name]
     if rule is None or node.captured() or not all(name in graph.shapes and name not in graph.claimed for name in names):
         return False
-    if any(name in reading.counts for name in node.inputs) and node.op not in _SIZED:
+    if any(name in reading.counts for name in node.inputs) and node.op not in SIZED:
         return False
-    shapes = [graph.shapes[name] for name in node.outputs if name]
-    return all(shape and shape[0] == 1 for shape in shapes) and rule(reading)
-
-
-def _element_by_element(reading: _Reading) -> bool:
-    """All inputs are broadcast to the shape of the output."""
-    return all(reading.is_spread(index) for index, name in enumerate(reading.node.inputs) if name)
-
-
-def _within(reading: _Reading) -> bool:
-    """Only the first input has rows, and its first axis is a batch by the operator's definition."""
-    return reading.reads_first_only
-
-
-def _one_output(reading: _Reading) -> bool:
-    """As `_within`, but other outputs are not per sample: positions counted over the batch, statistics, a mask."""
-    trains = reading.node.attribute("training_mode", 0)
-    return reading.reads_first_only and not trains and not any(reading.node.outputs[1:])
-
-
-def _dropout(reading: _Reading) -> bool:
-    """It passes its input on, unless it is told to train."""
-    trains = reading.numbers(2)
-    return _one_output(reading) and (not reading.has(2) or trains == [0])
-
-
-def _resize(reading: _Reading) -> bool:
-    """Scales that leave the batch as it is, or sizes of which the first is the number of samples."""
-    index = 2 if reading.node.op == "Resize" and reading.node.opset >= 11 else 1
-    if reading.node.attribute("axes") is not None or not reading.reads_first_only:
-        return False
-    if reading.node.attribute("coordinate_transformation_mode", "") == "tf_crop_and_resize":
-        return False
-    if reading.has(3):
-        return reading.counts_first(3)
-    if not reading.has(index):
-        return False
-    constant = reading.graph.constants.get(reading.node.inputs[index])
-    return constant is not None and constant.size == len(reading.shape()) and float(constant.values().ravel()[0]) == 1.0
-
-
-def _along(default: int, *, older: int | None = None) -> _Rule:
-    """A rule for what runs along the axis `axis`, or from it to the last; `older` is the default before opset 13."""
-
-    def rule(reading: _Reading) -> bool:
-        usual = default if older is None or reading.node.opset >= 13 else older
-        return reading.reads_first_only and reading.spares_rows(int(reading.node.attribute("axis", usual)))
-
-    return rule
-
-
-def _cumulated(reading: _Reading) -> bool:
-    axes = reading.numbers(1)
-    return reading.reads_first_only and axes is not None and all(reading.spares_rows(axis) for axis in axes)
-
-
-def _axes_named(name: str, index: int) -> _Rule:
-    """A rule for operators with axes, in an attribute or an input; without them all axes are meant."""
-
-    def rule(reading: _Reading) -> bool:
-        axes, rank = reading.numbers(index, name), max(len(reading.shape()), len(reading.out))
-        return reading.reads_first_only and bool(axes) and all(axis % rank for axis in axes or ())
-
-    return rule
-
-
-def _concat(reading: _Reading) -> bool:
-    axis = int(reading.node.attribute("axis", 1))
-    return all(reading.has_rows(index) for index in range(len(reading.node.inputs))) and reading.spares_rows(axis)
-
-
-def _slice(reading: _Reading) -> bool:
-    starts, axes = reading.numbers(1, "starts"), reading.numbers(3, "axes")
-    if reading.has(3) and axes is None:
-        return False
-    known = axes if axes is not None else list(range(len(starts or ())))
-    return reading.reads_first_only and starts is not None and all(reading.spares_rows(axis) for axis in known)
-
-
-def _gather(reading: _Reading) -> bool:
-    return reading.reads_first_only and reading.spares_rows(int(reading.node.attribute("axis", 0)))
-
-
-def _transpose(reading: _Reading) -> bool:
-    order = reading.node.attribute("perm")
-    return order is not None and order[0] == 0
-
-
-def _flatten(reading: _Reading) -> bool:
-    axis = int(reading.node.attribute("axis", 1))
-    return axis % len(reading.shape()) == 1 and axis != len(reading.shape())
-
-
-def _pad(reading: _Reading) -> bool:
-    pads = reading.numbers(1, "pads")
-    if pads is None or not reading.reads_first_only or reading.has(3):
-        return False
-    return pads[0] == 0 and pads[len(pads) // 2] == 0
-
-
-def _repeated(reading: _Reading) -> bool:
-    """Tile and Expand, whose outputs have one row: they repeat along other axes."""
-    known = reading.numbers(1)
-    counts = reading.node.inputs[1] in reading.counts
-    if not reading.reads_first_only or known is None or len(reading.out) != len(reading.shape()):
-        return False
-    return not counts or (reading.node.op == "Expand" and reading.counts_first(1))
-
-
-def _gemm(reading: _Reading) -> bool:
-    plain = reading.reads_first_only and not reading.node.attribute("transA", 0)
-    return plain and (not reading.has(2) or reading.is_spread(2))
-
-
-def _matmul(reading: _Reading) -> bool:
-    """Rows of a matrix by a matrix that is the same for all, or a stack of matrices."""
-    left, right = len(reading.shape(0)), len(reading.shape(1))
-    if left == right == 2:
-        return reading.reads_first_only
-    return len(reading.out) >= 3 and min(left, right) >= 2 and all(reading.is_spread(index) for index in (0, 1))
-
-
-def _reshape(reading: _Reading) -> bool:
-    """Elements stay in order, so a first axis of 1 for one sample is one row for each, unless a size of 1 is computed.
-
-    A stored 1 can be opened.
-    """
-    target = reading.graph.constants.get(reading.node.inputs[1])
-    if target is None or not reading.reads_first_only:
-        return False
-    if reading.node.inputs[1] in reading.counts:
-        return reading.counts_first(1)
-    return not target.by_shape or int(target.values()[0]) in {0, -1}
-
-
-_SIZED = {"Reshape", "Resize", "Expand"}
-_RULES: dict[str, _Rule] = {
-    **dict.fromkeys(
-        (
-            *("Abs", "Acos", "Add", "And", "Asin", "Atan", "BitShift", "Cast", "Ceil", "Celu", "Clip", "Cos", "Div"),
-            *("Elu", "Equal", "Erf", "Exp", "Floor", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish"),
-            *("Identity", "IsInf", "IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min", "Mish"),
-            *("Mod", "Mul", "Neg", "Not", "Or", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid"),
-            *("Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tan", "Tanh"),
-            *("ThresholdedRelu", "Where", "Xor", "Cosh"),
-        ),
-        _element_by_element,
-    ),
-    **dict.fromkeys(
-        (
-            *("AveragePool", "Conv", "ConvTranspose", "DepthToSpace", "GlobalAveragePool", "GlobalLpPool"),
-            *("GlobalMaxPool", "GroupNormalization", "InstanceNormalization", "LRN", "LpPool", "SpaceToDepth"),
-        ),
-        _within,
-    ),
-    **dict.fromkeys(("BatchNormalization", "MaxPool"), _one_output),
-    "Dropout": _dropout,
-    **dict.fromkeys(("Resize", "Upsample"), _resize),
-    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _along(-1, older=1)),
-    **dict.fromkeys(("LayerNormalization", "LpNormalization", "RMSNormalization", "TopK"), _along(-1)),
-    **dict.fromkeys(("ArgMax", "ArgMin", "Split"), _along(0)),
-    "Gather": _gather,
-    "CumSum": _cumulated,
-    **dict.fromkeys(
-        (
-            *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"),
-            *("ReduceProd", "ReduceSum", "ReduceSumSquare", "Squeeze", "Unsqueeze"),
-        ),
-        _axes_named("axes", 1),
-    ),
-    "Concat": _concat,
-    "Slice": _slice,
-    "Transpose": _transpose,
-    "Flatten": _flatten,
-    "Pad": _pad,
-    **dict.fromkeys(("Tile", "Expand"), _repeated),
-    "Gemm": _gemm,
-    "MatMul": _matmul,
-    "Reshape": _reshape,
-}
+    shapes = [graph.shapes[name] for name in node.outputs if name]  # of empty values, inference and runtime differ
+    return all(shape and shape[0] == 1 and 0 not in shape for shape in shapes) and rule(reading)

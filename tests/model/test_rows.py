@@ -14,7 +14,8 @@ from hypothesis import given, settings
 
 import tests.corpus
 from onnxnorm.errors import ModelError
-from onnxnorm.model import open_batch, rows
+from onnxnorm.model import open_batch
+from onnxnorm.model.row_rules import RULES
 from tests.corpus.case import CASES
 from tests.helpers.graphs import floats, model, rand
 from tests.helpers.open_batches import check_open, fixed_at_one, opened
@@ -74,7 +75,7 @@ OPENS: dict[str, tuple[str, Constants]] = {
     "Unsqueeze": ("y = Unsqueeze(x, k) w = Relu(y) z = Squeeze(w, k)", {"k": [1]}),
     "Squeeze": ("y = GlobalAveragePool(x) z = Squeeze(y, k)", {"k": [2, -1]}),
     "Concat": ("y = Neg(x) z = Concat<axis=2>(x, y)", {}),
-    "Slice": ("z = Slice(x, o, i, k)", {"o": [1, -1], "i": [9, -9], "k": [1, 3]}),
+    "Slice": ("z = Slice(x, o, i, k)", {"o": [1, -2], "i": [9, 9], "k": [1, 3]}),
     "Slice backwards": ("z = Slice(x, o, i, k, s)", {"o": [-1], "i": [-99], "k": [1], "s": [-2]}),
     "Transpose": ("y = Transpose<perm=[0,2,3,1]>(x) z = MatMul(y, w)", {"w": rand(4, 5)}),
     "Pad": ("z = Pad(x, p)", {"p": [0, 1, 0, 2, 0, 0, 1, 1]}),
@@ -97,6 +98,7 @@ OPENS: dict[str, tuple[str, Constants]] = {
         "s = Shape(x) n = Gather(s, o) m = Unsqueeze(n, i) t = Concat<axis=0>(r, m) z = Reshape(x, t)",
         {"o": np.int64(1), "i": [0], "r": [-1, 36]},
     ),
+    "Slice of nothing": ("s = Shape(x) n = Slice(s, k, k) z = Reshape(x, n)", {"k": np.zeros(0, np.int64)}),
     "Shape from the second axis": (
         "s = Shape<start=1>(x) t = Concat<axis=0>(r, s) z = Reshape(x, t)",
         {"r": [-1]},
@@ -148,6 +150,25 @@ MIXES: dict[str, tuple[str, Constants]] = {
     "quantized over the batch": ("y, s, p = DynamicQuantizeLinear(x) z = DequantizeLinear(y, s, p)", {}),
     "no rule": ('z = Einsum<equation="nchw->nhcw">(x)', {}),
     "rank of another": ("z = Add(v, x)", {}),
+    "slopes of the samples": ("z = PRelu(c, x)", {"c": rand(1, 4, 6, 6)}),
+    "slopes of more axes": ("z = PRelu(v, c)", {"c": rand(1, 1, 1, 8)}),
+    "expanded to a shape of fewer axes": ("y = Unsqueeze(v, k) s = Shape(v) z = Expand(y, s)", {"k": [1]}),
+    "sides of the whole by one scale": (
+        "s = Shape(x) n = Slice(s, o, i) t = Concat<axis=0>(n, h) "
+        'z = Resize<keep_aspect_ratio_policy="not_larger">(x, , , t)',
+        {"o": [0], "i": [1], "h": [4, 9, 12]},
+    ),
+    "interpolated along all of few axes": ('z = Resize<mode="linear">(v, , s)', {"s": floats([1, 2])}),
+    "bounds of the samples": ("y = ReduceMin<keepdims=0>(x, k) z = Clip(y, y)", {"k": [1, 2, 3]}),
+    "nothing": ("e = Slice(x, o, o, i) z = Reshape<allowzero=1>(e, t)", {"o": [2], "i": [1], "t": [1, 6, 0]}),
+    "size of the sizes": (
+        "s = Shape(x) n = Slice(s, o, i) m = Shape(n) t = Concat<axis=0>(m, r) z = Reshape(x, t)",
+        {"o": [0], "i": [1], "r": [-1]},
+    ),
+    "axes that are the count": (
+        "s = Shape(x) n = Slice(s, o, i) y = Unsqueeze(c, n) z = Mul(x, y)",
+        {"o": [0], "i": [1], "c": rand(4, 1)},
+    ),
 }
 
 
@@ -178,7 +199,7 @@ def test_the_comparison_would_see_it(name: str, monkeypatch: pytest.MonkeyPatch)
 def test_every_rule_has_a_case() -> None:
     tried = {node.op_type for body, constants in OPENS.values() for node in built(body, constants).graph.node}
     newer, older = {"RMSNormalization", "Swish"}, {"Upsample"}
-    assert set(rows._RULES) - newer - older <= tried
+    assert set(RULES) - newer - older <= tried
 
 
 @pytest.mark.parametrize(
@@ -193,7 +214,8 @@ def test_every_rule_has_a_case() -> None:
         ("z = ReduceMean<axes=[2, 3]>(x)", {}, 13, True),
         ("z = ReduceMean<axes=[0]>(x)", {}, 13, False),
         ("z = Pad<pads=[0,0,1,1,0,0,1,1]>(x)", {}, 10, True),
-        ("z = Relu(x)", {}, 6, False),
+        ("z = Unsqueeze<axes=[-4]>(x)", {}, 9, False),
+        ("z = Relu(x)", {}, 8, False),
     ],
 )
 def test_older_operators(body: str, constants: Constants, opset: int, opens: bool) -> None:
@@ -204,6 +226,20 @@ def test_what_the_file_claims_is_not_believed() -> None:
     proto = model("y = here.Squash(x) z = Relu(y)", {"x": MAP}, domains=["here"])
     proto.graph.value_info.append(onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, MAP))
     assert opened(proto)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("body", "constants"),
+    [
+        ("h = Slice(s, o, i) q = Sub(h, d) z = ReduceMean(x, q)", {"o": [2], "i": [3], "d": [222]}),
+        ("h = Slice(s, o, i) q = Div(h, d) t = Concat<axis=0>(q, r) z = Tile(x, t)",
+         {"o": [2], "i": [3], "d": [224], "r": [1, 1, 1]}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("side", ["h", 224])
+def test_what_follows_from_a_size_counts_where_that_is_fixed(body: str, constants: Constants, side: int | str) -> None:
+    proto = model(f"s = Shape(x) {body}", {"x": (1, 2, side, 3)}, constants)
+    assert (opened(proto)[0] is not None) is (side == 224)
 
 
 def test_two_inputs_open_together() -> None:

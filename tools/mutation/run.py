@@ -33,7 +33,8 @@ _REWRITING, _LAWS = "tests/rewriting", "tests/scaling/operators"
 _OF_ALL = ("defaults", "unknown_shapes")
 PLAN: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
-        ("onnxnorm.model.rows", "onnxnorm.model.counts", "onnxnorm.model.open_batch"), ("tests/model/test_rows.py",)
+        tuple(f"onnxnorm.model.{name}" for name in ("rows", "row_rules", "counts", "open_batch")),
+        ("tests/model/test_rows.py",),
     ),
     "onnxnorm.rewriting.constants": tuple(
         f"{_REWRITING}/test_{name}.py" for name in ("edit_constants", "clone_names", "rows", "limits")
