@@ -41,14 +41,11 @@ def counted(node: Node, graph: Graph, counts: Counts) -> NDArray[np.bool_] | Non
         return np.asarray(one != two, np.bool_)
     if node.op not in _MOVES or node.attribute("to", onnx.TensorProto.INT64) not in _INTEGERS:
         return None
-    names = list(dict.fromkeys(name for name in node.inputs if name))
-    moved = names if node.op == "Concat" else node.inputs[:1]
-    if not all(name in graph.constants for name in names) or any(
-        name in counts for name in set(names).difference(moved)
-    ):
+    moved, others = (node.inputs, ()) if node.op == "Concat" else (node.inputs[:1], node.inputs[1:])
+    if any(name in counts for name in others) or not all(name in graph.constants for name in node.inputs if name):
         return None
-    inputs = {name: _marks(name, graph, counts) if name in moved else graph.constants[name].values() for name in names}
-    return np.asarray(evaluate(node, inputs)[0] != 0, np.bool_)
+    inputs = {name: graph.constants[name].values() for name in others if name}
+    return np.asarray(evaluate(node, inputs | {name: _marks(name, graph, counts) for name in moved})[0] != 0, np.bool_)
 
 
 def _marks(name: str, graph: Graph, counts: Counts) -> NDArray[np.int64]:

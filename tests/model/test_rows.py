@@ -165,6 +165,10 @@ MIXES: dict[str, tuple[str, Constants]] = {
         "s = Shape(x) n = Slice(s, o, i) m = Shape(n) t = Concat<axis=0>(m, r) z = Reshape(x, t)",
         {"o": [0], "i": [1], "r": [-1]},
     ),
+    "axes that are what they are put between": (
+        "s = Shape(x) n = Slice(s, o, i) m = Unsqueeze(n, n) t = Squeeze(m, i) z = Reshape(x, t)",
+        {"o": [0], "i": [1]},
+    ),
     "axes that are the count": (
         "s = Shape(x) n = Slice(s, o, i) y = Unsqueeze(c, n) z = Mul(x, y)",
         {"o": [0], "i": [1], "c": rand(4, 1)},
