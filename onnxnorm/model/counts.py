@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnxnorm.model.evaluation import evaluate
 from onnxnorm.model.graph import Graph, Node
 
-__all__ = ["Counts", "counted"]
+__all__ = ["Counts", "count_marks"]
 
 Counts: TypeAlias = Mapping[str, NDArray[np.bool_]]
 """By value, in its shape: which elements are the number of samples."""
@@ -27,7 +27,7 @@ _INTEGERS = {onnx.TensorProto.INT32, onnx.TensorProto.INT64}
 _MOVES = {"Cast", "Concat", "Gather", "Identity", "Slice", "Squeeze", "Unsqueeze"}
 
 
-def counted(node: Node, graph: Graph, counts: Counts) -> NDArray[np.bool_] | None:
+def count_marks(node: Node, graph: Graph, counts: Counts) -> NDArray[np.bool_] | None:
     """The elements of a node's output that are the number of samples; None if that is not known.
 
     The node is a Shape, or reads values of `counts` but none with rows.

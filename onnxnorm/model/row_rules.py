@@ -54,7 +54,8 @@ class Reading:
         """The whole numbers of an attribute, or of a constant input; None if it is left out."""
         given = self.node.attribute(name) if name else None
         if given is not None:
-            return [int(number) for number in given] if isinstance(given, Sequence) else None
+            whole = isinstance(given, Sequence) and all(isinstance(number, int) for number in given)
+            return list(given) if whole else None
         constant = self.constant(index)
         return None if constant is None else [int(number) for number in constant.values().ravel()]
 
@@ -174,7 +175,7 @@ def _gather(reading: Reading) -> bool:
 
 def _transpose(reading: Reading) -> bool:
     order = reading.node.attribute("perm")
-    return order is not None and order[0] == 0
+    return bool(order) and order[0] == 0
 
 
 def _flatten(reading: Reading) -> bool:
@@ -184,7 +185,7 @@ def _flatten(reading: Reading) -> bool:
 
 def _pad(reading: Reading) -> bool:
     pads = reading.numbers(1, "pads")
-    if pads is None or not reading.reads_first_only or reading.has(3):
+    if not pads or not reading.reads_first_only or reading.has(3):
         return False
     return pads[0] == 0 and pads[len(pads) // 2] == 0
 

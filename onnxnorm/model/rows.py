@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.model.counts import counted
+from onnxnorm.model.counts import count_marks
 from onnxnorm.model.graph import Graph, Node
 from onnxnorm.model.row_rules import RULES, SIZED, Reading
 
@@ -29,11 +29,13 @@ def mixing_node(graph: Graph) -> Node | None:
     for node in graph.nodes:
         reads = node.captured().union(node.inputs)
         outputs = [name for name in node.outputs if name]
+        if not outputs:  # nobody reads it
+            continue
         if rows.isdisjoint(reads) and counts.keys().isdisjoint(reads):
             if not all(name in graph.constants for name in outputs):
                 return node
         elif node.op == "Shape" or rows.isdisjoint(reads):
-            marks = None if node.captured() else counted(node, graph, counts)
+            marks = None if node.captured() else count_marks(node, graph, counts)
             if marks is None:
                 return node
             if marks.any():

@@ -226,6 +226,21 @@ def test_older_operators(body: str, constants: Constants, opset: int, opens: boo
     assert check_open(built(body, constants, opset)) is opens
 
 
+@pytest.mark.parametrize(
+    "body",
+    ["z = Pad<pads=1>(x, p)", 'z = Pad<pads="one">(x, p)', 'z = Pad<pads=["1", "2"]>(x, p)', "z = Pad(x, e)"],
+)
+def test_attributes_that_mean_nothing_are_no_crash(body: str) -> None:
+    assert opened(built(body, {"p": [0] * 8, "e": np.zeros(0, np.int64)}))[0] is None
+
+
+def test_a_node_that_nobody_can_read_is_passed_over() -> None:
+    proto = built("y = Shape(x) w = Add(x, x) z = Relu(x)", {})
+    for node in proto.graph.node[:2]:
+        node.output[0] = ""
+    assert opened(proto)[0] is not None
+
+
 def test_what_the_file_claims_is_not_believed() -> None:
     proto = model("y = here.Squash(x) z = Relu(y)", {"x": MAP}, domains=["here"])
     proto.graph.value_info.append(onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, MAP))
