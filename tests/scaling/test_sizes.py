@@ -9,11 +9,14 @@ import onnx
 import pytest
 
 from onnxnorm.errors import ModelError
+from onnxnorm.model.evaluation import evaluate
 from onnxnorm.model.files import Model
+from onnxnorm.model.graph import Node
 from onnxnorm.model.shapes import read_graph
 from onnxnorm.rewriting.constants import apply_edits
 from onnxnorm.runtime import Runtime
 from onnxnorm.scaling import Trace, find_layers, trace
+from onnxnorm.scaling.operators import movement
 from tests.helpers.graphs import Shape, feeds, model, rand
 from tests.helpers.scales_check import check_outputs, random_scales
 
@@ -76,6 +79,21 @@ TIED = [
 @pytest.mark.parametrize(("body", "constants", "why"), TIED, ids=[why for *_, why in TIED])
 def test_what_depends_on_open_sizes_ties(body: str, constants: dict[str, Any], why: str) -> None:
     assert scales(walked(layer(body, constants))) == 1, why
+
+
+@pytest.mark.parametrize("body", ["z = DepthToSpace<blocksize=2>(a)", "z = SpaceToDepth<blocksize=2>(a)"])
+def test_one_block_is_moved_where_sides_are_open(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ties the slots of a whole image says no more, and takes a hundred megabytes for a photograph."""
+    whole = scales(walked(layer(body), w=6))
+    moved: list[int] = []
+
+    def recorded(node: Node, inputs: dict[str, Any]) -> Any:
+        moved.append(max(array.size for array in inputs.values()))
+        return evaluate(node, inputs)
+
+    monkeypatch.setattr(movement, "evaluate", recorded)
+    assert scales(walked(layer(body), h=60, w=60)) == whole
+    assert 0 < max(moved) <= 4 * 2 * 2
 
 
 def test_fixed_sizes_tie_nothing() -> None:

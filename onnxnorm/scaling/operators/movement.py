@@ -157,9 +157,9 @@ def moved(visit: Visit, data: Sequence[int] = (0,), axes: Sequence[int] | None =
     sizes = [Resized(graph.shapes, graph.constants)]
     if axes is None or _depends_on_size(visit, sources, others, axes):
         sizes += graph.resized
-    moves = []
+    moves, by_block = [], _works_by_block(visit)
     for size in sizes:
-        move = _moved_at(visit.node, size, ids, axes)
+        move = _moved_at(visit.node, size, ids, axes, by_block=by_block)
         if isinstance(move, Refusal):
             return move
         moves.append(move)
@@ -174,7 +174,14 @@ def _depends_on_size(visit: Visit, sources: list[Operand], others: list[Operand]
     return varying or any(operand.constant is not None and operand.constant.by_shape for operand in others)
 
 
-def _moved_at(node: Node, size: Resized, ids: dict[str, Ids], axes: Sequence[int] | None) -> list[_Moved] | Refusal:
+def _works_by_block(visit: Visit) -> bool:
+    """Whether one block of pixels says all: positions behind it are of open size, so that slots are tied along them."""
+    return visit.node.op in _BLOCKS and {2, 3}.issubset(visit.graph.varying.get(visit.node.outputs[0], ()))
+
+
+def _moved_at(
+    node: Node, size: Resized, ids: dict[str, Ids], axes: Sequence[int] | None, *, by_block: bool
+) -> list[_Moved] | Refusal:
     """Slots of the outputs, not reduced, for one size of the graph's inputs; of outputs that are left out too."""
     if max(math.prod(size.shapes[name]) for name in ids) > sys.maxsize:
         return Refusal("it moves more elements than can be counted")
@@ -182,11 +189,10 @@ def _moved_at(node: Node, size: Resized, ids: dict[str, Ids], axes: Sequence[int
     if short is not None:
         return [short]
     real: dict[str, NDArray[Any]] = {**_broadcast({name: size.shapes[name] for name in ids}, ids, axes)}
-    one_block = _elements(node, size, real) > _MOST_ELEMENTS
-    if one_block:
-        real |= _one_block(node, size, ids)
-        if _elements(node, size, real) > _MOST_ELEMENTS:
-            return Refusal(f"it moves more than {_MOST_ELEMENTS:,} elements")
+    block = _one_block(node, size, ids) if by_block or _elements(node, size, real) > _MOST_ELEMENTS else {}
+    real |= block
+    if _elements(node, size, real) > _MOST_ELEMENTS:
+        return Refusal(f"it moves more than {_MOST_ELEMENTS:,} elements")
     try:
         real |= {name: size.constants[name].values() for name in node.inputs if name and name not in real}
         results = iter(evaluate(node, real))
@@ -200,7 +206,7 @@ def _moved_at(node: Node, size: Resized, ids: dict[str, Ids], axes: Sequence[int
         if name
     ):
         return Refusal("ONNX's reference implementation finds no elements there, but shape inference does")
-    if one_block:
+    if block:
         (name,), (array,) = node.outputs, arrays
         return [_Moved(squeezed(array), size.shapes[name], (2, 3) if node.op == "DepthToSpace" else ())]
     return [_Moved(array, array.shape) for array in arrays]
