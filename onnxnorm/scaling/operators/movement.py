@@ -5,8 +5,9 @@ broadcast to the value's real shape along the axes that the operator works on, a
 channel shuffles, NHWC round trips and DepthToSpace need no index arithmetic here. Where the result can depend on sizes
 that the model leaves open, the same is done for some other sizes, and slots that end at one place are tied. Where they
 would be too many, those of runs (`runs`) or of one block of pixels are moved instead, if that says the same; channels
-that a DepthToSpace puts in turn are tied then, as the next convolution would do. Zeros that an operator inserts (Pad)
-come out as slot `ZERO`, which stands for zeros. Inputs and outputs have any shape.
+that a DepthToSpace puts in turn are tied then, as the next convolution would do. Of an image of open size, one block
+says all. Zeros that an operator inserts (Pad) come out as slot `ZERO`, which stands for zeros. Inputs and outputs have
+any shape.
 
 Source: the specification of ONNX's operators of these names, https://onnx.ai/onnx/operators/.
 """
