@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from typing import IO, BinaryIO, Protocol
+from io import BufferedReader
+from typing import IO, Protocol
 
 __all__ = ["StoredFile", "open_regular", "zip_data_start"]
 
@@ -26,7 +27,7 @@ class StoredFile(Protocol):
         """Open it for reading. Raises OSError if it cannot be."""
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a file for reading. Raises OSError if it cannot be opened, or is not a regular file."""
     stream = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 - the caller closes it
     if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):

@@ -21,7 +21,8 @@ from onnxnorm.data.arrays.fitting import (
     shared_names,
     shared_value,
 )
-from onnxnorm.data.arrays.npy import Rows, open_npy, open_npz
+from onnxnorm.data.arrays.npy import open_npy, open_npz
+from onnxnorm.data.arrays.rows import Rows
 from onnxnorm.data.batches import Batch
 from onnxnorm.data.files.table import FileTable
 from onnxnorm.data.images.options import ImageOptions

@@ -1,4 +1,4 @@
-"""Arrays on disk: mapped or streamed, never whole; what does not fit is refused with the expectation."""
+"""Arrays on disk: read in parts, mapped or streamed, never whole; what does not fit is refused with the expectation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
@@ -15,8 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from onnxnorm.data.arrays.npy import MappedRows, StreamedRows, open_npy, open_npz
+from onnxnorm.data.arrays.npy import open_npy, open_npz
 from onnxnorm.data.arrays.reader import open_arrays
+from onnxnorm.data.arrays.rows import StoredRows, StreamedRows
 from onnxnorm.errors import DataError
 from onnxnorm.model.inputs import InputSpec
 
@@ -61,11 +62,11 @@ def test_any_chopping_reads_the_same_samples(
     np.testing.assert_array_equal(read(path, size)["x"], samples)
 
 
-def test_a_npz_is_mapped_where_stored_and_streamed_where_compressed(tmp_path: Path) -> None:
+def test_a_npz_is_read_in_place_where_stored_and_streamed_where_compressed(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", y=np.zeros((5, 7)), x=SAMPLES)
     np.savez_compressed(tmp_path / "b.npz", x=SAMPLES)
     stored, compressed = open_npz(tmp_path / "a.npz")["x"], open_npz(tmp_path / "b.npz")["x"]
-    assert isinstance(stored, MappedRows)
+    assert isinstance(stored, StoredRows)
     np.testing.assert_array_equal(stored.mapped(), SAMPLES)
     assert isinstance(compressed, StreamedRows)
 
@@ -78,7 +79,7 @@ def test_ten_gigabytes_take_little_memory(tmp_path: Path) -> None:
         file.truncate(file.tell() + 4 * 17_000 * 3 * 224 * 224)
     assert path.stat().st_size > 10e9
     rows = open_npy(path)
-    assert isinstance(rows, MappedRows)
+    assert isinstance(rows, StoredRows)
     assert isinstance(rows.mapped(), np.memmap)
     tracemalloc.start()
     blocks = open_arrays(path, [InputSpec("x", (None, 3, 224, 224), F32)]).blocks(8, 1)
@@ -236,6 +237,17 @@ def test_a_file_that_shrinks_or_goes_after_it_was_opened(tmp_path: Path, kind: s
     path.unlink()
     with pytest.raises(DataError, match=r"was changed or removed while it was read .*run it again"):
         list(opened.blocks(2, 1))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_file_that_shrinks_between_two_blocks(tmp_path: Path, order: Literal["C", "F"]) -> None:
+    path, samples = tmp_path / "a.npy", np.random.default_rng(0).random((6, 3, 64, 64), np.float32)
+    np.save(path, np.asarray(samples, order=order))
+    blocks = open_npy(path).blocks((np.arange(start, start + 2) for start in (0, 2, 4)), F32)
+    np.testing.assert_array_equal(next(blocks), samples[:2])
+    path.write_bytes(path.read_bytes()[: -samples[0].nbytes])
+    with pytest.raises(DataError, match="was changed or removed while it was read"):
+        list(blocks)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
