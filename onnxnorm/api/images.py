@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from onnxnorm.data.images.options import ImageOptions, given_options
 from onnxnorm.data.images.preprocessing import Preprocessing
@@ -24,12 +24,14 @@ def options_for(preprocessing: Preprocessing) -> ImageOptions:
 def as_calibrated(rewritten: Model, options: ImageOptions) -> ImageOptions | None:
     """The options that prepare images as a rewritten model records; None if others are given, or nothing is recorded.
 
-    There is a warning if they were prepared by a transform: a file alone must not say which code is run.
+    A size and a way to resize may be given: what is recorded of the pixels goes with any. There is a warning if images
+    were prepared by a transform: a file alone must not say which code is run.
 
     Raises:
         ModelError: if the record is damaged.
     """
-    if given_options(options):
+    usual = ImageOptions()
+    if given_options(replace(options, size=usual.size, resize=usual.resize)):
         return None
     recipe = recorded_recipe(rewritten)
     if isinstance(recipe, Transform):
@@ -41,4 +43,11 @@ def as_calibrated(rewritten: Model, options: ImageOptions) -> ImageOptions | Non
             stacklevel=3,
         )
         return None
-    return None if recipe is None else options_for(recipe)
+    if recipe is None:
+        return None
+    recorded = options_for(recipe)
+    return replace(
+        recorded,
+        size=recorded.size if options.size is None else options.size,
+        resize=recorded.resize if options.resize == usual.resize else options.resize,
+    )

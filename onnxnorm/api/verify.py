@@ -37,8 +37,8 @@ def verify(
     Args:
         original: a path, or a ModelProto.
         rewritten: its rewritten version. Its outputs are divided by the scales of outputs that it records.
-        data: as for `calibrate`; None for random inputs of the model's input shapes. Without an option that says how
-            to prepare images, they are prepared as at the calibration, if the rewritten model records that.
+        data: as for `calibrate`; None for random inputs of the model's input shapes. Without an option that says what
+            pixels become, images are prepared as at the calibration, if the rewritten model records that.
         statistics: a path, or `Statistics`, measured on the original with the measure "range": for `fp16` without data.
             The largest magnitudes are those of its images then, and random inputs follow the range of its inputs.
         options: all options as one object, instead of keywords.

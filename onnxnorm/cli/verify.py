@@ -14,6 +14,7 @@ from onnxnorm.cli.defaults import find_stats
 from onnxnorm.cli.images import tell_preparation
 from onnxnorm.cli.misuse import Missing
 from onnxnorm.cli.terminal import OutputOptions, Terminal
+from onnxnorm.data.images.options import given_options
 from onnxnorm.errors import ModelError, StatisticsError
 from onnxnorm.report.terminal.fp16 import fp16_tables
 from onnxnorm.verification import Verification
@@ -52,7 +53,8 @@ def verify(
     verification = _verified(terminal, original, rewritten, data, stats, options)
     tell_preparation(terminal, verification.preprocessing, options if data and not verification.as_calibrated else None)
     if verification.as_calibrated:
-        terminal.say(f"{rewritten} records that images were prepared in this way at the calibration")
+        own = "".join(f", but for {option}" for option in given_options(options))
+        terminal.say(f"{rewritten} records that images were prepared in this way at the calibration{own}")
     terminal.show(f"verdict: {verification}")
     graph = verification.graph
     terminal.show(f"graph: {graph}")

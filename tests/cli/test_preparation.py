@@ -9,6 +9,9 @@ import onnx
 import pytest
 
 import onnxnorm
+from onnxnorm.api.images import as_calibrated
+from onnxnorm.data.images.options import ImageOptions
+from onnxnorm.model.files import Model
 from tests.helpers.commands import DEMO, IMAGES, SOME, run, succeeded
 from tests.helpers.graphs import model, rand
 
@@ -71,7 +74,19 @@ def test_verify_prepares_images_as_it_is_told(unit: Path) -> None:
     ran = succeeded("verify", DEMO, unit, *SOME, "--preset", "caffe")
     assert ran.out.startswith("images as caffe: BGR 0..255")
     assert ran.err == ""
-    assert FORGOTTEN in succeeded("verify", DEMO, unit, *SOME, "--resize", "squash").err
+    assert FORGOTTEN in succeeded("verify", DEMO, unit, *SOME, "--channels", "rgb").err
+
+
+def test_a_size_of_ones_own_goes_with_what_is_recorded(unit: Path) -> None:
+    """Who verifies at another size wants the same pixels."""
+    ran = succeeded("verify", DEMO, unit, *SOME, "--resize", "squash")
+    shown = ran.out.splitlines()[0]
+    assert shown.startswith("images as unit: RGB/255")
+    assert "squash" in shown
+    assert ran.err == f"{unit} records that images were prepared in this way at the calibration, but for --resize\n"
+    recorded = as_calibrated(Model.open(unit), ImageOptions(size=(48, 80)))
+    assert recorded is not None
+    assert (recorded.preset, recorded.size, recorded.resize) == ("unit", (48, 80), "shortest")
 
 
 def test_verify_without_a_record_says_that_the_preset_is_the_default() -> None:
