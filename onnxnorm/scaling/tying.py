@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxnorm.model.graph import Node
 from onnxnorm.scaling.filters import Layer
 from onnxnorm.scaling.walk import Trace
 
 __all__ = ["tie_reasons"]
 
 _PER_LAYER = "all filters of the layer have one scale"
+_NO_BOUND = float(np.finfo(np.float32).max)  # what an exporter writes where there is none
 _UNNAMED = "it shares its scale with other filters"
 
 Indices = NDArray[np.int64]
@@ -51,9 +53,21 @@ def _reason(trace: Trace, nodes: Indices, start: int) -> str:
         return _PER_LAYER if len(trace.slots.ties) > len(trace.tying) else _UNNAMED
     behind = int(np.searchsorted(nodes, start))
     node = trace.graph.nodes[nodes[behind if behind < len(nodes) else -1]]
-    bound = "the bound of " if node.op == "Clip" else ""
     more = f" and {len(nodes) - 1:,} more" if len(nodes) > 1 else ""
-    return f"tied by {bound}{node.op} {node.label}{more}"
+    return f"tied by {_bounds(trace, node)}{node.op} {node.label}{more}"
+
+
+def _bounds(trace: Trace, node: Node) -> str:
+    """What of a Clip ties: "the bound 6 of "; empty for other nodes."""
+    if node.op != "Clip":
+        return ""
+    held = [trace.graph.constants.get(name) for name in node.inputs[1:]]
+    numbers = [constant.values().flat[0] for constant in held if constant is not None and constant.size == 1]
+    numbers += [number for name in ("min", "max") if (number := node.attribute(name)) is not None]
+    said = [f"{float(number):g}" for number in numbers if number and abs(float(number)) < _NO_BOUND]
+    if len(said) == 2:
+        return f"the bounds {said[0]} and {said[1]} of "
+    return f"the bound {said[0]} of " if said else "the bound of "
 
 
 def _bundles(trace: Trace, wanted: Indices) -> tuple[Indices, list[Indices]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import pytest
 
@@ -52,8 +53,32 @@ def test_a_node_of_another_group_is_not_counted() -> None:
 
 def test_a_bound_of_all_channels_is_told_as_one() -> None:
     (first, second) = onnxnorm.plan(CASES["relu6_with_shared_bounds"].build()).layers
-    assert first.reasons == ("tied by the bound of Clip Clip_a",)
-    assert second.reasons == ("tied by the bound of Clip Clip_b",)
+    assert first.reasons == ("tied by the bound 6 of Clip Clip_a",)
+    assert second.reasons == ("tied by the bound 6 of Clip Clip_b",)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "said"),
+    [
+        ({"min": -1.0, "max": 2.5}, "the bounds -1 and 2.5 of"),
+        ({"min": -2.0}, "the bound -2 of"),
+        ({"min": float(np.finfo(np.float32).min), "max": 4.0}, "the bound 4 of"),
+        ({"min": 0.0, "max": 6.0}, "the bound 6 of"),
+    ],
+)
+@pytest.mark.parametrize("opset", [10, 18])
+def test_bounds_that_bound_something_are_named(bounds: dict[str, float], said: str, opset: int) -> None:
+    """They are attributes before opset 11."""
+    net = Net(opset=opset)
+    value = net.block(net.input(), 3, 4, "a")
+    if opset < 11:
+        net.op("Clip", value, name="clip", out="c", **bounds)
+    else:
+        held = [net.const(np.float32(bounds[name])) if name in bounds else "" for name in ("min", "max")]
+        net.op("Clip", value, *held, name="clip", out="c")
+    net.block("c", 4, 2, "z")
+    first, _ = onnxnorm.plan(net.model("z"), allow="attributes").layers
+    assert first.reasons == (f"tied by {said} Clip clip",)
 
 
 def test_filters_of_which_some_are_pinned_and_some_are_tied_have_both_reasons() -> None:
