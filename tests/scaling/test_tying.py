@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -67,7 +69,7 @@ def test_a_bound_of_all_channels_is_told_as_one() -> None:
     ],
 )
 @pytest.mark.parametrize("opset", [10, 18])
-def test_bounds_that_bound_something_are_named(bounds: dict[str, float], said: str, opset: int) -> None:
+def test_bounds_that_bound_something_are_named(bounds: dict[str, Any], said: str, opset: int) -> None:
     """They are attributes before opset 11."""
     net = Net(opset=opset)
     value = net.block(net.input(), 3, 4, "a")
