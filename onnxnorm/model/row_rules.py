@@ -129,12 +129,11 @@ def _resize(reading: Reading) -> bool:
     return constant is not None and constant.size == len(reading.shape()) and float(constant.values().ravel()[0]) == 1.0
 
 
-def _along(default: int, *, older: int | None = None) -> Rule:
-    """A rule for what runs along the axis `axis`, or from it to the last; `older` is the default before opset 13."""
+def _along(default: int) -> Rule:
+    """A rule for what runs along the axis `axis`, or from it to the last, as older operators do."""
 
     def rule(reading: Reading) -> bool:
-        usual = default if older is None or reading.node.opset >= 13 else older
-        return reading.reads_first_only and reading.spares_rows(int(reading.node.attribute("axis", usual)))
+        return reading.reads_first_only and reading.spares_rows(int(reading.node.attribute("axis", default)))
 
     return rule
 
@@ -167,10 +166,6 @@ def _slice(reading: Reading) -> bool:
         return False
     known = axes if axes is not None else list(range(len(starts or ())))
     return reading.reads_first_only and starts is not None and all(reading.spares_rows(axis) for axis in known)
-
-
-def _gather(reading: Reading) -> bool:
-    return reading.reads_first_only and reading.spares_rows(int(reading.node.attribute("axis", 0)))
 
 
 def _transpose(reading: Reading) -> bool:
@@ -251,10 +246,9 @@ RULES: dict[str, Rule] = {
     "PRelu": _prelu,
     "Dropout": _dropout,
     **dict.fromkeys(("Resize", "Upsample"), _resize),
-    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _along(-1, older=1)),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _along(-1)),  # 1 before opset 13, which spares rows as well
     **dict.fromkeys(("LayerNormalization", "LpNormalization", "RMSNormalization", "TopK"), _along(-1)),
-    **dict.fromkeys(("ArgMax", "ArgMin", "Split"), _along(0)),
-    "Gather": _gather,
+    **dict.fromkeys(("ArgMax", "ArgMin", "Gather", "Split"), _along(0)),
     "CumSum": _cumulated,
     **dict.fromkeys(
         (
