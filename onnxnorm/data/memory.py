@@ -25,7 +25,8 @@ from onnxnorm.data.arrays.fitting import (
     shared_value,
 )
 from onnxnorm.data.batches import Batch, Skipped
-from onnxnorm.data.images.options import ImageOptions, recipe_for
+from onnxnorm.data.images.choosing import recipe_for
+from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.data.images.preprocessing import Recipe
 from onnxnorm.data.selection import Indices, RowSelector, all_rows, these_rows
 from onnxnorm.errors import DataError

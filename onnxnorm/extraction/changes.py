@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from onnxnorm.data.images.options import PRESETS
+from onnxnorm.data.images.presets import PRESETS
 from onnxnorm.errors import OptionError
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import Node, all_names, input_specs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from onnxnorm.data.images.options import PRESETS
+from onnxnorm.data.images.presets import PRESETS
 from onnxnorm.options import Options, option
 
 __all__ = ["FeatureOptions"]

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from onnxnorm.data.images.options import ImageOptions, parsed_size, preprocessing_for
+from onnxnorm.data.images.choosing import preprocessing_for
+from onnxnorm.data.images.options import ImageOptions, parsed_size
 from onnxnorm.data.images.transform import function_of
 from onnxnorm.errors import DataError
 from onnxnorm.model.inputs import InputSpec

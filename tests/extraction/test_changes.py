@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 import onnxnorm
-from onnxnorm.data.images.options import PRESETS
+from onnxnorm.data.images.presets import PRESETS
 from onnxnorm.errors import OptionError
 from tests.helpers.graphs import model, rand
 from tests.helpers.vggs import VGG16, photo, run, vgg, with_outputs

@@ -26,8 +26,9 @@ from onnxnorm.calibration.options import CalibrationOptions
 from onnxnorm.calibration.probe_session import ProbeSession
 from onnxnorm.calibration.step import prepare
 from onnxnorm.data.batches import Batch
+from onnxnorm.data.images.choosing import preprocessing_for
 from onnxnorm.data.images.decoding import read_image
-from onnxnorm.data.images.options import ImageOptions, preprocessing_for
+from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.model.files import Model
 from onnxnorm.model.graph import input_specs
 from onnxnorm.runtime import Runtime

@@ -17,7 +17,8 @@ from onnxnorm.data.archives.members import LoadedFile, MemberTable
 from onnxnorm.data.batches import Batch, Skipped
 from onnxnorm.data.files.fingerprints import fingerprints
 from onnxnorm.data.files.table import FileTable
-from onnxnorm.data.images.options import ImageOptions, recipe_for
+from onnxnorm.data.images.choosing import recipe_for
+from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.data.images.preprocessing import Recipe
 from onnxnorm.data.images.reader import check_single_input, image_blocks
 from onnxnorm.data.local import open_regular

@@ -10,8 +10,9 @@ from typing import Protocol, TypeVar
 
 from onnxnorm.data.batches import Batch, Skipped
 from onnxnorm.data.files.table import FileTable
+from onnxnorm.data.images.choosing import recipe_for
 from onnxnorm.data.images.decoding import AnyPath, ImageError, image_extensions, quiet_pillow, read_decoded
-from onnxnorm.data.images.options import ImageOptions, recipe_for
+from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.data.images.preprocessing import Recipe
 from onnxnorm.data.readers import Reader, printable
 from onnxnorm.data.selection import Indices, RowSelector, all_rows, stretches

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onnxnorm.data.images.options import ImageOptions, preprocessing_for
+from onnxnorm.data.images.choosing import preprocessing_for
+from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.data.images.preprocessing import Preprocessing
 from onnxnorm.errors import InputError, OptionError
 from onnxnorm.model.inputs import InputSpec

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnxnorm.data.images.options import ImageOptions, preprocessing_for
+from onnxnorm.data.images.choosing import preprocessing_for
+from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.data.images.preprocessing import Preprocessing
 from onnxnorm.errors import DataError, InputError, OptionError
 from onnxnorm.model.inputs import InputSpec

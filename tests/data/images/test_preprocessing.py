@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pytest
 from PIL import ExifTags, Image
 
+from onnxnorm.data.images.choosing import preprocessing_for
 from onnxnorm.data.images.decoding import DecodedImage, Size, read_decoded, read_image
-from onnxnorm.data.images.options import ImageOptions, preprocessing_for
+from onnxnorm.data.images.options import ImageOptions
 from onnxnorm.data.images.preprocessing import Preprocessing
 from onnxnorm.errors import OptionError, StatisticsError
 from onnxnorm.model.inputs import InputSpec

@@ -369,7 +369,7 @@ def test_without_the_extra(statistics: onnxnorm.Statistics, tmp_path: Path, monk
 def test_the_page_says_how_it_was_prepared(statistics: onnxnorm.Statistics) -> None:
     """Images given to the report are prepared as those of the statistics were."""
     from onnxnorm.api.report import _image_options
-    from onnxnorm.data.images.options import preprocessing_for
+    from onnxnorm.data.images.choosing import preprocessing_for
     from onnxnorm.data.images.preprocessing import Preprocessing
     from onnxnorm.model.graph import input_specs
 
