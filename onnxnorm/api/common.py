@@ -144,7 +144,7 @@ class Comparison:
 
     def on_feeds(self, feeds: Iterable[Feeds]) -> Verification:
         """Compare the models on these inputs; if `fp16` is set, the verdict includes the headroom in float16."""
-        scales: dict[str, NDArray[np.float64]] = output_scales(self.rewritten)
+        scales: dict[str, NDArray[np.float64]] = output_scales(self.rewritten, self.original)
         meter = self._meter(scales) if self.fp16 else None
         watched = meter.watching(feeds) if meter else feeds
         verification = verify_models(

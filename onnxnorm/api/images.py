@@ -30,8 +30,7 @@ def as_calibrated(rewritten: Model, options: ImageOptions) -> ImageOptions | Non
     Raises:
         ModelError: if the record is damaged.
     """
-    usual = ImageOptions()
-    if given_options(replace(options, size=usual.size, resize=usual.resize)):
+    if given_options(replace(options, size=None, resize=None)):
         return None
     recipe = recorded_recipe(rewritten)
     if isinstance(recipe, Transform):
@@ -46,8 +45,8 @@ def as_calibrated(rewritten: Model, options: ImageOptions) -> ImageOptions | Non
     if recipe is None:
         return None
     recorded = options_for(recipe)
-    return replace(
-        recorded,
-        size=recorded.size if options.size is None else options.size,
-        resize=recorded.resize if options.resize == usual.resize else options.resize,
-    )
+    resize = options.resize or recorded.resize
+    if options.resize is None and options.size is not None and resize == "none":
+        resize = None
+    size = options.size if options.size is not None or resize == "none" else recorded.size
+    return replace(recorded, size=size, resize=resize)

@@ -25,6 +25,7 @@ from onnxnorm.calibration.layout import measure_early
 from onnxnorm.calibration.links import Link
 from onnxnorm.calibration.peaks import add_peaks
 from onnxnorm.calibration.probe import Probe
+from onnxnorm.calibration.signs import never_negative_values
 from onnxnorm.calibration.surgeon import export_graph, import_graph
 from onnxnorm.calibration.taps import Tap, add_raw, add_tap, batch_first, splits, way_of
 from onnxnorm.errors import ModelError
@@ -83,7 +84,7 @@ def make_probe(
     surgeon = import_graph(proto)
     tensors = surgeon.tensors()
     surgeon.outputs = []
-    taps = []
+    taps, positive = [], never_negative_values(graph)
     prefix = _unused_prefix(proto)
     for index, wanted in enumerate(sites):
         value, site, order = batch_first(surgeon, tensors[wanted.value], graph, wanted, f"{prefix}_batch_first_{index}")
@@ -101,9 +102,9 @@ def make_probe(
             signed=f"{prefix}_signed_{index}" if splits(wanted, blocked, maxima=maxima) and way != "reduce" else "",
             channels=graph.shapes[wanted.value][site.axis] if way == "filter" else 0,
         )
-        add_tap(surgeon, value, graph, tap)
+        add_tap(surgeon, value, graph, tap, positive=wanted.value in positive)
         taps.append(tap)
-    ranges = add_peaks(surgeon, graph, peaks, links, blocked, [tap.site.value for tap in taps], prefix)
+    ranges = add_peaks(surgeon, graph, peaks, links, blocked, positive, [tap.site.value for tap in taps], prefix)
     surgeon.cleanup(recurse_subgraphs=False, remove_unused_graph_inputs=True).toposort()
     probe = export_graph(surgeon)
     measure_early(probe.graph, f"{prefix}_")

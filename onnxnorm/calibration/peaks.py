@@ -23,7 +23,6 @@ from onnxnorm.calibration.extremes import PeakTap
 from onnxnorm.calibration.fused import by_channel, keep_fused
 from onnxnorm.calibration.layout import BLOCK
 from onnxnorm.calibration.links import Link
-from onnxnorm.calibration.signs import never_negative_values
 from onnxnorm.calibration.taps import append, pooled, reduced
 from onnxnorm.model.graph import Graph
 from onnxnorm.model.inputs import fixed_batch
@@ -37,6 +36,7 @@ def add_peaks(
     axes: Mapping[str, Sequence[int]],
     links: Mapping[str, Link],
     blocked: frozenset[str] | None,
+    positive: frozenset[str],
     means: Sequence[str],
     prefix: str,
 ) -> tuple[PeakTap, ...]:
@@ -48,6 +48,7 @@ def add_peaks(
         axes: the channel axes of every value, by its name.
         links: how the extremes of some values follow from those of others.
         blocked: the values that the kernels keep in blocks; None if that is not known.
+        positive: the values that cannot be negative.
         means: the values that are averaged.
         prefix: what new names begin with.
     """
@@ -57,7 +58,7 @@ def add_peaks(
     small = {name for name, kept in axes.items() if _is_small(graph, name, kept, samples[name])}
     large = [name for name in axes if name not in links and name not in small]
     negated = keep_fused(surgeon, graph, large, means, blocked, f"{prefix}pass") if blocked is not None else {}
-    tensors, positive, taps = surgeon.tensors(), never_negative_values(graph), []
+    tensors, taps = surgeon.tensors(), []
     for index, (name, kept) in enumerate(axes.items()):
         shape, by_sample = graph.shapes.get(name), samples[name]
         channels = math.prod(shape[axis] for axis in kept) if shape is not None else 1

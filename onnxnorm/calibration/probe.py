@@ -75,7 +75,8 @@ class Probe:
         if self.peaks:
             blocks.append(Block(self._layout, peak_moments(self.peaks, outputs, count, batch)))
         found = averages_of(self.taps, outputs, spreads, count, batch)
-        sums, squares = found.means.sum(axis=0), np.einsum("nc,nc->c", found.means, found.means)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is an error below
+            sums, squares = found.means.sum(axis=0), np.einsum("nc,nc->c", found.means, found.means)
         if not np.isfinite(sums).all():
             raise self._not_finite(found, names)
         end = 0
@@ -117,10 +118,15 @@ class Probe:
         return {value: peaks[value.name] for value in self._values if value.measure in MEANS and value.name in peaks}
 
     def _not_finite(self, found: Averages, names: Sequence[str]) -> DataError:
-        """Return the error that names the first sample with an activation that is not finite, and its first value."""
+        """Return the error that names the first sample with an activation that is not finite, and its first value.
+
+        Only their sum may be not finite: that of numbers near the end of float64.
+        """
         wrong = np.empty((len(self.taps), len(names)), np.bool_)
         for place, means in found.each():
             wrong[place] = ~np.isfinite(means).all(axis=1)
+        if not wrong.any():
+            return DataError("activations are so large that their sum is beyond float64; scale the inputs down")
         sample, place = (int(indices[0]) for indices in np.nonzero(wrong.T))
         return DataError(
             f"{names[sample]} makes activation {self.taps[place].site.value!r} infinite or not a number; check this "

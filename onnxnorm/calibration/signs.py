@@ -81,7 +81,8 @@ def _is_never_negative(node: Node, graph: Graph, found: set[str]) -> bool:
     if node.op in _NEVER:
         return True
     if node.op == "Clip":
-        return _lowest(node, graph) >= 0 or node.inputs[0] in found
+        low, high = _bound(node, graph, 1, "min"), _bound(node, graph, 2, "max")
+        return (low >= 0 or node.inputs[0] in found) and high >= 0  # the upper bound wins where they cross
     if node.op == "Mul" and node.inputs[0] == node.inputs[1]:
         return True
     if node.op == "Pow":
@@ -94,12 +95,12 @@ def _is_never_negative(node: Node, graph: Graph, found: set[str]) -> bool:
     return all(name in found or _constant_is(name, graph) for name in read)
 
 
-def _lowest(node: Node, graph: Graph) -> float:
-    """The lower bound of a Clip; minus infinity if it has none that is known."""
-    if len(node.inputs) > 1 and node.inputs[1]:
-        bound = graph.constants.get(node.inputs[1])
+def _bound(node: Node, graph: Graph, index: int, name: str) -> float:
+    """A bound of a Clip; minus infinity if it is not known, and without an upper one infinity."""
+    if len(node.inputs) > index and node.inputs[index]:
+        bound = graph.constants.get(node.inputs[index])
         return -np.inf if bound is None else float(np.asarray(bound.values(), np.float64).min(initial=np.inf))
-    return float(node.attribute("min", -np.inf))
+    return float(node.attribute(name, -np.inf if name == "min" else np.inf))
 
 
 def _constant_is(name: str, graph: Graph) -> bool:

@@ -101,7 +101,7 @@ def prepare(
         one_size=one_size,
         blocked=blocked_values(graph) if runtime.on_cpu else None,
         peaks=axes,
-        links=find_links(traced, axes),
+        links=find_links(traced, axes) if axes else {},
     )
     _log.info("probe: %d values measured for inputs of %s", len(sites), dict(shapes))
 

@@ -26,7 +26,7 @@ __all__ = [
     "add_tap",
     "append",
     "batch_first",
-    "never_negative",
+    "pooled",
     "reduced",
     "splits",
     "way_of",
@@ -128,8 +128,11 @@ def add_raw(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, site: Site, name:
     return str(value.name)
 
 
-def add_tap(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: Tap) -> None:
-    """Append the operators that measure a site, and make what they measure outputs of the graph."""
+def add_tap(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: Tap, *, positive: bool) -> None:
+    """Append the operators that measure a site, and make what they measure outputs of the graph.
+
+    `positive` says that the value cannot be negative, so that its largest number is its largest magnitude.
+    """
     rank, dtype = _form(graph, tap.site)
     if tap.shape:
         shape = append(surgeon, "Shape", value, tap.shape, {})
@@ -142,10 +145,11 @@ def add_tap(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: Tap) -> None
         means = [_averaged(surgeon, positive, tap.mean, tap, rank), _averaged(surgeon, value, tap.signed, tap, rank)]
     else:
         for operator in operators_of(tap.site.measure):
+            positive |= operator == "Abs"
             twice = [value] if operator == "Mul" else []
             value = append(surgeon, operator, value, f"{tap.mean}_{operator.lower()}", {}, *twice)
         means = [_averaged(surgeon, value, tap.mean, tap, rank)]
-    for output in (*means, *([_largest(surgeon, value, graph, tap, rank)] if tap.largest else [])):
+    for output in (*means, *([_largest(surgeon, value, tap, rank, positive=positive)] if tap.largest else [])):
         output.dtype = np.dtype(np.float64 if dtype == onnx.TensorProto.DOUBLE else np.float32)
         surgeon.outputs.append(output)
 
@@ -166,9 +170,9 @@ def _averaged(surgeon: gs.Graph, value: gs.Tensor, name: str, tap: Tap, rank: in
     return pooled(surgeon, "GlobalAveragePool", value, name)
 
 
-def _largest(surgeon: gs.Graph, value: gs.Tensor, graph: Graph, tap: Tap, rank: int) -> gs.Variable:
+def _largest(surgeon: gs.Graph, value: gs.Tensor, tap: Tap, rank: int, *, positive: bool) -> gs.Variable:
     """Append the largest magnitude over all axes but those of samples and channels."""
-    if not never_negative(value, graph):
+    if not positive:
         value = append(surgeon, "Abs", value, f"{tap.largest}_abs", {})
     if tap.way == "reduce":
         return reduced(surgeon, "ReduceMax", value, tap.largest, _positions(tap, rank))
@@ -186,19 +190,6 @@ def _form(graph: Graph, site: Site) -> tuple[int, int]:
     layer = next(node for node in graph.nodes if site.value in node.outputs)
     weight = graph.constants[layer.inputs[1]]
     return len(weight.shape), onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)
-
-
-def never_negative(value: gs.Tensor, graph: Graph) -> bool:
-    """Whether a value cannot be negative, because of the operator that makes it; other values need an Abs."""
-    if not value.inputs:
-        return False
-    node = value.inputs[0]
-    if node.op in {"Cast", "Transpose"}:
-        return never_negative(node.inputs[0], graph)
-    if node.op == "Clip":
-        low = graph.constants.get(node.inputs[1].name) if len(node.inputs) > 1 else None
-        return bool((np.asarray(low.values(), np.float64) >= 0).all() if low else node.attrs.get("min", -1.0) >= 0)
-    return node.op in {"Abs", "Relu", "Sigmoid", "Softplus", "HardSigmoid"}
 
 
 def _windows(axes: int, side: int, **more: int) -> dict[str, Any]:

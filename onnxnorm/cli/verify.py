@@ -53,7 +53,8 @@ def verify(
     verification = _verified(terminal, original, rewritten, data, stats, options)
     tell_preparation(terminal, verification.preprocessing, options if data and not verification.as_calibrated else None)
     if verification.as_calibrated:
-        own = "".join(f", but for {option}" for option in given_options(options))
+        given = given_options(options)
+        own = f", but for {', '.join(given)}" if given else ""
         terminal.say(f"{rewritten} records that images were prepared in this way at the calibration{own}")
     terminal.show(f"verdict: {verification}")
     graph = verification.graph

@@ -35,8 +35,8 @@ def with_open_batch(model: Model, graph: Graph) -> Model | None:
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     fed = {spec.name for spec in graph.inputs}
-    _open(proto, (value for value in proto.graph.input if value.name in fed))
-    _open(proto, (value for value in proto.graph.output if value.name not in graph.constants))
+    inputs = [value for value in proto.graph.input if value.name in fed]
+    _open(proto, [*inputs, *(value for value in proto.graph.output if value.name not in graph.constants)])
     del proto.graph.value_info[:]
     proto.ir_version = max(4, proto.ir_version)  # since which an initializer need not be an input
     names = all_names(proto.graph)

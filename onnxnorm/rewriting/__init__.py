@@ -3,7 +3,8 @@
 from onnxnorm.rewriting.constants import Clone
 from onnxnorm.rewriting.factors import Factor, Rounding
 from onnxnorm.rewriting.layer_statistics import LayerStatistic, measure, needs_images, statistic_names
-from onnxnorm.rewriting.record import PREFIX, output_scales
+from onnxnorm.rewriting.record import PREFIX
+from onnxnorm.rewriting.recorded_outputs import output_scales
 from onnxnorm.rewriting.restore import Restored, restore_model
 from onnxnorm.rewriting.rewrite import Rewriting, rewrite_model
 from onnxnorm.rewriting.scales import LayerScales, Scales, choose_scales, count_dead

@@ -29,7 +29,7 @@ import base64
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,10 @@ __all__ = [
     "RECORDED",
     "Record",
     "check_clones",
-    "output_scales",
     "read_entries",
     "read_record",
     "record_entries",
+    "rewrites",
     "write_entries",
 ]
 
@@ -144,7 +144,7 @@ class Record:
             }
             return cls(factors, clones, attributes, insertion_from_json(header.get("insertion", {})))
         except _DAMAGES as error:
-            raise ModelError(f"the record of the scales is damaged ({error}); it cannot be undone") from error
+            raise ModelError(f"the record of the scales is damaged ({error}); rewrite the original again") from error
 
     @classmethod
     def from_text(cls, text: str) -> Record:
@@ -155,7 +155,7 @@ class Record:
             if not unpacking.eof:
                 raise ValueError(f"it is cut short, or has more than {UNPACKED:,} bytes")
         except (ValueError, zlib.error) as error:
-            raise ModelError(f"the record of the scales is damaged ({error}); it cannot be undone") from error
+            raise ModelError(f"the record of the scales is damaged ({error}); rewrite the original again") from error
         return cls.from_bytes(content)
 
 
@@ -251,21 +251,14 @@ def record_entries(
     return entries, sidecar
 
 
-def output_scales(model: Model) -> dict[str, NDArray[np.float64]]:
-    """The recorded scales of graph outputs, by name, each an array that broadcasts against the output.
-
-    Raises:
-        ModelError: if the record is damaged.
-    """
-    key = f"{PREFIX}outputs"
-    text = read_entries(model).get("outputs", "{}")
-    try:
-        outputs = {
-            name: np.asarray(item["scales"], np.float64).reshape(item["shape"])
-            for name, item in json.loads(text).items()
-        }
-    except _DAMAGES as error:
-        raise ModelError(f"the metadata {key!r} of the model is damaged ({error!r}); rewrite it again") from error
-    if not all((np.isfinite(scales) & (scales > 0)).all() for scales in outputs.values()):
-        raise ModelError(f"the metadata {key!r} of the model holds scales that are not positive; rewrite it again")
-    return outputs
+def rewrites(entries: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """The entries of each rewrite of a model, the last one first. Raises ModelError if they are damaged."""
+    while entries:
+        yield entries
+        try:
+            entries = json.loads(entries.get("previous", "{}"))
+            if not isinstance(entries, dict) or not all(isinstance(entry, str) for entry in entries.values()):
+                raise ValueError("it is no object of texts")
+        except (ValueError, RecursionError) as error:
+            message = f"the metadata 'onnxnorm.previous' is damaged ({error}); rewrite the original again"
+            raise ModelError(message) from error

@@ -8,9 +8,8 @@ was rounded twice, and its relative error is at most `eps`, twice half a unit in
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from onnxnorm.rewriting.attributes import Attribute, attribute_constant, set_num
 from onnxnorm.rewriting.constants import put, rows_of
 from onnxnorm.rewriting.factors import Factor
 from onnxnorm.rewriting.insertion import removed
-from onnxnorm.rewriting.record import check_clones, read_entries, read_record, write_entries
+from onnxnorm.rewriting.record import check_clones, read_entries, read_record, rewrites, write_entries
 
 __all__ = ["Restored", "restore_model", "without_clones"]
 
@@ -85,7 +84,7 @@ def restore_model(model: Model, record: Path | None = None) -> Restored:
     Raises:
         ModelError: if the model was not rewritten, or its record is missing, damaged, or does not fit the model.
     """
-    levels = list(_levels(read_entries(model)))
+    levels = list(rewrites(read_entries(model)))
     if not levels:
         raise ModelError("the model has no onnxnorm provenance in its metadata, so there is nothing to undo")
     records = [read_record(entries, model.path, record) for entries in levels]
@@ -112,17 +111,6 @@ def restore_model(model: Model, record: Path | None = None) -> Restored:
     nodes = sum(len(level.insertion.nodes) for level in records)
     bound = 0.0 if exact else bound
     return Restored(original, tuple(levels), exact, same, digest, bound, changed, nodes, inlined is not None, lossy)
-
-
-def _levels(entries: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
-    while entries:
-        yield entries
-        try:
-            entries = json.loads(entries.get("previous", "{}"))
-            if not isinstance(entries, dict) or not all(isinstance(entry, str) for entry in entries.values()):
-                raise ValueError("it is no object of texts")
-        except (ValueError, RecursionError) as error:
-            raise ModelError(f"the metadata 'onnxnorm.previous' is damaged ({error}); it cannot be undone") from error
 
 
 def _scaled_back(

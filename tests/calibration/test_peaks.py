@@ -118,3 +118,15 @@ def test_a_network_without_filters_has_ranges() -> None:
     found = onnxnorm.calibrate(proto, rand(4, 3, 4, 4), measure=RANGE, provider="cpu")
     assert set(found.peaks) == {"x", "a", "z"}
     assert found.images == 4
+
+
+@pytest.mark.parametrize(("low", "high"), [(-3.0, -1.0), (0.0, -2.0), (-1.0, 5.0), (0.0, 2.0)])
+def test_bounds_of_which_the_upper_one_is_negative(low: float, high: float) -> None:
+    """Numbers that are not negative become so."""
+    body = "a = Conv(x, w) p = Abs(a) q = Clip(p, low, high) r = Identity(q) z = Conv(r, v)"
+    constants = {"w": rand(16, 3, 1, 1), "v": rand(2, 16, 1, 1), "low": np.float32(low), "high": np.float32(high)}
+    proto = model(body, {"x": ("n", 3, 8, 8)}, constants)
+    given = {"x": rand(3, 3, 8, 8)}
+    found = onnxnorm.calibrate(proto, given, measure=RANGE, provider="cpu")
+    raw = oracle.activations(proto, given, ["q"])["q"]
+    np.testing.assert_allclose(np.asarray(found.peaks["q"].largest), np.abs(raw).max(axis=(0, 2, 3)), rtol=1e-5)

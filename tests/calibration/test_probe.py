@@ -179,6 +179,12 @@ def test_the_samples_that_fill_a_batch_do_not_count() -> None:
         probe.moments(CPU.session(probe.proto).run(fed), ["one", "two", "three", "four"], 4, probe.spreads(shapes, 4))
 
 
+def test_numbers_of_which_the_sum_is_not_finite() -> None:
+    proto = model("y = MatMul(x, w) z = Relu(y)", {"x": ("n", 2)}, {"w": np.eye(2)}, dtype=onnx.TensorProto.DOUBLE)
+    with pytest.raises(DataError, match="activations are so large that their sum is beyond float64"):
+        onnxnorm.calibrate(proto, np.full((8, 2), 1e308), filters="all", provider="cpu")
+
+
 def test_nothing_to_measure() -> None:
     with pytest.raises(ModelError, match="no convolutions to normalize; with --filters all, dense layers count too"):
         probe_of(model("z = MatMul(x, w)", {"x": ("n", 3)}, {"w": rand(3, 4)}))

@@ -9,9 +9,6 @@ import onnx
 import pytest
 
 import onnxnorm
-from onnxnorm.api.images import as_calibrated
-from onnxnorm.data.images.options import ImageOptions
-from onnxnorm.model.files import Model
 from tests.helpers.commands import DEMO, IMAGES, SOME, run, succeeded
 from tests.helpers.graphs import model, rand
 
@@ -84,9 +81,40 @@ def test_a_size_of_ones_own_goes_with_what_is_recorded(unit: Path) -> None:
     assert shown.startswith("images as unit: RGB/255")
     assert "squash" in shown
     assert ran.err == f"{unit} records that images were prepared in this way at the calibration, but for --resize\n"
-    recorded = as_calibrated(Model.open(unit), ImageOptions(size=(48, 80)))
-    assert recorded is not None
-    assert (recorded.preset, recorded.size, recorded.resize) == ("unit", (48, 80), "shortest")
+
+
+@pytest.fixture(scope="module")
+def sized(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A network of any size, rewritten for images squashed to a size, and for images of their own size."""
+    folder = tmp_path_factory.mktemp("sized")
+    weights = {"w": rand(4, 3, 3, 3), "v": rand(2, 4, 1, 1)}
+    body = "a = Conv(x, w) r = Relu(a) g = GlobalAveragePool(r) z = Conv(g, v)"
+    onnx.save(model(body, {"x": ("n", 3, "h", "w_")}, weights), folder / "m.onnx")
+    for name, words in {"squash": ("--size", "24x32", "--resize", "squash"), "none": ("--resize", "none")}.items():
+        normalized = succeeded("normalize", folder / "m.onnx", *SOME, *words, "-o", folder / f"{name}.onnx")
+        assert f"--resize {name}" in normalized.err + normalized.out
+    return {name: folder / f"{name}.onnx" for name in ("m", "squash", "none")}
+
+
+@pytest.mark.parametrize(
+    ("recorded", "given", "said"),
+    [
+        ("squash", (), "squashed to 24x32"),
+        ("squash", ("--resize", "shortest"), "shortest side to 24x32"),
+        ("squash", ("--size", "20"), "squashed to 20x20"),
+        ("squash", ("--resize", "none"), "at its own size"),
+        ("none", (), "at its own size"),
+        ("none", ("--size", "20"), "shortest side to 20x20"),
+        ("none", ("--size", "20", "--resize", "squash"), "squashed to 20x20"),
+    ],
+)
+def test_what_is_recorded_and_what_is_given(
+    sized: dict[str, Path], recorded: str, given: tuple[str, ...], said: str
+) -> None:
+    ran = succeeded("verify", sized["m"], sized[recorded], *SOME, *given)
+    assert said in ran.out.splitlines()[0]
+    own = ", ".join(word for word in given if word.startswith("--"))
+    assert ran.err.endswith(f"at the calibration{', but for ' + own if own else ''}\n")
 
 
 def test_verify_without_a_record_says_that_the_preset_is_the_default() -> None:

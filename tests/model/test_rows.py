@@ -302,10 +302,12 @@ def test_two_inputs_open_together() -> None:
 
 def test_the_batch_gets_a_name_of_its_own() -> None:
     proto = model("z = Relu(x)", {"x": (1, 4, "samples", "samples_")})
+    proto.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("z", 1, (1, 4, "samples", "samples_")))
     copy, _ = opened(proto)
     assert copy is not None
     dims = copy.proto.graph.input[0].type.tensor_type.shape.dim
     assert [dim.dim_param or dim.dim_value for dim in dims] == ["samples__", 4, "samples", "samples_"]
+    assert copy.proto.graph.output[0].type.tensor_type.shape.dim[0].dim_param == "samples__"
     assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
 
 

@@ -14,9 +14,11 @@ from onnxnorm.errors import ModelError
 from onnxnorm.model.files import Model
 from onnxnorm.rewriting import record as module
 from onnxnorm.rewriting.factors import Factor
-from onnxnorm.rewriting.record import Record, output_scales, read_record, record_entries, write_entries
+from onnxnorm.rewriting.record import Record, read_record, record_entries, write_entries
+from onnxnorm.rewriting.recorded_outputs import output_scales
 from tests.helpers.model_files import network
 
+OTHER = Model.open(network())
 SMALL = Record({"w": Factor(np.array([[1.0], [2.0]]), np.array(3.0))}, {"w_onnxnorm1": "w"})
 
 
@@ -59,19 +61,19 @@ def with_outputs(text: str | None) -> Model:
 def test_scales_of_outputs_come_back_in_their_shape() -> None:
     given = {"y": np.array([0.5, 1.0, 4.0]).reshape(1, 3, 1), "z": np.array(0.25)}
     entries, _ = record_entries(SMALL, given, {})
-    found = output_scales(with_outputs(entries["outputs"]))
+    found = output_scales(with_outputs(entries["outputs"]), OTHER)
     assert found.keys() == given.keys()
     for name, array in given.items():
         assert found[name].shape == array.shape
         np.testing.assert_array_equal(found[name], array)
-    assert output_scales(with_outputs(None)) == {}
+    assert output_scales(with_outputs(None), OTHER) == {}
 
 
 @pytest.mark.parametrize("scale", ["0", "-1", "-0.5", "Infinity", "NaN"])
 def test_scales_of_outputs_that_are_not_positive(scale: str) -> None:
     text = f'{{"y": {{"shape": [2], "scales": [1.0, {scale}]}}}}'
     with pytest.raises(ModelError, match=r"'onnxnorm\.outputs' of the model holds scales that are not positive"):
-        output_scales(with_outputs(text))
+        output_scales(with_outputs(text), OTHER)
 
 
 @pytest.mark.parametrize(
@@ -79,4 +81,4 @@ def test_scales_of_outputs_that_are_not_positive(scale: str) -> None:
 )
 def test_damaged_scales_of_outputs(text: str) -> None:
     with pytest.raises(ModelError, match=r"'onnxnorm\.outputs' of the model is damaged .*; rewrite it again"):
-        output_scales(with_outputs(text))
+        output_scales(with_outputs(text), OTHER)

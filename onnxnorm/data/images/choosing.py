@@ -61,6 +61,7 @@ def preprocessing_for(spec: InputSpec, options: ImageOptions) -> Preprocessing:
     name = options.preset or _default_preset(spec, count)
     preset = PRESETS[name]
     channels = _channels(spec, count, options.channels or ("gray" if count == 1 else preset.channels))
+    resize = options.resize or "shortest"
     std = _per_channel("--std", options.std, preset.std, channels, name)
     if min(std) <= 0:
         raise OptionError(f"--std {options.std} divides the pixels; it must be positive")
@@ -71,10 +72,10 @@ def preprocessing_for(spec: InputSpec, options: ImageOptions) -> Preprocessing:
         mean=_per_channel("--mean", options.mean, preset.mean, channels, name),
         std=std,
         size=_size(spec, layout, options),
-        resize=options.resize,
+        resize=resize,
         layout=layout,
         dtype=spec.dtype,
-        draft=0 if options.resize == "none" else DRAFT_GAP,
+        draft=0 if resize == "none" else DRAFT_GAP,
     )
 
 

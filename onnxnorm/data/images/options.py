@@ -67,7 +67,9 @@ class ImageOptions(TransformOptions, SizeOptions):
         panel=IMAGES,
         choices=lambda: PRESETS,
     )
-    resize: Resize = option("shortest", "shortest: to the size, then crop the centre.", panel=IMAGES)
+    resize: Resize | None = option(
+        None, "shortest: to the size, then crop the centre. Default: shortest.", panel=IMAGES
+    )
     mean: Numbers | None = option(
         None,
         f"Subtracted from the pixels: one number, or one per channel. {_UNITS} Default: the preset's.",

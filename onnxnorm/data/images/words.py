@@ -13,7 +13,7 @@ from onnxnorm.model.inputs import InputSpec
 
 __all__ = ["image_words"]
 
-_ORDER = ("layout", "preset", "channels", "mean", "std", "size", "resize")
+_ORDER = ("layout", "preset", "channels", "mean", "std", "resize", "size")  # without resizing there is no size
 
 
 def image_words(record: Mapping[str, Any] | None, specs: Sequence[InputSpec]) -> list[str]:
@@ -40,7 +40,7 @@ def _words(wanted: Preprocessing, spec: InputSpec) -> list[str]:
     for name in _ORDER:
         made = _made(spec, chosen)
         value = getattr(wanted, name)
-        if name == "layout" if made is None else getattr(made, name) != value:  # some models do not tell their layout
+        if made is None or getattr(made, name) != value:  # None: more has to be said, such as a layout
             chosen[name] = value
     made = _made(spec, chosen)
     if made is None or any(getattr(made, name) != getattr(wanted, name) for name in _ORDER):
