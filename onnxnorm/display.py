@@ -10,7 +10,10 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
-__all__ = ["Raw", "Shown", "clean", "counted", "html_block", "html_table", "number", "percent"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Raw", "Shown", "clean", "counted", "html_block", "html_table", "min_median_max", "number", "percent"]
 
 _TABLE = "border-collapse:collapse;font-variant-numeric:tabular-nums"
 _CELL = "padding:0.15em 0.7em;white-space:nowrap;text-align:"
@@ -81,3 +84,9 @@ def percent(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "–"
     return f"{value:.0%}" if value >= 0.1 else f"{value:.1%}" if value >= 0.001 or not value else f"{value:.1e}"
+
+
+def min_median_max(values: NDArray[np.float64]) -> tuple[float, float, float] | None:
+    """Return these three of the numbers that are not NaN; None if there are none."""
+    known = values[~np.isnan(values)]
+    return (float(known.min()), float(np.median(known)), float(known.max())) if known.size else None

@@ -57,13 +57,12 @@ def keep_fused(
         The values that became their own negatives, each with the name of its positive part.
     """
     makers = {output: node for node in graph.nodes for output in node.outputs[:1]}
-    by_index = {node.index: node for node in graph.nodes}
     tensors, negated = surgeon.tensors(), dict[str, str]()
     for index, value in enumerate(measured):
         readers = graph.readers.get(value, ())
         if value not in blocked or len(readers) != 1 or makers[value].op != "Conv":
             continue
-        reader, channels = by_index[readers[0].node], graph.shapes[value][1]
+        reader, channels = graph.by_index[readers[0].node], graph.shapes[value][1]
         new = f"{name}_{index}"
         if reader.op in _INSIDE_ONLY and reader.outputs[0] in blocked:
             _read(tensors[value], by_channel(surgeon, tensors[value], channels, 1, new))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.table import Table
 
@@ -14,6 +13,7 @@ from onnxnorm.api import Checked, CheckOptions, LayerMeans
 from onnxnorm.cli.arguments import DataPaths
 from onnxnorm.cli.calibrate import tell_images
 from onnxnorm.cli.terminal import OutputOptions, Terminal
+from onnxnorm.display import min_median_max
 
 __all__ = ["EXAMPLES", "NAME", "check"]
 
@@ -64,10 +64,7 @@ def _table(found: Checked) -> Table:
 
 def _spread(layer: LayerMeans) -> dict[str, float | None]:
     """The smallest, the median and the largest mean of the filters that are not dead; None if all are."""
-    live = layer.live
-    if not len(live):
-        return {"min": None, "median": None, "max": None}
-    return {"min": float(live.min()), "median": float(np.median(live)), "max": float(live.max())}
+    return dict(zip(("min", "median", "max"), min_median_max(layer.live) or (None, None, None), strict=True))
 
 
 def _summary(found: Checked) -> dict[str, object]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnxnorm import api
 from onnxnorm.api.options import RewriteOptions
@@ -14,6 +15,7 @@ from onnxnorm.cli.defaults import find_stats, model_target, naming, stats_name
 from onnxnorm.cli.hints import preprocessing_words, shell_line, suggested, tell_ending
 from onnxnorm.cli.misuse import Missing
 from onnxnorm.cli.terminal import OutputOptions, Terminal
+from onnxnorm.display import min_median_max
 from onnxnorm.model.files import Model
 from onnxnorm.report.terminal.ceiling import ceiling_lines
 from onnxnorm.report.terminal.tables import added_table, dead_lines, layer_table
@@ -214,9 +216,9 @@ def summary(done: api.Rewritten) -> dict[str, Any]:
                 "value": layer.layer.site.value,
                 "measure": layer.layer.site.measure,
                 "filters": layer.layer.channels,
-                "before": _quantiles(layer.statistic),
-                "after": _quantiles(layer.after),
-                "scale": _quantiles(layer.scale),
+                "before": _spread(layer.statistic),
+                "after": _spread(layer.after),
+                "scale": _spread(layer.scale),
                 "dead": np.flatnonzero(layer.dead).tolist(),
                 "limited": np.flatnonzero(layer.limited).tolist(),
                 "pinned": int(layer.pinned.sum()),
@@ -227,9 +229,5 @@ def summary(done: api.Rewritten) -> dict[str, Any]:
     }
 
 
-def _quantiles(values: Any) -> dict[str, float | None]:
-    """Minimum, median and maximum of the values that are not NaN."""
-    known = values[~np.isnan(values)]
-    if not known.size:
-        return {"min": None, "median": None, "max": None}
-    return {"min": float(known.min()), "median": float(np.median(known)), "max": float(known.max())}
+def _spread(values: NDArray[np.float64]) -> dict[str, float | None]:
+    return dict(zip(("min", "median", "max"), min_median_max(values) or (None, None, None), strict=True))

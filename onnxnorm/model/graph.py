@@ -134,6 +134,11 @@ class Graph:
     functions: frozenset[tuple[str, str]] = frozenset()
     claimed: frozenset[str] = frozenset()
 
+    @cached_property
+    def by_index(self) -> Mapping[int, Node]:
+        """The nodes by their index in the file."""
+        return {node.index: node for node in self.nodes}
+
     def float_values(self) -> Iterator[str]:
         """Graph inputs and results of nodes that are floating point and not the same for every input."""
         names = [spec.name for spec in self.inputs] + [name for node in self.nodes for name in node.outputs if name]

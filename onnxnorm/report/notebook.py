@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.display import Raw, html_table, number, percent
+from onnxnorm.display import Raw, html_table, min_median_max, number, percent
 from onnxnorm.errors import OptionError
 from onnxnorm.report.page.write import check_extra
 from onnxnorm.rewriting import LayerScales, Rewriting
@@ -59,10 +59,8 @@ def _row(layer: LayerScales) -> list[str]:
 
 
 def _spread(values: NDArray[np.float64]) -> tuple[str, str, str]:
-    if not values.size:
-        return "–", "–", "–"
-    low, middle, high = (number(float(item), 3) for item in (values.min(), np.median(values), values.max()))
-    return low, middle, high
+    low, middle, high = min_median_max(values) or (None, None, None)
+    return number(low, 3), number(middle, 3), number(high, 3)
 
 
 def layers_plot(rewriting: Rewriting) -> Raw:

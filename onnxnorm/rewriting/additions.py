@@ -70,7 +70,6 @@ def additions(graph: Graph, insertion: Insertion, attributes: Iterable[Attribute
     """
     names = set(insertion.nodes)
     labels = {name: node.label for node in graph.nodes for name in node.outputs}
-    by_index = {node.index: node.label for node in graph.nodes}
     originals = {inner: name for name, inner in insertion.renamed.items()}
     nodes = []
     for node in graph.nodes:
@@ -78,6 +77,7 @@ def additions(graph: Graph, insertion: Insertion, attributes: Iterable[Attribute
             continue
         source, constant = node.inputs
         product = node.outputs[0]
+        readers = [graph.by_index[reader.node] for reader in graph.readers.get(product, ())]
         value = next((name for name in (product, source) if not name.startswith(PREFIX)), source)
         shape = () if product in graph.constants else graph.shapes.get(product, ())
         nodes.append(
@@ -86,7 +86,7 @@ def additions(graph: Graph, insertion: Insertion, attributes: Iterable[Attribute
                 op=node.op,
                 value=originals.get(source, value),
                 behind=labels.get(source, ""),
-                before=tuple(dict.fromkeys(by_index[reader.node] for reader in graph.readers.get(product, ()))),
+                before=tuple(dict.fromkeys(reader.label for reader in readers)),
                 is_output=product in graph.outputs,
                 factors=graph.constants[constant].size,
                 elements=int(np.prod(shape, dtype=np.int64)) if shape else 0,

@@ -100,7 +100,7 @@ class _Maxima:
 
 
 def _edges(model: Model, trace: Trace, channel: Integers) -> _Edges:
-    nodes = {node.index: node for node in trace.graph.nodes}
+    nodes = trace.graph.by_index
     gain = np.ones(trace.groups.count)
     target = channel.copy()
     edits = [edit.as_read for edit in trace.edits]

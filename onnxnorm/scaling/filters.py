@@ -146,8 +146,7 @@ def _channel_count(trace: Trace, value: str, axis: int) -> int | None:
 
 
 def _consumers(graph: Graph) -> dict[str, list[Node]]:
-    by_index = {node.index: node for node in graph.nodes}
-    consumers = {name: [by_index[reader.node] for reader in readers] for name, readers in graph.readers.items()}
+    consumers = {name: [graph.by_index[reader.node] for reader in readers] for name, readers in graph.readers.items()}
     for node in graph.nodes:
         for name in node.captured():
             consumers.setdefault(name, []).append(node)

@@ -38,7 +38,6 @@ class Origins:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.nodes = {node.index: node for node in graph.nodes}
         once = {name for name, readers in graph.readers.items() if len(readers) == 1}
         captured = {name for node in graph.nodes for name in node.captured()}
         self.private = once - captured - set(graph.outputs)
@@ -61,7 +60,7 @@ class Origins:
         ties: list[Tie] = []
         followed = edit
         while followed.constant.home == "computed":
-            step = _step_back(followed, self.graph, self.nodes, self.private)
+            step = _step_back(followed, self.graph, self.private)
             if step is None:
                 return edit, []
             followed, more = step
@@ -71,9 +70,9 @@ class Origins:
         return replace(followed, demanded=edit), ties
 
 
-def _step_back(edit: Edit, graph: Graph, by_index: dict[int, Node], private: Set[str]) -> tuple[Edit, list[Tie]] | None:
+def _step_back(edit: Edit, graph: Graph, private: Set[str]) -> tuple[Edit, list[Tie]] | None:
     """The edit of an input of the node that computes the edit's constant; None if there is none that does it."""
-    node = by_index.get(edit.constant.index)
+    node = graph.by_index.get(edit.constant.index)
     if node is None or edit.constant.by_shape or edit.constant.name not in private:
         return None
     if node.op == "DequantizeLinear":

@@ -92,7 +92,6 @@ class Walk:
         self.graph = graph
         self.level = level
         self.origins = Origins(graph)
-        self.by_index = self.origins.nodes
         self.slots = Slots(most=_MOST_SLOTS + sum(c.size for c in graph.constants.values() if c.home != "computed"))
         self.ids: dict[str, Ids] = {}
         self.edits: list[Edit] = []
@@ -213,7 +212,7 @@ class Walk:
             self.edits.append(edit)
 
     def _pin_edit(self, edit: Edit, reason: str) -> None:
-        node = self.by_index[edit.reader.node]
+        node = self.graph.by_index[edit.reader.node]
         self.slots.pin(edit.slots(), barrier_at(node, edit.constant.name, reason))
 
     def _operand(self, node: Node, position: int, name: str) -> Operand | None:
@@ -261,7 +260,7 @@ class Walk:
         unchanged += [Edit(constant, Reader(-1, -1)) for constant in edited.values() if constant.kept]
         for name, constant in edited.items():
             for reader in self.graph.readers.get(name, ()):
-                reads_values = self.by_index[reader.node].op not in _READS_NO_VALUES
+                reads_values = self.graph.by_index[reader.node].op not in _READS_NO_VALUES
                 if reads_values and (name, reader) not in touched:
                     self.edits.append(Edit(constant, reader))
         self.edits[:0] = unchanged  # the first reader of a constant reads it under its name

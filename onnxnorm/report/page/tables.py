@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxnorm.data.images.preprocessing import recipe_from_json
+from onnxnorm.display import min_median_max
 from onnxnorm.model.input_records import described
 from onnxnorm.report.data import ReportData
 from onnxnorm.report.page.text import clean, number, percent, ranges
@@ -134,10 +135,8 @@ def _count(count: int) -> str:
 
 
 def _spread(values: Floats) -> tuple[str, str, str]:
-    known = values[~np.isnan(values)]
-    if not known.size:
-        return "–", "–", "–"
-    return number(known.min(), _DIGITS), number(float(np.median(known)), _DIGITS), number(known.max(), _DIGITS)
+    low, middle, high = min_median_max(values) or (None, None, None)
+    return number(low, _DIGITS), number(middle, _DIGITS), number(high, _DIGITS)
 
 
 def _quantiles(errors: Floats) -> tuple[str, str]:

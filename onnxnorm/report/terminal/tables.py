@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from onnxnorm.display import min_median_max
 from onnxnorm.rewriting import LayerScales, Scales
 from onnxnorm.rewriting.additions import Additions, places
 from onnxnorm.scaling import Plan
@@ -51,11 +52,9 @@ def _layer_row(layer: LayerScales) -> list[str]:
     ]
 
 
-def _spread(values: NDArray[np.float64]) -> tuple[str, str, str]:
-    known = values[~np.isnan(values)]
-    if not known.size:
-        return "-", "-", "-"
-    return _number(float(known.min())), _number(float(np.median(known))), _number(float(known.max()))
+def _spread(values: NDArray[np.float64]) -> list[str]:
+    found = min_median_max(values)
+    return [_number(value) for value in found] if found else ["-"] * 3
 
 
 def _number(value: float) -> str:

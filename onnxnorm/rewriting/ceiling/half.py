@@ -72,7 +72,6 @@ def violated_bounds(model: Model, traced: Trace, exponents: Integers, *, first: 
     With `first`, constants that no scale touches are looked at too: those that are beyond 65504 as they are have a
     negative bound, a wish to be smaller.
     """
-    nodes = {node.index: node for node in traced.graph.nodes}
     for edit in traced.edits:
         constant = edit.constant
         if edit.bounds or constant.home == "attribute" or not is_float(constant.dtype) or not constant.size:
@@ -81,7 +80,7 @@ def violated_bounds(model: Model, traced: Trace, exponents: Integers, *, first: 
             continue
         times, over = (groups_of(ids, traced.groups.of, len(constant.shape)) for ids in (edit.times, edit.over))
         if first or exponents[times].any() or exponents[over].any():
-            adds = _is_added(nodes.get(edit.as_read.reader.node), edit)
+            adds = _is_added(traced.graph.by_index.get(edit.as_read.reader.node), edit)
             yield from _of_constant(model, edit, times, over, exponents, multiplies=not adds)
 
 
@@ -175,22 +174,21 @@ def lost_epsilons(model: Model, traced: Trace, exponents: Integers) -> tuple[str
 
 def _epsilon_edits(model: Model, traced: Trace) -> Iterator[tuple[Edit, float]]:
     """Edits of epsilons that float16 can hold as they are, each with the smallest magnitude in it."""
-    nodes = {node.index: node for node in traced.graph.nodes}
     for edit in traced.edits:
-        node = nodes.get(edit.as_read.reader.node)
+        node = traced.graph.by_index.get(edit.as_read.reader.node)
         if node is None or edit.constant.home == "attribute" or not is_float(edit.constant.dtype):
             continue
-        if node.op in _ADDING and _guards(traced.graph, nodes, node):
+        if node.op in _ADDING and _guards(traced.graph, node):
             magnitudes = [np.abs(values[values != 0].astype(np.float64)) for _, values in rows_of(model, edit.constant)]
             least = min((float(part.min()) for part in magnitudes if part.size), default=0.0)
             if least > _LOST:
                 yield edit, least
 
 
-def _guards(graph: Graph, nodes: dict[int, Node], node: Node) -> bool:
+def _guards(graph: Graph, node: Node) -> bool:
     """Whether what a node writes is under a root, or divides."""
     for reader in graph.readers.get(node.outputs[0], ()):
-        behind = nodes[reader.node]
+        behind = graph.by_index[reader.node]
         if behind.op in _ROOTS or (behind.op == "Div" and reader.input == 1):
             return True
     return False
