@@ -66,24 +66,34 @@ def powers_of_two(model: Model, trace: Trace, scales: Scales) -> Scales:
     logs[groups.of] = np.log2(scales.of_slot)
     unknowns = np.rint(groups.unknown(logs)).astype(np.int64)
     nearest = groups.at(unknowns)
-    exponents = all_bits_kept(model, trace.edits, groups, unknowns)
+    exponents, _ = all_bits_kept(model, trace.edits, groups, unknowns)
     return scales.at(np.ldexp(1.0, exponents[groups.of]), (exponents != nearest)[groups.of])
 
 
-def all_bits_kept(model: Model, edits: Sequence[Edit], groups: Groups, unknowns: Integers) -> Integers:
-    """The exponents `(groups,)` that follow from unknowns, moved towards 0 until every constant keeps all its bits."""
+def all_bits_kept(
+    model: Model, edits: Sequence[Edit], groups: Groups, unknowns: Integers
+) -> tuple[Integers, list[tuple[str, Integers]]]:
+    """The exponents `(groups,)` that follow from unknowns, moved towards 0 until every constant keeps all its bits.
+
+    Returns them, and the constraints that were violated on the way: by the name of a constant, an array `(3, n)` of
+    groups a and b and bounds h.
+    """
     unknowns, exponents = unknowns.copy(), groups.at(unknowns)
     ranges: dict[str, tuple[int, int]] = {}
     for edit in edits:
         if edit.constant.name not in ranges and edit.constant.dtype in _FORMATS:
             ranges[edit.constant.name] = _range(model, edit.constant)
-    known = np.empty((3, 0), np.int64)
+    known = list[tuple[str, Integers]]()
     while True:
-        violated = [part for edit in edits for part in _violated(model, edit, groups.of, exponents, ranges)]
+        violated = [
+            (edit.constant.name, part)
+            for edit in edits
+            for part in _violated(model, edit, groups.of, exponents, ranges)
+        ]
         if not violated:
-            return exponents
-        known = np.concatenate([known, *violated], axis=1)
-        settle(groups.basis, unknowns, known)
+            return exponents, known
+        known += violated
+        settle(groups.basis, unknowns, np.concatenate([part for _, part in known], axis=1))
         exponents = groups.at(unknowns)
 
 

@@ -32,5 +32,5 @@ def ceiling_lines(found: Ceiling) -> list[str]:
     if found.infinite:
         lines.append(f"{found.infinite} values hold infinity, as masks do, and are not counted")
     if not found.proven:
-        lines.append("a time limit was met, so fewer filters might do")
+        lines.append("it is not proven that no other scales move fewer filters, or bring more values below it")
     return lines

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, eye_array, vstack
 
 from onnxnorm.rewriting.ceiling.half import HalfBound, epsilons, lost_epsilons, violated_bounds
-from onnxnorm.rewriting.ceiling.outcome import Ceiling, ValuePeaks, above_ceiling, value_peaks
-from onnxnorm.rewriting.ceiling.peaks import INFINITE, at_site, peaks_behind
+from onnxnorm.rewriting.ceiling.outcome import Ceiling, above_ceiling
+from onnxnorm.rewriting.ceiling.peaks import INFINITE, ValuePeaks, at_site, peaks_behind, value_peaks
 from onnxnorm.rewriting.ceiling.program import Costs, solve_integers
 from onnxnorm.rewriting.limits import settle
 from onnxnorm.rewriting.opened import Subject
@@ -95,9 +95,9 @@ def _solved(subject: Subject, values: Sequence[ValuePeaks], ceiling: float, guar
         known |= dict.fromkeys(violated)
     else:
         unknowns, proven = _settled(subject, unknowns, known), False
-    exponents = groups.at(unknowns)
-    kept = all_bits_kept(subject.model, traced.edits, groups, unknowns)
-    return _Found(kept, tuple(known), proven and bool((kept == exponents).all()))
+    kept, limits_of = all_bits_kept(subject.model, traced.edits, groups, unknowns)
+    own = [HalfBound(a, b, h, name, "bits") for name, limit in limits_of for a, b, h in limit.T.tolist()]
+    return _Found(kept, (*known, *own), proven and not own)
 
 
 def _limits(groups: Groups, values: Sequence[ValuePeaks], ceiling: float) -> tuple[Integers, Integers]:

@@ -35,7 +35,7 @@ __all__ = ["HalfBound", "epsilons", "lost_epsilons", "violated_bounds"]
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Kind = Literal["overflow", "subnormal", "vanish"]
+Kind = Literal["overflow", "subnormal", "vanish", "bits"]
 
 _LARGEST = float(np.finfo(np.float16).max)
 _NORMAL = -14  # exponent of the smallest normal number
@@ -62,6 +62,8 @@ class HalfBound:
     kind: Kind
 
     def __str__(self) -> str:
+        if self.kind == "bits":
+            return f"constant {self.constant!r} would leave the range of normal numbers of its type"
         what = {"overflow": "pass 65504", "subnormal": "lose bits", "vanish": "become 0"}[self.kind]
         return f"constant {self.constant!r} would {what} in float16"
 

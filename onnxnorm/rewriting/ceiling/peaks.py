@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +19,16 @@ from onnxnorm.rewriting.insertion import Insertion
 from onnxnorm.scaling import Trace
 from onnxnorm.scaling.channels import channel_axes
 from onnxnorm.scaling.filters import Site
+from onnxnorm.scaling.slots import ZERO
 from onnxnorm.statistics import Moments, Statistics
 
-__all__ = ["INFINITE", "at_site", "measured_peaks", "peaks_behind"]
+__all__ = ["INFINITE", "ValuePeaks", "at_site", "measured_peaks", "peaks_behind", "value_peaks"]
 
 INFINITE = float(np.finfo(np.float32).max)
 """A magnitude of this size stands for infinity, as masks have it."""
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 def measured_peaks(traced: Trace, statistics: Statistics | None, asked: str = "--ceiling") -> dict[str, Floats]:
@@ -87,3 +90,35 @@ def at_site(peaks: Mapping[str, Floats], site: Site, channels: int) -> Floats:
         return np.full(channels, float(array.max(initial=0.0)))
     others = tuple(axis for axis in range(array.ndim) if axis != site.axis)
     return np.broadcast_to(array.max(axis=others), (channels,)).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class ValuePeaks:
+    """The largest magnitude of each group of slots that a value has; arrays have shape `(groups of the value,)`."""
+
+    value: str
+    groups: Integers = field(repr=False)
+    peaks: Floats = field(repr=False)
+
+    def after(self, exponents: Integers) -> Floats:
+        """The largest magnitudes after a rewrite by these exponents `(groups,)`."""
+        return np.ldexp(self.peaks, exponents[self.groups])
+
+
+def value_peaks(traced: Trace, peaks: Mapping[str, Floats]) -> list[ValuePeaks]:
+    """The largest magnitudes of all values by group; infinite ones are left out."""
+    found = []
+    for name, array in peaks.items():
+        ids = traced.ids.get(name)
+        if ids is None:
+            continue
+        rank = max(ids.ndim, array.ndim)
+        slots, largest = np.broadcast_arrays(
+            ids.reshape((1,) * (rank - ids.ndim) + ids.shape), array.reshape((1,) * (rank - array.ndim) + array.shape)
+        )
+        counts = (slots != ZERO) & (largest < INFINITE)
+        groups, places = np.unique(traced.groups.of[slots[counts]], return_inverse=True)
+        most = np.zeros(len(groups))
+        np.maximum.at(most, places, largest[counts])
+        found.append(ValuePeaks(name, groups, most))
+    return found

@@ -132,6 +132,22 @@ def test_a_weight_that_would_lose_its_bits_bounds_the_scale() -> None:
     assert "it is a graph output" in reasons["z"]
 
 
+def test_a_weight_at_the_end_of_its_own_type_bounds_the_scale() -> None:
+    """Which float16 would not notice."""
+    weights = np.array([1, 1, 2.0**-126], np.float32).reshape(1, 3, 1, 1)
+    proto = model(
+        "a = Conv(x, w) r = Relu(a) z = Conv(r, v)",
+        {"x": ("N", 3, 2, 2)},
+        {"w": weights, "v": np.ones((1, 1, 1, 1), np.float32)},
+    )
+    done = under(proto, {"x": np.full((2, 3, 2, 2), 2.0**20, np.float32)}, 512)
+    assert done.ceiling is not None
+    assert done.scales.of_slot[done.trace.ids["a"]].item() == 1
+    reasons = {item.value: item.reason for item in done.ceiling.above}
+    assert reasons["a"] == "constant 'w' would leave the range of normal numbers of its type"
+    assert not done.ceiling.proven
+
+
 def test_a_weight_that_would_overflow_bounds_the_scale() -> None:
     big = np.full((1, 1, 1, 1), 60000.0, np.float32)
     proto = model("a = Conv(x, w) r = Relu(a) z = Conv(r, v)", {"x": ("N", 3, 8, 8)}, {"w": LOUD["w"][:1], "v": big})
