@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, eye_array, vstack
 
 from onnxnorm.rewriting.ceiling.half import HalfBound, epsilons, lost_epsilons, violated_bounds
-from onnxnorm.rewriting.ceiling.outcome import Ceiling, above_ceiling
+from onnxnorm.rewriting.ceiling.outcome import Ceiling
 from onnxnorm.rewriting.ceiling.peaks import INFINITE, ValuePeaks, at_site, peaks_behind, value_peaks
 from onnxnorm.rewriting.ceiling.program import Costs, solve_integers
+from onnxnorm.rewriting.ceiling.reasons import above_ceiling
 from onnxnorm.rewriting.limits import settle
 from onnxnorm.rewriting.opened import Subject
 from onnxnorm.rewriting.power_of_two import all_bits_kept

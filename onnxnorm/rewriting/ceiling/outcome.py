@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.rewriting.ceiling.half import HalfBound
-from onnxnorm.rewriting.ceiling.peaks import ValuePeaks
-from onnxnorm.rewriting.ceiling.reasons import Reasons
-from onnxnorm.scaling import Trace
 from onnxnorm.scaling.levels import Level
 
-__all__ = ["AboveCeiling", "Ceiling", "above_ceiling"]
+__all__ = ["AboveCeiling", "Ceiling"]
 
 Integers = NDArray[np.int64]
 
@@ -78,18 +74,3 @@ class Ceiling:
             "proven": self.proven,
             "higher_levels": dict(self.higher),
         }
-
-
-def above_ceiling(
-    traced: Trace, values: Sequence[ValuePeaks], exponents: Integers, ceiling: float, bounds: Sequence[HalfBound]
-) -> tuple[AboveCeiling, ...]:
-    """The values that are above a ceiling after a rewrite by these exponents `(groups,)`, the largest first."""
-    reasons, left = Reasons(traced.groups, exponents, values, ceiling, bounds), []
-    for item in values:
-        after = item.after(exponents)
-        over = after > ceiling
-        if over.any():
-            worst = int(after.argmax())
-            reason = reasons.of(int(item.groups[worst]), item.value)
-            left.append(AboveCeiling(item.value, float(item.peaks.max()), float(after[worst]), reason))
-    return tuple(sorted(left, key=lambda one: -one.after))

@@ -1,4 +1,4 @@
-"""What keeps a value above a ceiling: the first thing that would break if its group was scaled down further.
+"""The values above a ceiling, and what keeps each there: what would break if its group was scaled down further.
 
 Groups are linear forms of the unknowns (`Groups.basis`). A form stands against a group if its product with the group's
 is negative: it grows where the group shrinks. It stands in the way if one step of an unknown of both, which may count
@@ -14,16 +14,32 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from onnxnorm.rewriting.ceiling.half import HalfBound
+from onnxnorm.rewriting.ceiling.outcome import AboveCeiling
 from onnxnorm.rewriting.ceiling.peaks import ValuePeaks
-from onnxnorm.scaling import Groups
+from onnxnorm.scaling import Groups, Trace
 
-__all__ = ["Reasons"]
+__all__ = ["above_ceiling"]
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-class Reasons:
+def above_ceiling(
+    traced: Trace, values: Sequence[ValuePeaks], exponents: Integers, ceiling: float, bounds: Sequence[HalfBound]
+) -> tuple[AboveCeiling, ...]:
+    """The values that are above a ceiling after a rewrite by these exponents `(groups,)`, the largest first."""
+    reasons, left = _Reasons(traced.groups, exponents, values, ceiling, bounds), []
+    for item in values:
+        after = item.after(exponents)
+        over = after > ceiling
+        if over.any():
+            worst = int(after.argmax())
+            reason = reasons.of(int(item.groups[worst]), item.value)
+            left.append(AboveCeiling(item.value, float(item.peaks.max()), float(after[worst]), reason))
+    return tuple(sorted(left, key=lambda one: -one.after))
+
+
+class _Reasons:
     """Why groups are not scaled down further, after a choice of exponents `(groups,)`."""
 
     def __init__(
