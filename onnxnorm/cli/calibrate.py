@@ -151,9 +151,10 @@ def summary(statistics: Statistics) -> dict[str, Any]:
 
 
 def _beyond_means(moments: Moments) -> dict[str, float]:
-    """The mean over all channels of the maxima and of each percentile, if they were measured."""
+    """The largest of the maxima, and the mean over all channels of each percentile, if they were measured."""
     entries = [entry for entry in measured().values() if entry.part and entry.known(moments)]
-    return {entry.name: float(entry.read(moments)[0].mean()) for entry in entries}
+    found = {entry: entry.read(moments)[0] for entry in entries}
+    return {entry.name: float(x.max() if entry.part == "largest" else x.mean()) for entry, x in found.items()}
 
 
 def _stats_words(output: Path, model: Path) -> list[object]:

@@ -15,12 +15,13 @@ from onnxnorm.cli.defaults import find_stats, model_target, naming, stats_name
 from onnxnorm.cli.hints import preprocessing_words, shell_line, suggested, tell_ending
 from onnxnorm.cli.misuse import Missing
 from onnxnorm.cli.terminal import OutputOptions, Terminal
-from onnxnorm.display import min_median_max
+from onnxnorm.display import counted, min_median_max
 from onnxnorm.model.files import Model
 from onnxnorm.report.terminal.ceiling import ceiling_lines
 from onnxnorm.report.terminal.tables import added_table, dead_lines, layer_table
 from onnxnorm.rewriting import Rewriting, needs_images, sidecar_path
 from onnxnorm.rewriting.reach import reach_of
+from onnxnorm.statistics.measures import PEAK
 from onnxnorm.statistics.precision import error_text
 
 __all__ = ["EXAMPLES", "NAME", "rewrite", "summary", "tell_next", "tell_rewritten"]
@@ -128,9 +129,8 @@ def _tell_changes(terminal: Terminal, done: api.Rewritten) -> None:
             terminal.show(*added_table(done.rewriting.additions))
         ratio = done.verification.time_ratio if done.verification else None
         time = f"; the verification took {ratio:.2f} times as long on it" if ratio is not None else ""
-        terminal.show(
-            f"{done.rewriting.nodes_added} nodes added, which touch {done.rewriting.touched:.1%} of all elements{time}"
-        )
+        nodes, touched = counted(done.rewriting.nodes_added, "node"), f"{done.rewriting.touched:.1%} of all elements"
+        terminal.show(f"{nodes} added, on {touched}{time}")
 
 
 def _notes(rewriting: Rewriting) -> list[str]:
@@ -214,7 +214,7 @@ def summary(done: api.Rewritten) -> dict[str, Any]:
             {
                 "node": layer.layer.node,
                 "value": layer.layer.site.value,
-                "measure": layer.layer.site.measure,
+                "measure": PEAK if rewriting.ceiling else layer.layer.site.measure,
                 "filters": layer.layer.channels,
                 "before": _spread(layer.statistic),
                 "after": _spread(layer.after),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from onnxnorm.display import counted
 from onnxnorm.rewriting.ceiling import AboveCeiling, Ceiling
 
 __all__ = ["ceiling_lines"]
@@ -26,11 +27,11 @@ def ceiling_lines(found: Ceiling) -> list[str]:
     if found.lost:
         more = f" and {len(found.lost) - _NAMES} more" if len(found.lost) > _NAMES else ""
         lines.append(
-            f"{len(found.lost)} epsilons become 0 in float16, without which values would stay above it: "
+            f"epsilons that become 0 in float16, without which values would stay above it: "
             f"{', '.join(found.lost[:_NAMES])}{more}; where the variance is 0 too, float16 divides by 0"
         )
     if found.infinite:
-        lines.append(f"{found.infinite} values hold infinity, as masks do, and are not counted")
+        lines.append(f"not counted: {counted(found.infinite, 'value')} with infinity, as masks have it, or NaN")
     if not found.proven:
         lines.append("it is not proven that no other scales move fewer filters, or bring more values below it")
     return lines
