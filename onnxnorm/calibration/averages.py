@@ -1,13 +1,12 @@
 """The averages of a batch, from what a probe returns: those of many small values at once.
 
 Every operation of NumPy has a price, which a small network notices, and so has every pass over the numbers. So all
-means stand side by side in one array; most leave the runtime that way (`joint`). Values of which samples have as many
-rows and positions are a group, whose samples have the same weight.
+means stand side by side in one array; most leave the runtime that way (`joint`). Values whose samples have
+the same number of rows and of positions are a group, whose samples have the same weight.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,16 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.calibration.joint import Columns, Joint, Outputs
+from onnxnorm.calibration.joint import Columns, Joint, Outputs, rows_of
 from onnxnorm.calibration.taps import Positions, Tap
-from onnxnorm.errors import ModelError
 
-__all__ = ["Averages", "Group", "Spreads", "averages_of", "rows_of"]
+__all__ = ["Averages", "Spreads", "averages_of"]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Values of which a sample has as many rows and positions.
+    """Values whose samples have the same number of rows and of positions.
 
     Attributes:
         places: which taps measured the values.
@@ -186,16 +184,6 @@ def _alone(taps: Sequence[Tap], results: Outputs, spreads: Spreads, count: int, 
         largest = _largest([taps[place] for place in places], results, count, batch)
         group = Group(tuple(places), widths, Positions(positions, factor), each, largest)
         yield Averages(means * factor, (group,))
-
-
-def rows_of(result: NDArray[Any], batch: int, value: str) -> NDArray[Any]:
-    """Return an output as `(batch, k, channels)`: k rows for each sample. Raises ModelError if that does not fit."""
-    channels = math.prod(result.shape[1:])
-    if result.shape[0] % batch:
-        raise ModelError(
-            f"value {value!r} has {result.shape[0]} rows for {batch} samples: its first axis is not the batch"
-        )
-    return result.reshape(batch, result.shape[0] // batch, channels)
 
 
 def _averages(tap: Tap, results: Outputs) -> NDArray[Any]:

@@ -126,7 +126,7 @@ def _unused_prefix(proto: onnx.ModelProto) -> str:
 def _rows(graph: Graph, taps: Sequence[Tap], peaks: Sequence[PeakTap]) -> dict[str, int]:
     """The outputs that have one row for each sample, with their widths, so that what is alike stands together.
 
-    None where another one has rows of samples, or is not known to have none.
+    Empty where another output has rows of samples, or is not known to have none.
     """
     own = [peak for peak in peaks if peak.link is None and (peak.by_sample or peak.value not in graph.shapes)]
     values = [*(tap.site.value for tap in taps), *(peak.value for peak in own)]

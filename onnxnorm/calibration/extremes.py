@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxnorm.calibration.joint import Outputs
+from onnxnorm.calibration.joint import Outputs, rows_of
 from onnxnorm.calibration.links import Link
 from onnxnorm.calibration.parts import Extremes
 from onnxnorm.calibration.rising import Floats
-from onnxnorm.errors import ModelError
 from onnxnorm.statistics.measures import PEAK
 from onnxnorm.statistics.moments import Moments, Value
 from onnxnorm.statistics.together import Layout
@@ -74,11 +73,7 @@ class PeakTap:
         """An output as `(samples, rows, channels)`, of one sample if it has none."""
         width = self.channels * (1 + self.negated)
         rows = np.asarray(result, np.float64).reshape(-1, width)
-        if self.by_sample and len(rows) % batch:
-            raise ModelError(
-                f"value {self.value!r} has {len(rows)} rows for {batch} samples: its first axis is not the batch"
-            )
-        return rows.reshape(batch if self.by_sample else 1, -1, width)
+        return rows_of(rows, batch if self.by_sample else 1, self.value)
 
 
 def layout_of(taps: Sequence[PeakTap]) -> Layout:

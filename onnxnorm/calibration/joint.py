@@ -9,6 +9,7 @@ The runtime runs nodes in the order in which a walk backwards comes to them, and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -18,10 +19,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnxnorm.errors import ModelError
 from onnxnorm.model.graph import Graph
 from onnxnorm.model.inputs import fixed_batch
 
-__all__ = ["Columns", "Joint", "Outputs", "has_one_row", "join"]
+__all__ = ["Columns", "Joint", "Outputs", "has_one_row", "join", "rows_of"]
 
 Columns: TypeAlias = slice | NDArray[np.intp]
 
@@ -72,6 +74,16 @@ class Outputs(Mapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self.results) - bool(self.joint.name) + len(self.joint.places)
+
+
+def rows_of(result: NDArray[Any], batch: int, value: str) -> NDArray[Any]:
+    """Return an output as `(batch, k, channels)`: k rows for each sample. Raises ModelError if that does not fit."""
+    channels = math.prod(result.shape[1:])
+    if result.shape[0] % batch:
+        raise ModelError(
+            f"value {value!r} has {result.shape[0]} rows for {batch} samples: its first axis is not the batch"
+        )
+    return result.reshape(batch, result.shape[0] // batch, channels)
 
 
 def has_one_row(graph: Graph, value: str) -> bool:

@@ -14,7 +14,7 @@ __all__ = ["opened_model"]
 
 
 def opened_model(model: Model, options: CalibrationOptions) -> Model | None:
-    """A model that takes one sample at a time with its batch open, to be measured in its place; None if it stays so.
+    """A model that takes one sample at a time with its batch open, to be measured in its place; None if it is not.
 
     On a CPU a network with large values is as fast with one sample at a time, and takes less memory.
     """

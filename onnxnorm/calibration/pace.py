@@ -51,7 +51,7 @@ def samples_a_run(
 
 
 def is_light(graph: Graph) -> bool:
-    """Whether each value of a sample fits into the cache. Such a network takes little memory, and notices how."""
+    """Whether each value of a sample fits into the cache. Its speed depends on how memory is taken."""
     return _largest(graph, _sizes(graph)) <= _CACHE
 
 

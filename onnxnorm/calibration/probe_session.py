@@ -28,10 +28,9 @@ from onnxnorm.statistics import Weighting
 from onnxnorm.statistics.moments import Totals
 from onnxnorm.statistics.together import merge_totals
 
-__all__ = ["DeviceBatch", "Part", "ProbeSession", "Run", "Shapes"]
+__all__ = ["DeviceBatch", "ProbeSession", "Run", "RunResult", "Shapes"]
 
 Shapes: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
-Outputs: TypeAlias = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -64,10 +63,10 @@ class DeviceBatch:
 
 
 @dataclass(frozen=True)
-class Part:
+class RunResult:
     """What a run of a batch gives: outputs, which are counted with those of the other runs, or else moments."""
 
-    outputs: Outputs = field(default_factory=dict, repr=False)
+    outputs: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False)
     totals: Totals = field(default_factory=dict, repr=False)
 
 
@@ -110,7 +109,7 @@ class ProbeSession:
         runs = [Run(feeds, part.names, fixed or part.count) for feeds, part in zip(placed, parts, strict=True)]
         return DeviceBatch(batch, tuple(runs), shapes)
 
-    def measure(self, placed: DeviceBatch, indices: range) -> list[Part] | None:
+    def measure(self, placed: DeviceBatch, indices: range) -> list[RunResult] | None:
         """Return what some runs of a batch give; None if memory is too short for them beside other runs.
 
         Raises ModelError if the runtime fails on the batch; the message says so if it runs with one sample at a time.
@@ -124,7 +123,7 @@ class ProbeSession:
             self._shrink(placed)
             return None
 
-    def total(self, placed: DeviceBatch, measured: Sequence[list[Part] | None]) -> Totals:
+    def total(self, placed: DeviceBatch, measured: Sequence[list[RunResult] | None]) -> Totals:
         """Return the moments of a batch from what its runs gave, in order; without some, the batch is measured again.
 
         Raises MemoryShortageError or MemoryError if not even one sample fits, or if the model fixes its batch size.
@@ -173,7 +172,7 @@ class ProbeSession:
             assert self.session is not None
             return self.session
 
-    def _measured(self, placed: DeviceBatch, index: int) -> Part:
+    def _measured(self, placed: DeviceBatch, index: int) -> RunResult:
         """The outputs of a run; its moments where outputs are large."""
         run = placed.runs[index]
         try:
@@ -183,11 +182,11 @@ class ProbeSession:
         except ModelError as error:
             raise self._explained(error, placed) from error
         if self.probe.joins:
-            return Part(results)
+            return RunResult(results)
         spreads = self.spreads(placed.shapes, placed.size)
-        return Part(totals=self.probe.moments(results, run.names, run.size, spreads, self.weighting))
+        return RunResult(totals=self.probe.moments(results, run.names, run.size, spreads, self.weighting))
 
-    def _counted(self, placed: DeviceBatch, parts: Sequence[Part]) -> Totals:
+    def _counted(self, placed: DeviceBatch, parts: Sequence[RunResult]) -> Totals:
         """The moments of a batch from what all of its runs gave."""
         if not self.probe.joins:
             return reduce(merge_totals, (part.totals for part in parts))
@@ -214,7 +213,7 @@ def _parts(batch: Batch, most: int, *, even: bool) -> list[Batch]:
     return [batch.part(start, stop) for start, stop in pairwise(starts)]
 
 
-def _joined(results: Sequence[Outputs]) -> Outputs:
+def _joined(results: Sequence[Mapping[str, NDArray[Any]]]) -> Mapping[str, NDArray[Any]]:
     """The outputs of several runs, one after the other."""
     if len(results) == 1:
         return results[0]

@@ -24,7 +24,7 @@ from onnxnorm.statistics import GIVEN, Moments, Statistics
 from onnxnorm.statistics.measures import measured
 from onnxnorm.statistics.precision import RelativeErrors, forecast
 
-__all__ = ["EXAMPLES", "NAME", "calibrate", "tell_images", "tell_statistics"]
+__all__ = ["EXAMPLES", "NAME", "calibrate", "summary", "tell_images", "tell_statistics"]
 
 NAME = "calibrate"
 EXAMPLES = (

@@ -9,10 +9,16 @@ from __future__ import annotations
 import os
 import stat
 import struct
+import zipfile
 from io import BufferedReader
 from typing import IO, Protocol
 
-__all__ = ["StoredFile", "open_regular", "zip_data_start"]
+__all__ = ["ZIP_ENCRYPTED", "ZIP_METHODS", "StoredFile", "open_regular", "zip_data_start"]
+
+ZIP_ENCRYPTED = 1
+"""The flag of an encrypted member of a zip file."""
+ZIP_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+"""The methods of the zip format that are read: with the others a few bytes can become gigabytes in one step."""
 
 _LOCAL_HEADER = struct.Struct("<4s22x2H")
 

@@ -22,7 +22,17 @@ from onnxnorm.model.files import Model
 from onnxnorm.model.inputs import InputSpec, settled, with_batch_axes
 from onnxnorm.model.tensors import FLOATS, tensor_dtype
 
-__all__ = ["KEEPS_ATTRIBUTES", "Graph", "Node", "Reader", "Resized", "all_names", "input_specs", "ordered_nodes"]
+__all__ = [
+    "KEEPS_ATTRIBUTES",
+    "Graph",
+    "Node",
+    "Reader",
+    "Resized",
+    "all_names",
+    "input_specs",
+    "ordered_nodes",
+    "readers_of",
+]
 
 
 KEEPS_ATTRIBUTES = "onnxnorm.keeps_attributes"

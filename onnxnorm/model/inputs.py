@@ -15,6 +15,7 @@ __all__ = [
     "LARGEST_VALUE",
     "InputSettings",
     "InputSpec",
+    "OpenShape",
     "fits",
     "fixed_batch",
     "read_specs",

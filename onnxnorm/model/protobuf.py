@@ -22,7 +22,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Span", "TensorData", "join_weights", "split_weights"]
+__all__ = ["RAW_DATA", "Span", "TensorData", "join_weights", "split_weights"]
 
 GRAPH, INITIALIZER = 7, 5
 FLOAT_DATA, RAW_DATA, DOUBLE_DATA = 4, 9, 10

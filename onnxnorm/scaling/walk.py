@@ -26,7 +26,7 @@ from onnxnorm.scaling.slots import ZERO, Barrier, Edit, Ids, Slots, at_rank, squ
 from onnxnorm.scaling.stored import Origins
 from onnxnorm.scaling.visit import Outcome, Visit, barrier_at
 
-__all__ = ["Outputs", "Trace", "trace"]
+__all__ = ["Outputs", "Trace", "Walk", "trace"]
 
 Outputs = Literal["keep", "scale"]
 
@@ -101,6 +101,7 @@ class Walk:
         self.empty = empty - graph.constants.keys()
 
     def run(self, outputs: Outputs) -> Trace:
+        """Visit every node and solve what their laws demand."""
         self.visit_all()
         self._keep_shared_constants()
         for name in self.graph.outputs:

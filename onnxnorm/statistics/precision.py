@@ -25,7 +25,7 @@ from onnxnorm.statistics.measures import MEANS
 from onnxnorm.statistics.moments import Moments, Value, stand_out
 from onnxnorm.statistics.together import blocks_of, image_count
 
-__all__ = ["SHARES", "Forecast", "RelativeErrors", "error_text", "forecast"]
+__all__ = ["SHARES", "TOLERANCES", "Forecast", "RelativeErrors", "error_text", "forecast"]
 
 Floats = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from onnxnorm.calibration.job import Job
-from onnxnorm.calibration.probe_session import DeviceBatch, Part, ProbeSession
+from onnxnorm.calibration.probe_session import DeviceBatch, ProbeSession, RunResult
 from onnxnorm.calibration.ranges import Range
 from onnxnorm.calibration.step import Increment, prepare, sample_of
 from onnxnorm.data.batches import Batch
@@ -103,12 +103,12 @@ def _by_run(
 ) -> Generator[tuple[Batch, Totals], None, None]:
     """Measure batches, the runs of which threads share, so that none is left with a batch of its own at the end."""
 
-    def measure(run: tuple[DeviceBatch, int]) -> tuple[DeviceBatch, list[Part] | None]:
+    def measure(run: tuple[DeviceBatch, int]) -> tuple[DeviceBatch, list[RunResult] | None]:
         batch, index = run
         return batch, probe.measure(batch, range(index, index + 1))
 
     runs = ((batch, index) for batch in placed for index in range(len(batch.runs)))
-    parts = list[list[Part] | None]()
+    parts = list[list[RunResult] | None]()
     with closing(map_ahead(measure, runs, threads=threads, ahead=2 * threads)) as measured:
         for batch, part in measured:
             parts.append(part)

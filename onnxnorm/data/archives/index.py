@@ -23,14 +23,12 @@ import numpy as np
 
 from onnxnorm.data.archives.members import MemberTable
 from onnxnorm.data.files.table import FileTableBuilder, Place
-from onnxnorm.data.local import open_regular
+from onnxnorm.data.local import ZIP_ENCRYPTED, ZIP_METHODS, open_regular
 from onnxnorm.data.sources import kind_of
 from onnxnorm.errors import DataError, DataWarning
 
 __all__ = ["ArchiveIndex", "archive_index", "is_compressed"]
 
-_ENCRYPTED = 1
-_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _DAMAGED = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -116,9 +114,9 @@ def _zip_members(file: IO[bytes]) -> Iterator[_Member]:
             if info.is_dir():
                 continue
             reason = ""
-            if info.flag_bits & _ENCRYPTED:
+            if info.flag_bits & ZIP_ENCRYPTED:
                 reason = "encrypted"
-            elif info.compress_type not in _METHODS:
+            elif info.compress_type not in ZIP_METHODS:
                 reason = "compressed otherwise than by deflate"
             elif stat.S_ISLNK(info.external_attr >> 16):
                 reason = "link"

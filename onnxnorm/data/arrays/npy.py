@@ -15,14 +15,10 @@ from typing import IO, Any
 import numpy as np
 
 from onnxnorm.data.arrays.rows import Header, Rows, StoredRows, StreamedRows
-from onnxnorm.data.local import open_regular, zip_data_start
+from onnxnorm.data.local import ZIP_ENCRYPTED, ZIP_METHODS, open_regular, zip_data_start
 from onnxnorm.errors import DataError
 
 __all__ = ["open_npy", "open_npz"]
-
-_ENCRYPTED = 1
-# What NumPy writes. With the other methods of the zip format a few bytes can become gigabytes in one step.
-_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 
 
 def open_npy(path: Path) -> Rows:
@@ -51,9 +47,9 @@ def open_npz(path: Path) -> dict[str, Rows]:
 
 def _open_member(archive: zipfile.ZipFile, file: IO[bytes], info: zipfile.ZipInfo, path: Path) -> Rows:
     where = f"{path}[{info.filename[: -len('.npy')]!r}]"
-    if info.flag_bits & _ENCRYPTED:
+    if info.flag_bits & ZIP_ENCRYPTED:
         raise DataError(f"{where} is encrypted; write it again with numpy.savez")
-    if info.compress_type not in _METHODS:
+    if info.compress_type not in ZIP_METHODS:
         raise DataError(
             f"{where} is compressed by method {info.compress_type} of the zip format, but only 0 (stored) and 8 "
             "(deflated) are read; write it again with numpy.savez or numpy.savez_compressed"

@@ -33,6 +33,7 @@ from onnxnorm.data.local import StoredFile, open_regular
 from onnxnorm.errors import DataError
 
 __all__ = [
+    "AnyPath",
     "DecodedImage",
     "ImageError",
     "Size",

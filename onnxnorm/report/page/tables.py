@@ -20,7 +20,7 @@ from onnxnorm.statistics import GIVEN, Value
 from onnxnorm.statistics.precision import RelativeErrors
 
 __all__ = ["BarrierRow", "DeadRow", "GroupRow", "LayerRow", "Tile", "barrier_rows", "dead_rows", "group_rows"]
-__all__ += ["layer_errors", "layer_rows", "least_certain", "provenance", "tiles"]
+__all__ += ["layer_errors", "layer_rows", "least_certain", "preprocessing_text", "provenance", "settings_text", "tiles"]
 
 Floats = NDArray[np.float64]
 _EXAMPLES = 3

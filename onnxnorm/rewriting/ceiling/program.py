@@ -24,7 +24,7 @@ from scipy.sparse.csgraph import connected_components
 
 from onnxnorm.rewriting.ceiling.muted import muted
 
-__all__ = ["Solution", "solve_integers"]
+__all__ = ["Costs", "Solution", "solve_integers"]
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
