@@ -343,7 +343,7 @@ def test_inputs_that_all_samples_share_and_transforms_reach_the_workers(
     shared = rand(3, 8, 8, seed=9)
     words: dict[str, Any] = {
         **{"data": work / "data", "model": tmp_path / "two.onnx", "input": {"y": shared}},
-        **{"preset": None, "resize": "shortest"},
+        **{"preset": None, "resize": None},
     }
     pictures = sorted(path for path in (work / "data").iterdir() if path.suffix == ".png")
     for more in ({"transform": "worker_transform:sample"}, {"transform": lambda image: rand(3, 8, 8)}, {"size": "8"}):
