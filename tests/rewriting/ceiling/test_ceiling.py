@@ -148,6 +148,17 @@ def test_a_weight_at_the_end_of_its_own_type_bounds_the_scale() -> None:
     assert not done.ceiling.proven
 
 
+def test_a_bound_that_is_met_but_for_a_step_is_named() -> None:
+    """The weight behind a square grows by steps of 4: 2^10 may become 2^14, but not 2^16."""
+    one = np.full((1, 1, 1, 1), 2.0**10, np.float32)
+    proto = model("a = Conv(x, w) s = Mul(a, a) z = Conv(s, v)", {"x": ("N", 1, 2, 2)}, {"w": one, "v": one})
+    done = under(proto, {"x": np.full((2, 1, 2, 2), 2.0**10, np.float32)}, 512)
+    assert done.ceiling is not None
+    assert done.scales.of_slot[done.trace.ids["a"]].item() == 2.0**-2
+    reasons = {item.value: item.reason for item in done.ceiling.above}
+    assert reasons["a"] == reasons["s"] == "constant 'v' would pass 65504 in float16"
+
+
 def test_a_weight_that_would_overflow_bounds_the_scale() -> None:
     big = np.full((1, 1, 1, 1), 60000.0, np.float32)
     proto = model("a = Conv(x, w) r = Relu(a) z = Conv(r, v)", {"x": ("N", 3, 8, 8)}, {"w": LOUD["w"][:1], "v": big})
