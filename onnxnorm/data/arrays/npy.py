@@ -66,7 +66,7 @@ def _open_member(archive: zipfile.ZipFile, file: IO[bytes], info: zipfile.ZipInf
     with archive.open(info) as stream:
         header = _read_header(stream, where)
     _check_length(header, info.file_size, where)
-    return StreamedRows(path, info.filename, header)
+    return StreamedRows(path, header, info.filename)
 
 
 def _read_header(stream: IO[bytes], where: str) -> Header:

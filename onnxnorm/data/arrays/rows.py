@@ -19,10 +19,10 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol
+from typing import IO, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,8 @@ from onnxnorm.data.selection import Indices
 from onnxnorm.errors import DataError
 
 __all__ = ["Header", "Rows", "StoredRows", "StreamedRows"]
+
+_Own = TypeVar("_Own", bound="_OnDisk")
 
 
 class Rows(Protocol):
@@ -71,13 +73,12 @@ class Header:
 
 
 @dataclass(frozen=True)
-class StoredRows:
-    """Rows that are stored uncompressed in a file, from byte `offset` on."""
+class _OnDisk:
+    """An array in a file, with its samples on an axis."""
 
     path: Path
     header: Header
-    offset: int
-    axis: int = 0
+    axis: int = field(default=0, kw_only=True)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -89,6 +90,17 @@ class StoredRows:
         """Dtype as stored."""
         return self.header.dtype
 
+    def along(self: _Own, axis: int) -> _Own:
+        """Return the same array with its samples on another axis."""
+        return replace(self, axis=axis)
+
+
+@dataclass(frozen=True)
+class StoredRows(_OnDisk):
+    """Rows that are stored uncompressed in a file, from byte `offset` on."""
+
+    offset: int
+
     def blocks(self, row_blocks: Iterable[Indices], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
         """Yield copies of the rows."""
         if self.axis or self.header.order == "F":
@@ -98,10 +110,6 @@ class StoredRows:
         with self._opened() as file:
             for rows in row_blocks:
                 yield _in_dtype(self._read(file, rows), dtype)
-
-    def along(self, axis: int) -> StoredRows:
-        """Return the same array with its samples on another axis."""
-        return replace(self, axis=axis)
 
     def whole(self, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """Return a copy of the whole array, as it is stored."""
@@ -136,23 +144,10 @@ class StoredRows:
 
 
 @dataclass(frozen=True)
-class StreamedRows:
+class StreamedRows(_OnDisk):
     """Rows in a compressed member of a zip file."""
 
-    path: Path
     member: str
-    header: Header
-    axis: int = 0
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the whole array, the samples first."""
-        return _moved_shape(self.header.shape, self.axis)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Dtype as stored."""
-        return self.header.dtype
 
     def blocks(self, row_blocks: Iterable[Indices], dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
         """Yield copies of the rows."""
@@ -171,10 +166,6 @@ class StreamedRows:
             raise DataError(f"{self.path}: array {self.member!r} is damaged ({error}); write it again") from error
         except zlib.error as error:
             raise DataError(f"{self.path}: array {self.member!r} cannot be decompressed ({error})") from error
-
-    def along(self, axis: int) -> StreamedRows:
-        """Return the same array with its samples on another axis."""
-        return replace(self, axis=axis)
 
     def whole(self, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """Return a copy of the whole array, as it is stored."""
