@@ -96,6 +96,10 @@ def test_percentiles_from_end_to_end(tmp_path: Path) -> None:
     means = [value for value in found["values"] if value["measure"] == "mean"]
     assert all(value["p99.9"] > value["mean"] > 0 for value in means)
     assert all("p99.9" not in value for value in found["values"] if value not in means)
+    largest = {value.name: moments.largest for value, moments in onnxnorm.Statistics.load(stats).means.items()}
+    assert {value["name"]: value["max"] for value in means} == {
+        name: np.asarray(x).max() for name, x in largest.items()
+    }
     ran = succeeded("rewrite", DEMO, "--stats", stats, "--statistic", "p99.9", "--strength", "0.5", "-o", out, "--json")
     assert ran.json["statistic"] == "p99.9"
     assert ran.json["verification"]["same"]
